@@ -1,0 +1,220 @@
+"""`Diagnosis`: the single input of every report, and the shape of `diagnose --format json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .records import CollectorStatus
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in the user's source."""
+
+    file: str
+    line: int
+    function: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One measured fact behind a finding, beside the threshold it was held against."""
+
+    signal: str
+    value: float | int | str | bool
+    unit: str
+    threshold: float | str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Predicted speed-up T_old / T_new, as an interval (RULES 0.3)."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class FixAdvice:
+    """What to change. `text` is one or two sentences a reader can act on.
+
+    Attributes:
+        fix: Name of the change, e.g. "loader-workers".
+        params: JSON values, e.g. {"num_workers": 4}.
+        safety: safe | numerics | semantics (DESIGN 5).
+        code: The source as it would read, where that is known.
+    """
+
+    fix: str
+    params: dict[str, object]
+    safety: str
+    text: str
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One cause of lost time.
+
+    Attributes:
+        rule: Id of the rule, `<family>-<slug>`.
+        severity: info | warn | critical.
+        title: The fault in a few words.
+        summary: One sentence with the number in it.
+        share: Share of the step's wall time that the cause accounts for, 0..1.
+        recoverable_s_per_step: Expected seconds a step that the fix gives back.
+        confidence: low | medium | high.
+        suppresses: Rules whose findings this one explains; they are not listed by themselves.
+        next_bottleneck: What would bound the step once this is fixed.
+    """
+
+    rule: str
+    severity: str
+    title: str
+    summary: str
+    evidence: tuple[Evidence, ...]
+    where: Location | None = None
+    share: float | None = None
+    recoverable_s_per_step: float | None = None
+    gain: Gain | None = None
+    confidence: str = "medium"
+    fixes: tuple[FixAdvice, ...] = ()
+    suppresses: tuple[str, ...] = ()
+    next_bottleneck: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseTime:
+    """One phase of the mean steady step; the state split is None where it was not measured."""
+
+    share: float
+    s_per_step: float
+    cpu_s_per_step: float | None = None
+    run_queue_s_per_step: float | None = None
+    blocked_s_per_step: float | None = None
+    inferred: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepSummary:
+    """The steady steps.
+
+    Attributes:
+        count: Steps recorded.
+        steady: Steps behind the means (warm-up trimmed).
+        mean_s: Mean wall time of a steady step (window sums, never a median: RULES 2.1).
+        mean_s_low, mean_s_high: 90 % block bootstrap interval.
+    """
+
+    count: int
+    steady: int
+    mean_s: float | None = None
+    mean_s_low: float | None = None
+    mean_s_high: float | None = None
+    samples_per_s: float | None = None
+    phases: dict[str, PhaseTime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """Header of a report: which run this is and how it ended."""
+
+    status: str
+    name: str | None = None
+    path: str | None = None
+    argv: tuple[str, ...] = ()
+    cwd: str | None = None
+    started_unix_s: float | None = None
+    wall_s: float | None = None
+    exit_status: int | None = None
+    stopped_by: str | None = None
+    python: str | None = None
+    torch: str | None = None
+    device: str | None = None
+    world_size: int | None = None
+    trainprof: str | None = None
+    session: int = 0
+    sessions: int = 0
+    startup_s: float | None = None
+    """From the start of the process to its first step."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRule:
+    """A rule that could not speak, and why."""
+
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """trainprof's own cost as a share of the step, and how that is known."""
+
+    share: float | None
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One bucket of a series: `t_s` is seconds since the training process started."""
+
+    t_s: float
+    low: float
+    mean: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A quantity over time, at most 2,000 buckets."""
+
+    name: str
+    unit: str
+    buckets: tuple[Bucket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RankSummary:
+    """One rank's steps."""
+
+    rank: int
+    pid: int
+    steps: int
+    mean_s: float | None
+    phases_share: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything a report may show.
+
+    Attributes:
+        verdict: bottleneck | healthy | insufficient.
+        headline: The verdict in one sentence.
+        findings: Ordered by recoverable time, the root cause first.
+        missing: JSON path of a null value -> why it is null.
+        other_sessions: The further trainings of the same command, each diagnosed by itself.
+    """
+
+    schema: int
+    source: str
+    run: RunSummary
+    verdict: str
+    headline: str
+    steps: StepSummary
+    findings: tuple[Finding, ...] = ()
+    skipped_rules: tuple[SkippedRule, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
+    collectors: tuple[CollectorStatus, ...] = ()
+    overhead: Overhead = field(default_factory=lambda: Overhead(None, "not measured"))
+    experiments: tuple[dict[str, object], ...] = ()
+    series: tuple[Series, ...] = ()
+    stacks: dict[str, dict[str, int]] = field(default_factory=dict)
+    ranks: tuple[RankSummary, ...] = ()
+    facts: dict[str, object] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    other_sessions: tuple[Diagnosis, ...] = ()

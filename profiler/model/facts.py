@@ -1,0 +1,148 @@
+"""The payload of every kind of Fact and Event: the one place where the keys are named.
+
+All keys are optional for a reader: an older agent, another torch or a guard that disabled a
+collector leaves some out.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class Where(TypedDict, total=False):
+    """A place in the user's source."""
+
+    file: str
+    line: int
+    function: str
+
+
+class ModuleNode(TypedDict, total=False):
+    """One submodule (at most 2,000 are recorded, by definition order)."""
+
+    name: str
+    type: str
+    parameters: int
+
+
+class ModelFact(TypedDict, total=False):
+    """Fact "model": one root module, key "m0", "m1", ... in order of first call."""
+
+    type: str
+    where: Where
+    parameter_count: int
+    parameter_bytes: int
+    trainable_count: int
+    dtypes: dict[str, int]  # dtype -> number of elements
+    devices: dict[str, int]
+    buffer_bytes: int
+    submodule_count: int
+    submodules: list[ModuleNode]
+    wrapper: str | None  # DistributedDataParallel, FSDP, OptimizedModule, DataParallel ...
+    training: bool
+
+
+class OptimizerFact(TypedDict, total=False):
+    """Fact "optimizer": key "o0", "o1", ..."""
+
+    type: str
+    where: Where
+    groups: list[dict[str, object]]  # lr, foreach, fused, capturable, differentiable, ...
+    implementation: str | None  # forloop | foreach | fused | None (not one of torch's)
+    fused_supported: bool | None
+    parameter_count: int
+    tensor_count: int
+    state_bytes: int
+    params_in_no_group: int  # trainable parameters of the models that no group holds
+
+
+class LoaderFact(TypedDict, total=False):
+    """Fact "loader": key "l0", "l1", ... one per data set that was iterated."""
+
+    role: str  # training | validation | unknown
+    where: Where
+    num_workers: int
+    batch_size: int | None
+    shuffle: bool | None
+    pin_memory: bool
+    drop_last: bool
+    prefetch_factor: int | None
+    persistent_workers: bool
+    in_order: bool
+    timeout_s: float
+    multiprocessing_context: str | None
+    sampler: str
+    collate: str
+    dataset_type: str
+    dataset_where: Where
+    dataset_length: int | None
+    iterable: bool
+    batches: int | None  # len(loader), None when it has none
+    loaders_made: int  # DataLoader objects seen for this data set
+    iterators_made: int
+
+
+class FlagsFact(TypedDict, total=False):
+    """Fact "flags": key "start" (first step) and "steady" (latest reading)."""
+
+    num_threads: int
+    num_interop_threads: int
+    cpu_count_torch: int
+    anomaly_enabled: bool
+    profiler_enabled: bool
+    deterministic_algorithms: bool
+    cudnn_benchmark: bool
+    cudnn_deterministic: bool
+    matmul_precision: str
+    default_dtype: str
+    autocast: dict[str, str]  # device -> dtype, where enabled
+    grad_scaler: bool
+    flush_denormal: bool | None
+    gc_enabled: bool
+    gc_threshold: list[int]
+    gc_frozen: int
+    tracing: bool  # sys.settrace or sys.setprofile set, not by us
+    python_malloc: str | None
+    anomaly_where: Where
+    profiler_where: Where
+    accelerator: str | None  # type of the available accelerator
+    torch_cuda_build: str | None
+
+
+class DistributedFact(TypedDict, total=False):
+    """Fact "distributed": key "group"."""
+
+    backend: str
+    rank: int
+    world_size: int
+    ddp: dict[str, object]  # find_unused_parameters, bucket_bytes, static_graph, ...
+
+
+class BatchFact(TypedDict, total=False):
+    """Fact "batch": key of the loader; the shape of what the loader returns."""
+
+    samples: int
+    tensors: list[dict[str, object]]  # dtype, shape, device
+    bytes: int
+
+
+class MemoryFact(TypedDict, total=False):
+    """Fact "memory": key "peak", refreshed once a second."""
+
+    peak_rss_bytes: int
+    accelerator_peak_bytes: int | None
+
+
+# Events, by kind:
+#   checkpoint     data: file, bytes, call (torch.save, save_pretrained ...), where
+#   gc             data: generation, collected, manual (bool); only pauses of 1 ms or more, and
+#                  one summary event per second: count, total_ns, manual count per generation
+#   validation     data: loader, batches
+#   compile        data: frames, recompiles
+#   logging        one summary event per second: data: calls per channel, total_ns per channel,
+#                  where (the most frequent place per channel)
+#   loader_start   data: loader, workers; duration = from iter() to its first batch
+#   graph_alive    data: step_made, age_steps, where: a loss graph that outlived its step
+#   collector_failed  data: collector, error
+#   warning        data: category, message (first 300 characters), where
+#   data_missing   data: from_ns, reason (disk full): records between were lost

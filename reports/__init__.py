@@ -1,0 +1,1 @@
+"""What shows: every report reads one `Diagnosis` and nothing else."""

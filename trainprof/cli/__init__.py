@@ -1,0 +1,1 @@
+"""One file per command; only `main` prints errors and picks exit statuses."""
