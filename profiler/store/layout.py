@@ -1,0 +1,63 @@
+"""The layout of a run folder, format 1: file names, columns, units. Standard library only.
+
+The writer (in the user's process) and the reader (in trainprof's) share nothing but this file; see
+docs/run-folder.md for the same in words.
+"""
+
+from __future__ import annotations
+
+from ..model.phases import PHASES
+
+FORMAT = 1
+"""Version of the layout. A reader of format n reads every format up to n."""
+
+UNIT_NS = 100
+"""Times in columns are integer ticks of this many nanoseconds."""
+
+MISSING = -1
+"""What a column holds where the value was not measured."""
+
+COARSE = 64
+"""Bit of a step line's flags: its durations (not its start) count `COARSE_TICKS` ticks each."""
+
+COARSE_TICKS = 1000
+
+STEP_BYTES_MAX = 160
+"""Longest line of steps.jsonl; a longer one is written with coarse durations instead."""
+
+RUN_FILE = "run.json"
+PROCESS_FILE = "proc.json"
+PROCESSES_FOLDER = "procs"
+HOST_FILE = "host.jsonl"
+
+STORED_PHASES = PHASES[:-1]
+"""All but the residual, which is derived, so that the phases always sum to the step."""
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "steps": (
+        "index",
+        "start",
+        "wall",
+        *STORED_PHASES,
+        "cpu",
+        "run_queue",
+        "micro_batches",
+        "samples",
+        "flags",
+        "inferred",
+    ),
+    "micro": ("step", "start", "wall", "data_wait", "forward", "backward"),
+    "states": (
+        "step",
+        *(f"{phase}_cpu" for phase in PHASES),
+        *(f"{phase}_run_queue" for phase in PHASES),
+    ),
+    "losses": ("step", "value"),
+    "queue": ("step", "loader", "wait", "ready"),
+    "memory": ("step", "at", "rss_bytes"),
+    "fetch": ("worker", "start", "wall", "cpu", "samples"),
+    "marks": ("kind", "at", "object", "extra"),
+    "facts": (),
+    "events": (),
+}
+"""File (without .jsonl) -> columns; none for files of objects."""
