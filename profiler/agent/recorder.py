@@ -41,9 +41,7 @@ class Recorder:
 
     def active(self) -> bool:
         """Whether a hook that was just entered should leave marks."""
-        return (
-            not self.closed and threading.get_ident() == self.thread and not self.compiling()
-        )
+        return not self.closed and threading.get_ident() == self.thread and not self.compiling()
 
     def mark(self, kind: int, object_id: int = 0, extra: Any = 0) -> None:
         """Appends one mark (see marks.py)."""

@@ -1,0 +1,261 @@
+"""From the marks of one step to its `StepRecord`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..model import records
+from ..model.phases import PHASES
+from ..model.records import MicroBatch, StepRecord
+from . import attribution
+from . import marks as m
+
+Mark = tuple[Any, ...]
+
+MAX_PLANS = 64
+"""Distinct mark sequences whose interval labels are remembered; most loops have one or two."""
+
+_PLAIN_FORWARD = m.FORWARD_GRAD | m.FORWARD_TRAINING
+_ZEROES = (0,) * len(PHASES)
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """The shape of a plain step: everything that repeats but the times.
+
+    Attributes:
+        kinds, objects: Of the marks the segmenter held when it cut, up to and with the mark that
+            made it cut.
+        cut: Position of the mark where the step ends.
+        got: Position of the mark that delivered the batch, or -1.
+        labels: Phase of each interval of the step; `inferred` and `flags` as in its record.
+        seen: How many asks, forwards, backwards and updates one such step adds.
+    """
+
+    kinds: tuple[int, ...]
+    objects: tuple[int, ...]
+    cut: int
+    got: int
+    labels: tuple[int, ...]
+    inferred: int
+    flags: int
+    seen: dict[str, int]
+
+    @property
+    def length(self) -> int:
+        """Marks from the beginning of the step to the one that shows it has ended."""
+        return len(self.kinds)
+
+    def matches(self, marks: Sequence[Mark]) -> bool:
+        """Whether these marks have this shape and carry no thread states in between."""
+        return (
+            len(marks[1]) == 4
+            and self.kinds == tuple([mark[0] for mark in marks])
+            and self.objects == tuple([mark[2] for mark in marks])
+        )
+
+
+class StepMeasure:
+    """Measures steps; remembers the interval labels of mark sequences it has seen.
+
+    Args:
+        training_loaders, trained_modules: Shared with the segmenter, which adds to them.
+    """
+
+    def __init__(self, training_loaders: set[int], trained_modules: set[int]) -> None:
+        self._training_loaders = training_loaders
+        self._trained_modules = trained_modules
+        self._plans: dict[tuple[int, ...], tuple[list[int], int]] = {}
+        self._reading: tuple[int, int] | None = None  # CPU and run queue at the last boundary
+
+    def step(self, index: int, marks: Sequence[Mark], end: Mark, flags: int) -> StepRecord:
+        """The record of the step that begins with `marks[0]` and lasts until the mark `end`."""
+        labels, inferred = self._labels(marks)
+        phases = list(_ZEROES)
+        before = start = marks[0][1]
+        owner = labels[0]
+        for mark, label in zip(marks, labels, strict=True):
+            now = mark[1]
+            phases[owner] += now - before
+            before, owner = now, label
+        phases[owner] += end[1] - before
+        if not index and len(marks[0]) > 4:
+            self._reading = marks[0][4:6]
+        cpu_ns, run_queue_ns = self._between_boundaries(end)
+        samples, batches, flags = self._contents(marks, flags)
+        return StepRecord(
+            index,
+            start,
+            end[1] - start,
+            tuple(phases),
+            cpu_ns,
+            run_queue_ns,
+            batches,
+            samples,
+            flags,
+            _micro_batches(marks, labels, end[1]) if batches > 1 else (),
+            *_states(marks, labels, end),
+            inferred,
+        )
+
+    def repetition(
+        self, record: StepRecord, marks: Sequence[Mark], cut: int, seen: dict[str, int]
+    ) -> Repetition | None:
+        """The shape of a step just measured, or None when it is not plain."""
+        step = marks[:cut]
+        if record.micro_batches > 1 or record.flags & ~records.NO_LOADER or len(step) < 2:
+            return None
+        key = self._plan_key(step)
+        if key is None or key not in self._plans:
+            return None
+        labels, inferred = self._plans[key]
+        batches = [i for i, mark in enumerate(step) if mark[0] == m.GOT]
+        return Repetition(
+            tuple([mark[0] for mark in marks]),
+            tuple([mark[2] for mark in marks]),
+            cut,
+            batches[0] if batches else -1,
+            tuple(labels),
+            inferred,
+            record.flags,
+            seen,
+        )
+
+    def repeat(self, index: int, marks: Sequence[Mark], shape: Repetition) -> StepRecord:
+        """The record of a step of a known shape (see `step`)."""
+        phases = [0] * len(PHASES)
+        times = [mark[1] for mark in marks]
+        before = start = times[0]
+        for label, now in zip(shape.labels, times[1:], strict=False):
+            phases[label] += now - before
+            before = now
+        end = marks[shape.cut]
+        cpu_ns, run_queue_ns = self._between_boundaries(end)
+        samples = marks[shape.got][3] if shape.got >= 0 else -1
+        return StepRecord(
+            index,
+            start,
+            before - start,
+            tuple(phases),
+            cpu_ns,
+            run_queue_ns,
+            1,
+            samples if samples >= 0 else None,
+            shape.flags,
+            (),
+            None,
+            None,
+            shape.inferred,
+        )
+
+    def _labels(self, marks: Sequence[Mark]) -> tuple[list[int], int]:
+        """Labels from the remembered plan of this sequence, where it is plain enough for one."""
+        key = self._plan_key(marks)
+        if key is None:
+            return attribution.label_intervals(marks, self._training_loaders, self._trained_modules)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = attribution.label_intervals(marks, self._training_loaders, self._trained_modules)
+            if len(self._plans) < MAX_PLANS:
+                self._plans[key] = plan
+        return plan
+
+    def _plan_key(self, marks: Sequence[Mark]) -> tuple[int, ...] | None:
+        """The kinds of a plain training step; None when loaders or modules decide the labels."""
+        loaders = self._training_loaders
+        for mark in marks:
+            kind = mark[0]
+            if kind == m.FORWARD:
+                if mark[3] & _PLAIN_FORWARD != _PLAIN_FORWARD:
+                    return None
+            elif (kind == m.ASK and mark[2] not in loaders) or kind == m.PHASE:
+                return None
+        return tuple([mark[0] for mark in marks])
+
+    def _between_boundaries(self, end: Mark) -> tuple[int | None, int | None]:
+        """CPU and run-queue time since the last boundary that carried a reading."""
+        if len(end) < 6:
+            return None, None
+        before, self._reading = self._reading, end[4:6]
+        if before is None:
+            return None, None
+        queue = None if end[5] < 0 or before[1] < 0 else end[5] - before[1]
+        return end[4] - before[0], queue
+
+    def _contents(self, marks: Sequence[Mark], flags: int) -> tuple[int | None, int, int]:
+        """Samples, micro-batches and flags."""
+        samples: dict[int, int] = {}
+        batches: dict[int, int] = {}
+        backwards = 0
+        asked = forward = optimizing = False
+        for mark in marks:
+            kind = mark[0]
+            if kind == m.GOT:
+                loader, size = mark[2], mark[3]
+                if loader in self._training_loaders:
+                    unknown = size < 0 or samples.get(loader, 0) < 0
+                    samples[loader] = -1 if unknown else samples.get(loader, 0) + size
+                    batches[loader] = batches.get(loader, 0) + 1
+            elif kind == m.ASK:
+                asked = True
+            elif kind == m.FORWARD:
+                forward = True
+            elif kind == m.BACKWARD:
+                backwards += forward and not optimizing
+                forward = False
+            elif kind == m.OPTIMIZER:
+                optimizing = True
+            elif kind == m.OPTIMIZER_END:
+                optimizing = False
+            elif kind == m.END or kind == m.ITERATOR:
+                if mark[2] in self._training_loaders:
+                    flags |= records.EPOCH_BOUNDARY
+            elif kind == m.COMPILE:
+                flags |= records.COMPILED
+            elif kind == m.UPDATE:
+                flags |= records.UPDATE_INFERRED
+        if not asked:
+            flags |= records.NO_LOADER
+        count = max(batches.values()) if batches else max(backwards, 1)
+        size = max(samples.values()) if samples and min(samples.values()) >= 0 else -1
+        return (size if size >= 0 else None), count, flags
+
+
+def _states(
+    marks: Sequence[Mark], labels: Sequence[int], end: Mark
+) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """CPU and run-queue time per phase, when every mark of the step carries both."""
+    if len(end) < 6 or len(marks[-1]) < 6 or any(len(mark) < 6 for mark in marks):
+        return None, None
+    cpu = list(_ZEROES)
+    queue = list(_ZEROES)
+    followers = [*marks[1:], end]
+    for mark, label, after in zip(marks, labels, followers, strict=True):
+        cpu[label] += after[4] - mark[4]
+        queue[label] += after[5] - mark[5]
+    if end[5] < 0:
+        return tuple(cpu), None
+    return tuple(cpu), tuple(queue)
+
+
+def _micro_batches(
+    marks: Sequence[Mark], labels: Sequence[int], end_ns: int
+) -> tuple[MicroBatch, ...]:
+    """One sub-record per backward group; each ends with its backward, the last with the step."""
+    ends = [i for i, mark in enumerate(marks) if mark[0] == m.BACKWARD_END]
+    groups: list[MicroBatch] = []
+    first = 0
+    for number, last in enumerate(ends):
+        stop = last if number < len(ends) - 1 else len(marks)
+        times = dict.fromkeys((attribution.DATA_WAIT, attribution.FORWARD, attribution.BACKWARD), 0)
+        for position in range(first, stop):
+            until = marks[position + 1][1] if position + 1 < len(marks) else end_ns
+            if labels[position] in times:
+                times[labels[position]] += until - marks[position][1]
+        start = marks[first][1]
+        finish = marks[stop][1] if stop < len(marks) else end_ns
+        groups.append(MicroBatch(start, finish - start, *times.values()))
+        first = stop
+    return tuple(groups)

@@ -1,0 +1,398 @@
+"""Marks in, steps out: where one training step ends and the next begins.
+
+A boundary is the first ask on a training loader (one whose batches are followed by a backward)
+after the last update (optimizer step, or in-place change of a parameter); without a loader it is
+the update itself, at the end of a cycle of optimizers; with neither it is each backward group.
+`Segmenter` works on the agent's thread as marks arrive; `segment` is the same for a whole list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..model import records
+from ..model.records import StepRecord
+from . import marks as m
+from .measure import Repetition, StepMeasure
+
+Mark = tuple[Any, ...]
+
+MAX_UPDATES_PER_BATCH = 8
+"""More updates by one optimizer without an ask: the loop keeps its batch, it has no loader."""
+MAX_BACKWARDS_WITHOUT_UPDATE = 64
+"""More backwards without any update ever seen: each backward group becomes a step."""
+MAX_MARKS_WITHOUT_TRAINING = 20_000
+"""Inference for hours must not grow our memory: older marks are forgotten."""
+
+
+def segment(marks: Iterable[Mark]) -> list[StepRecord]:
+    """All steps of a finished sequence of marks."""
+    segmenter = Segmenter()
+    segmenter.feed(marks)
+    segmenter.finish()
+    return segmenter.take()
+
+
+class Segmenter:
+    """Cuts a stream of marks into steps.
+
+    Attributes:
+        count: Steps completed so far.
+        training_loaders: Loaders whose batches are followed by a backward.
+        trained_modules: Root modules whose forwards are followed by a backward; the agent adds
+            their submodules, so that a validation through `model.module` is recognised.
+        seen: Counters of structural marks, for a run that ends without steps.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.training_loaders: set[int] = set()
+        self.trained_modules: set[int] = set()
+        self.seen = {"asks": 0, "forwards": 0, "backwards": 0, "updates": 0}
+        self._measure = StepMeasure(self.training_loaders, self.trained_modules)
+        self._steps: list[StepRecord] = []
+        self._marks: list[Mark] = []
+        self._open: list[int] = []  # open structural kinds, to know what is nested
+        self._fresh = False  # nothing was fed since the last cut
+        self._repetition: Repetition | None = None
+        self._last_shape: Repetition | None = None
+        self._seen_before = dict(self.seen)
+        self._explicit = False  # the script calls trainprof.step()
+        self._ever_updated = False
+        self._reset_step()
+
+    def _reset_step(self) -> None:
+        self._updated = False
+        self._updated_by: set[int] = set()
+        self._updates = 0
+        self._last_update = -1  # position of the mark that ended the last update
+        self._asks_after_update: dict[int, int] = {}
+        self._asked_training = False
+        self._backwards = 0
+        self._backward_ends: list[int] = []
+        self._first_training = -1  # where a first step may begin
+        self._last_ask = -1
+        self._partial_end = -1
+        self._batch_loader: int | None = None
+        self._pending_loaders: set[int] = set()
+        self._pending_modules: set[int] = set()
+
+    def feed(self, marks: Iterable[Mark]) -> None:
+        """Takes marks in order; completed steps wait in `take`."""
+        arrived = list(marks)
+        position = 0
+        while position < len(arrived):
+            if self._fresh and self._repetition is not None:
+                taken = self._feed_repetition(arrived, position)
+                if taken:
+                    position += taken
+                    continue
+            self._fresh = False
+            mark = arrived[position]
+            self._marks.append(mark)
+            handler = _HANDLERS.get(mark[0])
+            if handler is not None:
+                handler(self, mark)
+            position += 1
+        if not self._backwards and len(self._marks) > MAX_MARKS_WITHOUT_TRAINING:
+            self._forget_half()
+
+    def _feed_repetition(self, arrived: list[Mark], position: int) -> int:
+        """Takes one more step of the same shape as the last two in one go; returns its marks.
+
+        Right after a cut the segmenter's state is what it was after the cut before, so a step of
+        the same shape needs no handlers: only its times differ. This is most steps of most runs.
+        """
+        repetition = self._repetition
+        assert repetition is not None
+        length = repetition.length - len(self._marks)
+        window = arrived[position : position + length]
+        if len(window) < length:
+            return 0
+        marks = self._marks + window
+        if not repetition.matches(marks):
+            return 0
+        self._steps.append(self._measure.repeat(self.count, marks, repetition))
+        self.count += 1
+        for name, times in repetition.seen.items():
+            self.seen[name] += times
+        self._marks = marks[repetition.cut :]
+        return length
+
+    def take(self) -> list[StepRecord]:
+        """The steps completed since the last call."""
+        steps, self._steps = self._steps, []
+        return steps
+
+    def finish(self) -> None:
+        """Closes the last step: at its last update, or as a partial step at its last backward."""
+        if self._partial_end >= 0:
+            self._cut(self._partial_end, records.PARTIAL)
+        if not self._ever_updated and self._backwards > 1:
+            self._split_backwards()
+        if self._updated and self._last_update >= 0:
+            self._cut(self._last_update, records.LAST)
+        elif self._backwards and self._backward_ends:
+            flags = records.LAST | (records.PARTIAL if self._ever_updated else 0)
+            self._cut(self._backward_ends[-1], flags)
+
+    # Handlers run when their mark has been appended: its position is len(self._marks) - 1.
+
+    def _ask(self, mark: Mark) -> None:
+        self._open.append(m.ASK)
+        if m.ASK in self._open[:-1]:
+            return
+        loader = mark[2]
+        self.seen["asks"] += 1
+        if self._partial_end >= 0:
+            self._cut(self._partial_end, records.PARTIAL)
+        if self._updated and not self._explicit:
+            self._asks_after_update.setdefault(loader, len(self._marks) - 1)
+            if loader in self.training_loaders:
+                self._cut(self._asks_after_update[loader])
+        elif not self._ever_updated and self._backwards >= MAX_BACKWARDS_WITHOUT_UPDATE:
+            self._split_backwards()
+        if loader in self.training_loaders:
+            self._asked_training = True
+        self._last_ask = len(self._marks) - 1
+
+    def _got(self, mark: Mark) -> None:
+        self._close(m.ASK)
+        if m.ASK in self._open:
+            return
+        self._batch_loader = mark[2]
+        self._pending_loaders.add(mark[2])
+
+    def _end(self, mark: Mark) -> None:
+        self._close(m.ASK)
+        if m.ASK in self._open:
+            return
+        loader = mark[2]
+        self._pending_loaders.discard(loader)
+        if self._batch_loader == loader:
+            self._batch_loader = None
+        unfinished = self._backwards and not self._updated and self._ever_updated
+        if unfinished and loader in self.training_loaders and not self._explicit:
+            self._partial_end = self._last_ask
+
+    def _forward(self, mark: Mark) -> None:
+        self._open.append(m.FORWARD)
+        if len(self._open) > 1 and self._open[-2] != m.OPTIMIZER:
+            return
+        self.seen["forwards"] += 1
+        loader = self._batch_loader
+        if (mark[3] or 0) & m.FORWARD_GRAD:
+            self._pending_modules.add(mark[2])
+            if loader is not None:
+                self._pending_loaders.add(loader)
+            if self._first_training < 0:
+                self._first_training = len(self._marks) - 1
+        elif loader is not None:
+            self._pending_loaders.discard(loader)
+
+    def _backward(self, mark: Mark) -> None:
+        self._open.append(m.BACKWARD)
+        if m.FORWARD in self._open[:-1] or m.BACKWARD in self._open[:-1]:
+            return
+        self.seen["backwards"] += 1
+        self._partial_end = -1
+        if self._updated and self._pending_loaders and not self._explicit:
+            self._cut_at_recognised_ask()
+        self.training_loaders |= self._pending_loaders
+        self.trained_modules |= self._pending_modules
+        if self._pending_loaders:
+            self._asked_training = True
+        self._backwards += 1
+        if self._first_training < 0:
+            self._first_training = len(self._marks) - 1
+
+    def _cut_at_recognised_ask(self) -> None:
+        """A loader turns out to train: the step ended where it was first asked."""
+        asks = [
+            position
+            for loader, position in self._asks_after_update.items()
+            if loader in self._pending_loaders
+        ]
+        if asks:
+            self._cut(min(asks))
+
+    def _backward_end(self, mark: Mark) -> None:
+        self._close(m.BACKWARD)
+        if m.BACKWARD not in self._open and m.FORWARD not in self._open:
+            self._backward_ends.append(len(self._marks) - 1)
+            self._pending_modules.clear()
+
+    def _optimizer(self, mark: Mark) -> None:
+        self._open.append(m.OPTIMIZER)
+        if m.OPTIMIZER in self._open[:-1] or self._explicit:
+            return
+        self._partial_end = -1
+        optimizer = mark[2]
+        if self._updated and optimizer in self._updated_by:
+            if not self._asked_training:
+                self._cut(self._last_update)
+            elif self._updates >= MAX_UPDATES_PER_BATCH and self._asks_once():
+                self._split_updates(optimizer)
+
+    def _asks_once(self) -> bool:
+        """Whether no loader was asked since the first update of this step."""
+        return not self._asks_after_update
+
+    def _optimizer_end(self, mark: Mark) -> None:
+        self._close(m.OPTIMIZER)
+        if m.OPTIMIZER not in self._open:
+            self._update(mark)
+
+    def _update(self, mark: Mark) -> None:
+        self.seen["updates"] += 1
+        self._ever_updated = True
+        self._note_update(mark, len(self._marks) - 1)
+        self._pending_loaders.clear()
+
+    def _note_update(self, mark: Mark, position: int) -> None:
+        self._updated = True
+        self._updated_by.add(mark[2])
+        self._updates += 1
+        self._last_update = position
+        self._asks_after_update.clear()
+
+    def _inferred_update(self, mark: Mark) -> None:
+        if self._updated and not self._asked_training and not self._explicit:
+            self._cut(self._last_update)
+        self._update(mark)
+
+    def _step(self, mark: Mark) -> None:
+        if not self._explicit:
+            self._explicit = True
+            if not self.count:
+                self._drop(0)
+        if len(self._marks) > 1:
+            self._cut(len(self._marks) - 1)
+
+    def _finish(self, mark: Mark) -> None:
+        self.finish()
+
+    def _close(self, kind: int) -> None:
+        if kind in self._open:
+            while self._open.pop() != kind:
+                pass
+
+    def _close_forward(self, mark: Mark) -> None:
+        self._close(m.FORWARD)
+
+    # Cutting.
+
+    def _cut(self, position: int, flags: int = 0) -> None:
+        """Ends the step at the mark at `position`; that mark and the rest begin the next one."""
+        marks, rest = self._marks[:position], self._marks[position:]
+        if self.count == 0:
+            marks = marks[self._start_of_first(marks) :]
+        if marks:
+            record = self._measure.step(self.count, marks, rest[0], flags)
+            self._steps.append(record)
+            self.count += 1
+            self._note_repetition(record, position)
+        self._restart(rest)
+        self._fresh = True
+
+    def _note_repetition(self, record: StepRecord, position: int) -> None:
+        """Remembers the shape of this step; two alike in a row make a repetition."""
+        seen = {name: times - self._seen_before[name] for name, times in self.seen.items()}
+        self._seen_before = dict(self.seen)
+        shape = self._measure.repetition(record, self._marks, position, seen)
+        self._repetition = shape if shape is not None and shape == self._last_shape else None
+        self._last_shape = shape
+
+    def _restart(self, rest: list[Mark]) -> None:
+        """Begins a new step with `rest`, without letting it cut again."""
+        pending = (self._batch_loader, self._pending_loaders, self._pending_modules)
+        self._reset_step()
+        self._batch_loader, self._pending_loaders, self._pending_modules = pending
+        self._marks = []
+        for mark in rest:
+            self._marks.append(mark)
+            self._replay(mark)
+
+    def _replay(self, mark: Mark) -> None:
+        """Rebuilds the state of a step from marks that were already judged."""
+        kind = mark[0]
+        position = len(self._marks) - 1
+        if not position and kind in _ENDINGS:
+            return  # the boundary itself: it belongs to the step before
+        if kind == m.ASK:
+            self._last_ask = position
+            self._asked_training |= mark[2] in self.training_loaders
+            if self._updated:
+                self._asks_after_update.setdefault(mark[2], position)
+        elif kind in (m.OPTIMIZER_END, m.UPDATE):
+            self._note_update(mark, position)
+        elif kind == m.BACKWARD:
+            self._backwards += 1
+        elif kind == m.BACKWARD_END:
+            self._backward_ends.append(position)
+
+    def _start_of_first(self, marks: Sequence[Mark]) -> int:
+        """The first step begins at its first ask on a training loader, else where it computes."""
+        for position, mark in enumerate(marks):
+            if mark[0] == m.ASK and mark[2] in self.training_loaders:
+                return position
+        return max(self._first_training, 0)
+
+    def _split_updates(self, optimizer: int) -> None:
+        """The loop kept its batch for many updates: each update was a step of its own."""
+        while True:
+            ends = [
+                position
+                for position, mark in enumerate(self._marks)
+                if position and mark[0] == m.OPTIMIZER_END and mark[2] == optimizer
+            ]
+            if len(ends) < 2:
+                break
+            self._cut(ends[0])
+        self._asked_training = False
+
+    def _split_backwards(self) -> None:
+        """No update was ever seen (parameters changed behind autograd): one step per backward."""
+        while True:
+            position = self._after_first_backward()
+            if position is None:
+                return
+            self._cut(position)
+
+    def _after_first_backward(self) -> int | None:
+        """Where the step of the first backward group ends; None when it is the last group."""
+        seen_backward = False
+        for position, mark in enumerate(self._marks):
+            kind = mark[0]
+            if kind == m.BACKWARD_END:
+                seen_backward = True
+            elif seen_backward and kind in (m.ASK, m.FORWARD):
+                later = any(other[0] == m.BACKWARD for other in self._marks[position:])
+                return position if later else None
+        return None
+
+    def _drop(self, position: int) -> None:
+        self._marks = self._marks[position:]
+
+    def _forget_half(self) -> None:
+        rest = self._marks[len(self._marks) // 2 :]
+        self._restart(rest, (self._batch_loader, self._pending_loaders, self._pending_modules))
+
+
+_ENDINGS = frozenset({m.OPTIMIZER_END, m.UPDATE, m.BACKWARD_END})
+
+_HANDLERS = {
+    m.ASK: Segmenter._ask,
+    m.GOT: Segmenter._got,
+    m.END: Segmenter._end,
+    m.FORWARD: Segmenter._forward,
+    m.FORWARD_END: Segmenter._close_forward,
+    m.BACKWARD: Segmenter._backward,
+    m.BACKWARD_END: Segmenter._backward_end,
+    m.OPTIMIZER: Segmenter._optimizer,
+    m.OPTIMIZER_END: Segmenter._optimizer_end,
+    m.UPDATE: Segmenter._inferred_update,
+    m.STEP: Segmenter._step,
+    m.FINISH: Segmenter._finish,
+}
