@@ -301,6 +301,7 @@ class RunInfo:
     started_ns: int
     trainprof: str
     status: str = "running"
+    host: str | None = None
     supervisor_pid: int | None = None
     child_pid: int | None = None
     ended_unix_s: float | None = None

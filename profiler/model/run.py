@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .phases import PHASES
@@ -84,19 +85,23 @@ class PhaseStates:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecord:
-    """Everything one Python process of the run wrote."""
+    """Everything one Python process of the run wrote.
+
+    The sequences may be views that make a record when it is asked for: iterate and index them, and
+    expect no more of them than of any `Sequence`.
+    """
 
     info: ProcessInfo
     folder: str
     steps: Steps = field(default_factory=Steps)
-    states: tuple[PhaseStates, ...] = ()
-    micro: dict[int, tuple[MicroBatch, ...]] = field(default_factory=dict)
-    losses: tuple[LossValue, ...] = ()
-    queue: tuple[QueueDepth, ...] = ()
-    memory: tuple[MemoryPoint, ...] = ()
+    states: Sequence[PhaseStates] = ()
+    micro: Mapping[int, tuple[MicroBatch, ...]] = field(default_factory=dict)
+    losses: Sequence[LossValue] = ()
+    queue: Sequence[QueueDepth] = ()
+    memory: Sequence[MemoryPoint] = ()
     facts: tuple[Fact, ...] = ()
     events: tuple[Event, ...] = ()
-    fetches: tuple[Fetch, ...] = ()
+    fetches: Sequence[Fetch] = ()
 
     def latest_facts(self, kind: str) -> dict[str, Fact]:
         """The latest fact of each key of `kind`, in order of first appearance."""
