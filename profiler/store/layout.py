@@ -25,6 +25,7 @@ COARSE_TICKS = 1000
 STEP_BYTES_MAX = 160
 """Longest line of steps.jsonl; a longer one is written with coarse durations instead."""
 
+RUNS_FOLDER = "trainprof-runs"
 RUN_FILE = "run.json"
 PROCESS_FILE = "proc.json"
 PROCESSES_FOLDER = "procs"

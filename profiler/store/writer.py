@@ -24,6 +24,7 @@ from ..model.records import (
     QueueDepth,
     StepRecord,
 )
+from .appended_file import AppendedFile
 from .layout import (
     COARSE,
     COARSE_TICKS,
@@ -34,12 +35,15 @@ from .layout import (
     STEP_BYTES_MAX,
     UNIT_NS,
 )
+from .whole_file import replace_file
 
-_LOSS_NOTE_BYTES = 120
-"""Blank bytes at the end of a header, where a full disk still lets a loss be noted in place."""
 
-_KEPT_BYTES = 1_000_000
-"""Facts and events that could not be written are kept for the next flush up to this size."""
+def _header(name: str, base_ns: int) -> dict[str, object]:
+    """The first line of a file."""
+    header: dict[str, object] = {"format": FORMAT, "base_ns": base_ns}
+    if COLUMNS[name]:
+        header |= {"columns": COLUMNS[name], "unit_ns": UNIT_NS, "missing": MISSING}
+    return header
 
 
 def _integers(name: str) -> str:
@@ -73,7 +77,11 @@ class ProcessWriter:
         self._clock = clock
         self._pid = os.getpid()
         self._files = {
-            name: _File(folder, name, base_ns, keeps=name in ("facts", "events"))
+            name: AppendedFile(
+                os.path.join(folder, name + ".jsonl"),
+                _header(name, base_ns),
+                keeps=name in ("facts", "events"),
+            )
             for name in COLUMNS
         }
         # Bound once: `step` runs for every training step.
@@ -237,7 +245,7 @@ class ProcessWriter:
             except OSError as error:  # a network file system may report a lost write only here
                 self._failed(file, error, self._clock())
 
-    def _write(self, file: _File, now_ns: int) -> bool:
+    def _write(self, file: AppendedFile, now_ns: int) -> bool:
         try:
             file.write()
         except OSError as error:
@@ -245,7 +253,7 @@ class ProcessWriter:
             return False
         return True
 
-    def _failed(self, file: _File, error: OSError, now_ns: int) -> None:
+    def _failed(self, file: AppendedFile, error: OSError, now_ns: int) -> None:
         if self._failed_from_ns is None:
             self._failed_from_ns = self._flushed_ns
         self._failed_until_ns = now_ns
@@ -274,130 +282,14 @@ class ProcessWriter:
         )
 
 
-class _File:
-    """One append-only file of lines; opened at its first write."""
-
-    def __init__(self, folder: str, name: str, base_ns: int, keeps: bool) -> None:
-        self.lines: list[str] = []
-        self._path = os.path.join(folder, name + ".jsonl")
-        self._header: dict[str, object] = {"format": FORMAT, "base_ns": base_ns}
-        if COLUMNS[name]:
-            self._header |= {"columns": COLUMNS[name], "unit_ns": UNIT_NS, "missing": MISSING}
-        self._keeps = keeps
-        self._descriptor = -1
-        self._identity: tuple[int, int] | None = None
-        self._size = 0
-        self._torn = False
-
-    def write(self) -> None:
-        """Appends all lines. On an OSError whole lines that reached the file stay there."""
-        count = len(self.lines)
-        data = "".join(self.lines[:count]).encode("utf-8", "replace")
-        del self.lines[:count]  # not clear(): another thread may have added one meanwhile
-        written = start = 0
-        try:
-            self._open()
-            head = b"\n" if self._torn else b""
-            if self._size == 0:
-                head = self._header_line()
-            start = len(head)
-            data = head + data
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:] if written else data)
-        except OSError:
-            whole = data.rfind(b"\n", 0, written) + 1
-            self._drop_torn_line(written, whole)
-            self._keep(data[max(whole, start) :])
-            raise
-        self._size += written
-        self._torn = False
-
-    def note_loss(self, from_ns: int, reason: str) -> None:
-        """Says in the header, in place, from when lines are missing: that needs no free space."""
-        if self._size == 0:
-            return
-        loss = {"from_ns": from_ns, "reason": reason.encode("ascii", "replace").decode()[:64]}
-        try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:
-            return  # nothing more can be done; the writer still holds the sentence
-        try:
-            os.pwrite(descriptor, self._header_line(loss), 0)
-            os.close(descriptor)
-        except OSError:
-            return
-
-    def close(self) -> None:
-        """Closes the file if it is open."""
-        if self._descriptor >= 0 and self._is_ours():
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
-
-    def _open(self) -> None:
-        if self._descriptor >= 0 and self._is_ours():
-            return
-        self._descriptor = -1
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, 0o644)
-        status = os.fstat(descriptor)
-        self._descriptor = descriptor
-        self._identity = (status.st_dev, status.st_ino)
-        self._size = status.st_size
-
-    def _is_ours(self) -> bool:
-        """False once the script closed all descriptors: the number may now be a file of its own."""
-        try:
-            status = os.fstat(self._descriptor)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._identity
-
-    def _header_line(self, loss: dict[str, object] | None = None) -> bytes:
-        header = json.dumps(self._header, separators=(",", ":")).encode()
-        if loss is None:
-            return header + b" " * _LOSS_NOTE_BYTES + b"\n"
-        noted = json.dumps(self._header | {"lost": loss}, separators=(",", ":")).encode()
-        return noted.ljust(len(header) + _LOSS_NOTE_BYTES) + b"\n"
-
-    def _drop_torn_line(self, written: int, whole: int) -> None:
-        self._size += whole
-        if written == whole:
-            return
-        try:
-            os.ftruncate(self._descriptor, self._size)
-        except OSError:
-            self._size += written - whole
-            self._torn = True
-
-    def _keep(self, data: bytes) -> None:
-        if self._keeps and len(data) <= _KEPT_BYTES:
-            self.lines.insert(0, data.decode("utf-8"))
-
-
 def write_process_info(folder: str, info: ProcessInfo) -> bool:
     """Writes proc.json as a whole; False where the folder cannot be written."""
+    text = _json({"format": FORMAT, **asdict(info)})
     try:
-        _replace(os.path.join(folder, PROCESS_FILE), _json({"format": FORMAT, **asdict(info)}))
+        replace_file(os.path.join(folder, PROCESS_FILE), (text + "\n").encode("utf-8", "replace"))
     except OSError:
         return False
     return True
-
-
-def _replace(path: str, text: str) -> None:
-    """Writes a whole file; a reader sees the old or the new one, never a half."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    data = (text + "\n").encode("utf-8", "replace")
-    try:
-        written = 0
-        while written < len(data):
-            written += os.write(descriptor, data[written:])
-    except OSError:
-        os.close(descriptor)
-        os.unlink(temporary)
-        raise
-    os.close(descriptor)
-    os.replace(temporary, path)
 
 
 def _coarse_step_line(record: StepRecord, base_ns: int) -> str:

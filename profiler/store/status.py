@@ -1,0 +1,51 @@
+"""How a run ended, or whether it still goes on."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from trainprof.profiler.model.records import RunInfo
+from trainprof.profiler.store.layout import PROCESSES_FOLDER
+
+START_TOLERANCE_S = 2.0
+"""A process that started later than the run by more than this took over the supervisor's id."""
+
+SILENCE_S = 60.0
+"""A run on another machine counts as running while a file is younger than this."""
+
+
+def read_status(info: RunInfo, folder: Path) -> str:
+    """One of complete | crashed | stopped | running | incomplete.
+
+    "incomplete" is a run whose supervisor was killed before it could write how the run ended.
+    """
+    if info.status != "running":
+        return info.status
+    if info.host is not None and info.host != os.uname().nodename:
+        return "running" if _is_fresh(folder) else "incomplete"
+    return "running" if _is_supervised(info) else "incomplete"
+
+
+def _is_supervised(info: RunInfo) -> bool:
+    import psutil
+
+    if info.supervisor_pid is None:
+        return False
+    try:
+        process = psutil.Process(info.supervisor_pid)
+        is_alive = process.status() != psutil.STATUS_ZOMBIE
+        return is_alive and process.create_time() <= info.started_unix_s + START_TOLERANCE_S
+    except (psutil.Error, ValueError):
+        return False
+
+
+def _is_fresh(folder: Path) -> bool:
+    oldest_s = time.time() - SILENCE_S
+    try:
+        return any(
+            path.stat().st_mtime >= oldest_s for path in folder.glob(f"{PROCESSES_FOLDER}/*/*")
+        )
+    except OSError:
+        return False
