@@ -30,6 +30,7 @@ class Repetition:
             made it cut.
         cut: Position of the mark where the step ends.
         got: Position of the mark that delivered the batch, or -1.
+        backwards: Positions of the marks that carry the loss.
         labels: Phase of each interval of the step; `inferred` and `flags` as in its record.
         seen: How many asks, forwards, backwards and updates one such step adds.
     """
@@ -38,6 +39,7 @@ class Repetition:
     objects: tuple[int, ...]
     cut: int
     got: int
+    backwards: tuple[int, ...]
     labels: tuple[int, ...]
     inferred: int
     flags: int
@@ -62,12 +64,19 @@ class StepMeasure:
 
     Args:
         training_loaders, trained_modules: Shared with the segmenter, which adds to them.
+
+    Attributes:
+        losses, queue, validations: What else the marks of measured steps held; the agent empties
+            them as it writes.
     """
 
     def __init__(self, training_loaders: set[int], trained_modules: set[int]) -> None:
         self._training_loaders = training_loaders
         self._trained_modules = trained_modules
         self._plans: dict[tuple[int, ...], tuple[list[int], int]] = {}
+        self.losses: list[tuple[int, float]] = []
+        self.queue: list[tuple[int, int, int, int | None]] = []  # step, loader, wait_ns, ready
+        self.validations: list[tuple[int, int]] = []  # start_ns, duration_ns
         self._reading: tuple[int, int] | None = None  # CPU and run queue at the last boundary
 
     def step(self, index: int, marks: Sequence[Mark], end: Mark, flags: int) -> StepRecord:
@@ -85,6 +94,9 @@ class StepMeasure:
             self._reading = marks[0][4:6]
         cpu_ns, run_queue_ns = self._between_boundaries(end)
         samples, batches, flags = self._contents(marks, flags)
+        self._extras(index, marks)
+        if phases[attribution.VALIDATION]:
+            self._note_validations(marks, end)
         return StepRecord(
             index,
             start,
@@ -117,6 +129,7 @@ class StepMeasure:
             tuple([mark[2] for mark in marks]),
             cut,
             batches[0] if batches else -1,
+            tuple([i for i, mark in enumerate(step) if mark[0] == m.BACKWARD]),
             tuple(labels),
             inferred,
             record.flags,
@@ -134,6 +147,10 @@ class StepMeasure:
         end = marks[shape.cut]
         cpu_ns, run_queue_ns = self._between_boundaries(end)
         samples = marks[shape.got][3] if shape.got >= 0 else -1
+        for position in shape.backwards:
+            value = marks[position][3]
+            if value is not None:
+                self.losses.append((index, value))
         return StepRecord(
             index,
             start,
@@ -183,6 +200,25 @@ class StepMeasure:
             return None, None
         queue = None if end[5] < 0 or before[1] < 0 else end[5] - before[1]
         return end[4] - before[0], queue
+
+    def _extras(self, index: int, marks: Sequence[Mark]) -> None:
+        """Keeps the losses, and the queue depths of the asks that carry one."""
+        for position, mark in enumerate(marks):
+            if mark[0] == m.BACKWARD and mark[3] is not None:
+                self.losses.append((index, mark[3]))
+            elif mark[0] == m.ASK and len(mark) > 4:
+                for answer in marks[position + 1 :]:
+                    if answer[0] == m.GOT:
+                        self.queue.append((index, mark[2], answer[1] - mark[1], mark[3]))
+                        break
+
+    def _note_validations(self, marks: Sequence[Mark], end: Mark) -> None:
+        followers = [*marks[1:], end]
+        for first, last in attribution.validation_spans(
+            marks, self._training_loaders, self._trained_modules
+        ):
+            start = marks[first][1]
+            self.validations.append((start, followers[last - 1][1] - start))
 
     def _contents(self, marks: Sequence[Mark], flags: int) -> tuple[int | None, int, int]:
         """Samples, micro-batches and flags."""

@@ -13,6 +13,18 @@ from typing import Any
 Mark = tuple[Any, ...]
 
 
+READ_EVERY_NS = 5_000_000
+"""CPU and run-queue time of the training thread are read at most this often (2 us a reading)."""
+DETAIL_EVERY_NS = 20_000_000
+"""Steps that carry them on every mark are at least this far apart, and about one in 16."""
+_UPDATES_WITHOUT_ASK = 4
+
+
+def _is_sampled(step: int) -> bool:
+    """One step in 16, at changing positions: workers deliver in bursts of a fixed length."""
+    return step % 16 == (step // 16 * 5) % 16
+
+
 def _never_compiling() -> bool:
     return False
 
@@ -38,6 +50,11 @@ class Recorder:
         self.detailed = False
         self.compiling: Callable[[], bool] = _never_compiling
         self._schedstat: int | None = None
+        self._step_over = True  # an update happened since the last boundary
+        self._asked = 0  # updates left until the loop counts as one without loader
+        self._steps = 0
+        self._next_detail = 0
+        self._next_reading = 0
 
     def active(self) -> bool:
         """Whether a hook that was just entered should leave marks."""
@@ -51,6 +68,36 @@ class Recorder:
             )
         else:
             self.marks.append((kind, perf_counter_ns(), object_id, extra))
+
+    def boundary(self, kind: int, object_id: int = 0, extra: Any = None) -> None:
+        """Appends a mark at which a step may end: with a thread state if the last one is old.
+
+        Also decides, once per update, whether the coming step carries states on all its marks.
+        """
+        now = perf_counter_ns()
+        self._asked = _UPDATES_WITHOUT_ASK
+        was_detailed = self.detailed
+        if self._step_over:
+            self._step_over = False
+            self._steps += 1
+            self.detailed = now >= self._next_detail and _is_sampled(self._steps)
+            if self.detailed:
+                self._next_detail = now + DETAIL_EVERY_NS
+        if was_detailed or self.detailed or now >= self._next_reading:
+            self._next_reading = now + READ_EVERY_NS
+            self.marks.append((kind, now, object_id, extra, thread_time_ns(), self.run_queue_ns()))
+        else:
+            self.marks.append((kind, now, object_id, extra))
+
+    def updated(self, kind: int, object_id: int = 0) -> None:
+        """Appends the end of an update; in a loop without loader it is a boundary as well."""
+        self._step_over = True
+        if self._asked:
+            self._asked -= 1
+            self.mark(kind, object_id)
+        else:
+            self.boundary(kind, object_id)
+            self._asked = 0
 
     def run_queue_ns(self) -> int:
         """Time the training thread has waited for a CPU so far; -1 where /proc has no schedstat."""

@@ -50,7 +50,7 @@ class Segmenter:
         self.training_loaders: set[int] = set()
         self.trained_modules: set[int] = set()
         self.seen = {"asks": 0, "forwards": 0, "backwards": 0, "updates": 0}
-        self._measure = StepMeasure(self.training_loaders, self.trained_modules)
+        self.measure = StepMeasure(self.training_loaders, self.trained_modules)
         self._steps: list[StepRecord] = []
         self._marks: list[Mark] = []
         self._open: list[int] = []  # open structural kinds, to know what is nested
@@ -113,7 +113,7 @@ class Segmenter:
         marks = self._marks + window
         if not repetition.matches(marks):
             return 0
-        self._steps.append(self._measure.repeat(self.count, marks, repetition))
+        self._steps.append(self.measure.repeat(self.count, marks, repetition))
         self.count += 1
         for name, times in repetition.seen.items():
             self.seen[name] += times
@@ -289,7 +289,7 @@ class Segmenter:
         if self.count == 0:
             marks = marks[self._start_of_first(marks) :]
         if marks:
-            record = self._measure.step(self.count, marks, rest[0], flags)
+            record = self.measure.step(self.count, marks, rest[0], flags)
             self._steps.append(record)
             self.count += 1
             self._note_repetition(record, position)
@@ -300,7 +300,7 @@ class Segmenter:
         """Remembers the shape of this step; two alike in a row make a repetition."""
         seen = {name: times - self._seen_before[name] for name, times in self.seen.items()}
         self._seen_before = dict(self.seen)
-        shape = self._measure.repetition(record, self._marks, position, seen)
+        shape = self.measure.repetition(record, self._marks, position, seen)
         self._repetition = shape if shape is not None and shape == self._last_shape else None
         self._last_shape = shape
 

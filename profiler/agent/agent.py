@@ -1,0 +1,374 @@
+"""The agent: arms the hooks when torch is imported, and takes the marks away while it trains.
+
+Arming patches only. The thread and the files open at the first training event, so that a process
+that imports torch and never trains (a launcher, a spawn worker) costs nothing more.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from ..model.records import Event, MemoryPoint, ProcessInfo, QueueDepth
+from ..store.writer import ProcessWriter, write_process_info
+from . import boot, guard
+from .facts import FactCollector
+from .hooks_training import TrainingHooks
+from .hooks_worker import WorkerHooks
+from .observers import Observers
+from .patching import Patches
+from .recorder import Recorder
+from .segment import Segmenter
+
+live: Agent | None = None
+"""The agent of this process, for `trainprof.step()` and `trainprof.phase()`."""
+
+TICK_S = 0.1
+MOST_MARKS_BEFORE_TRAINING = 20_000
+RAW_STEPS = 200
+"""The raw marks of this many first steps are kept (marks.jsonl)."""
+
+
+class StopTraining(SystemExit):
+    """Raised into the training loop once `--steps` have been done; exit status 0."""
+
+
+class Agent:
+    """Everything of trainprof inside one Python process.
+
+    Args:
+        torch: The user's torch, just imported.
+        run: The run folder. folder: This process's folder in it.
+        started_ns: When the process booted.
+    """
+
+    def __init__(self, torch: Any, run: str, folder: str, started_ns: int) -> None:
+        self._torch = torch
+        self._run = run
+        self._folder = folder
+        self._started_ns = started_ns
+        self._pid = os.getpid()
+        self._role = "other"
+        self._limit = int(os.environ.get("TRAINPROF_STEPS") or 0)
+        self._patches = Patches()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._ended: str | None = None
+        self._begin_recording()
+        limit = self._check_limit if self._limit else None
+        self.hooks = TrainingHooks(torch, self.recorder, self._activate, limit)
+        self._workers = WorkerHooks(torch, self._open_as_worker)
+        self._observers = Observers(torch, self.recorder)
+        self._facts = FactCollector(torch, self.hooks)
+
+    def _begin_recording(self) -> None:
+        self.recorder = getattr(self, "recorder", None) or Recorder()
+        self.recorder.marks = deque(maxlen=MOST_MARKS_BEFORE_TRAINING)
+        self._segmenter = Segmenter()
+        self._writer: ProcessWriter | None = None
+        self._ticks = 0
+        self._marks_seen = 0
+        self._thread_cpu_ns = 0
+
+    # Beginning.
+
+    def arm(self) -> None:
+        """Installs every hook; from here on the training is seen."""
+        global live
+        self.hooks.install(self._patches)
+        guard.attempt("workers", self._workers.install, self._patches)
+        guard.attempt("observers", self._observers.install, self._patches)
+        self._patches.replace(os, "_exit", self._os_exit)
+        atexit.register(self.close, "exit")
+        os.register_at_fork(
+            before=self._before_fork,
+            after_in_parent=self._after_fork_in_parent,
+            after_in_child=self._after_fork_in_child,
+        )
+        self._write_info()
+        live = self
+
+    def disarm(self) -> None:
+        """Leaves torch as it was."""
+        global live
+        self.close("exit")
+        self.hooks.uninstall()
+        self._observers.uninstall()
+        self._patches.undo()
+        live = None
+
+    def _activate(self) -> None:
+        """The first backward or update: this process trains."""
+        guard.attempt("agent", self._become_trainer)
+
+    def _become_trainer(self) -> None:
+        self._role = "trainer"
+        self.recorder.marks = deque(self.recorder.marks)
+        self.hooks.flags_due = True
+        self._open_folder()
+        self._start_thread()
+
+    def _open_as_worker(self) -> ProcessWriter:
+        self._role = "worker"
+        return self._open_folder()
+
+    def _open_folder(self) -> ProcessWriter:
+        if self._folder == "":  # a forked child: boot never ran in it
+            self._started_ns = time.perf_counter_ns()
+            self._folder = boot.process_folder(self._run, self._started_ns)
+            os.makedirs(self._folder, exist_ok=True)
+        if self._writer is None:
+            self._writer = ProcessWriter(self._folder, self._started_ns)
+        self._write_info()
+        from multiprocessing import util
+
+        # Children of multiprocessing skip atexit.
+        util.Finalize(None, self.close, args=("exit",), exitpriority=10)
+        return self._writer
+
+    def _start_thread(self) -> None:
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._work, name="trainprof", daemon=True)
+        self._thread.start()
+
+    # Working.
+
+    def _work(self) -> None:
+        while not self._stop.wait(TICK_S):
+            guard.attempt("agent thread", self._tick)
+        self._thread_cpu_ns += time.thread_time_ns()
+
+    def _tick(self) -> None:
+        self._drain()
+        writer = self._writer
+        if writer is None:
+            return
+        self._ticks += 1
+        if self._ticks % 10 == 1:
+            self._once_a_second(writer)
+        writer.flush()
+
+    def _drain(self) -> None:
+        """Moves the marks into steps, and the steps into the writer's buffers."""
+        with self._lock:
+            marks = self.recorder.marks
+            arrived = []
+            while marks:
+                arrived.append(marks.popleft())
+            if not arrived:
+                return
+            self._marks_seen += len(arrived)
+            writer = self._writer
+            if writer is not None and self._segmenter.count < RAW_STEPS:
+                writer.marks(mark[:4] for mark in arrived)
+            self._segmenter.feed(arrived)
+            self._write_steps()
+
+    def _write_steps(self) -> None:
+        writer = self._writer
+        measure = self._segmenter.measure
+        if writer is None:
+            return
+        for record in self._segmenter.take():
+            writer.step(record)
+        for step, value in measure.losses:
+            writer.loss(step, value)
+        for step, loader, wait_ns, ready in measure.queue:
+            writer.queue(QueueDepth(step, f"l{loader}", wait_ns, ready))
+        for start_ns, duration_ns in measure.validations:
+            writer.event(Event("validation", start_ns, duration_ns))
+        measure.losses.clear()
+        measure.queue.clear()
+        measure.validations.clear()
+
+    def _once_a_second(self, writer: ProcessWriter) -> None:
+        guard.attempt("facts", self._facts.write, writer, self._segmenter, self._ticks)
+        for event in self._observers.take_events():
+            writer.event(event)
+        self._write_failures(writer)
+        rss_bytes = _resident_bytes()
+        if rss_bytes is not None:
+            writer.memory(MemoryPoint(self._segmenter.count, time.perf_counter_ns(), rss_bytes))
+
+    def _write_failures(self, writer: ProcessWriter) -> None:
+        for collector, at_ns, error in guard.failures[:]:
+            writer.event(
+                Event("collector_failed", at_ns, 0, {"collector": collector, "error": error})
+            )
+            guard.failures.remove((collector, at_ns, error))
+
+    # Stopping after --steps.
+
+    def _check_limit(self) -> None:
+        self._drain()
+        if self._segmenter.count >= self._limit and not self.recorder.closed:
+            self.close("stopped")
+            guard.attempt("agent end", self._leave_stop_mark)
+            raise StopTraining(0)
+
+    def _leave_stop_mark(self) -> None:
+        """Tells the supervisor, which ends what does not end by itself."""
+        with open(os.path.join(self._folder, "stopped"), "w"):
+            pass
+
+    # The public API.
+
+    def public_step(self) -> None:
+        """A step ends here, says the script."""
+        from . import marks as m
+
+        if self.recorder.active():
+            self.recorder.mark(m.STEP)
+            if self._limit:
+                self._check_limit()
+
+    def public_phase(self, name: str, *, opening: bool) -> None:
+        """A phase named by the script begins or ends."""
+        from ..model.phases import PHASE_INDEX
+        from . import marks as m
+
+        if self.recorder.active():
+            kind = m.PHASE if opening else m.PHASE_END
+            self.recorder.mark(kind, PHASE_INDEX.get(name, -1))
+
+    # Ending.
+
+    def close(self, how: str) -> None:
+        """Writes all that is left; hooks that outlive this do nothing. Never raises."""
+        if self.recorder.closed or os.getpid() != self._pid:
+            return
+        self.recorder.closed = True
+        self._ended = how
+        guard.attempt("agent end", self._finish)
+
+    def _finish(self) -> None:
+        self._join_thread()
+        for action in (self._drain, self._close_last_step, self._write_last_facts):
+            guard.attempt(f"agent end: {action.__name__}", action)
+        writer = self._writer
+        if writer is not None:
+            self._write_failures(writer)
+            writer.flush()
+            writer.close()
+        self._write_info()
+
+    def _close_last_step(self) -> None:
+        with self._lock:
+            self._segmenter.finish()
+            self._write_steps()
+
+    def _write_last_facts(self) -> None:
+        if self._writer is not None and self._role == "trainer":
+            self._once_a_second(self._writer)
+            self._facts.write_cost(
+                self._writer, self._segmenter.count, self._marks_seen, self._thread_cpu_ns
+            )
+
+    def _os_exit(self, original: Any) -> Any:
+        def _exit(status: int) -> None:
+            self.close("os._exit")
+            original(status)
+
+        return _exit
+
+    def _join_thread(self) -> None:
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            self._stop.set()
+            thread.join()
+            self._thread = None
+
+    # Forking: Python 3.12 warns about a fork while threads run, so ours is away meanwhile.
+
+    def _before_fork(self) -> None:
+        self._forking = self._thread is not None and os.getpid() == self._pid
+        if self._forking:
+            self._join_thread()
+            guard.attempt("agent thread", self._tick)
+
+    def _after_fork_in_parent(self) -> None:
+        if self._forking:
+            self._start_thread()
+
+    def _after_fork_in_child(self) -> None:
+        self._thread = None
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._pid = os.getpid()
+        self._role = "other"
+        self._folder = ""
+        self._ended = None
+        guard.reset()
+        self._begin_recording()
+        self.recorder.closed = False
+        self.recorder.detailed = False
+        self.recorder.follow_thread()
+        self.hooks.after_fork()
+        self._workers.reset()
+        self._facts.after_fork()
+        self._observers.after_fork()
+
+    # Who this process is.
+
+    def _write_info(self) -> None:
+        if self._folder:
+            write_process_info(self._folder, self._info())
+
+    def _info(self) -> ProcessInfo:
+        rank = self._rank()
+        return ProcessInfo(
+            pid=self._pid,
+            parent_pid=os.getppid(),
+            host=os.uname().nodename,
+            role=self._role,
+            argv=tuple(boot.command(sys.orig_argv)),
+            started_ns=self._started_ns,
+            ended_ns=time.perf_counter_ns() if self._ended else None,
+            ended=self._ended,
+            rank=rank[0],
+            local_rank=_integer("LOCAL_RANK"),
+            world_size=rank[1],
+            restart_count=_integer("TORCHELASTIC_RESTART_COUNT"),
+            launch_key=_launch_key(rank[1]),
+            python="%d.%d.%d" % sys.version_info[:3],
+            executable=sys.executable,
+            torch=str(self._torch.__version__),
+            clock={"unix_s": time.time(), "perf_ns": float(time.perf_counter_ns())},
+            seen=dict(self._segmenter.seen),
+        )
+
+    def _rank(self) -> tuple[int | None, int | None]:
+        distributed = getattr(self._torch, "distributed", None)
+        if distributed is not None and distributed.is_available():
+            if distributed.is_initialized():
+                return distributed.get_rank(), distributed.get_world_size()
+        return _integer("RANK"), _integer("WORLD_SIZE")
+
+
+def _integer(variable: str) -> int | None:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdigit() else None
+
+
+def _launch_key(world_size: int | None) -> str | None:
+    """What ranks of one training share, and two trainings do not."""
+    environ = os.environ
+    run_id = environ.get("TORCHELASTIC_RUN_ID")
+    port = environ.get("MASTER_PORT")
+    if run_id or port:
+        return f"{run_id or ''}@{environ.get('MASTER_ADDR', '')}:{port or ''}"
+    return f"parent-{os.getppid()}" if world_size and world_size > 1 else None
+
+
+def _resident_bytes() -> int | None:
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return None

@@ -1,0 +1,165 @@
+"""Describes what the training is made of, on the agent's thread, after its first step."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..model.records import Fact
+from ..store.writer import ProcessWriter
+from . import guard
+from .describe.distributed import describe_distributed
+from .describe.loader import describe_loader
+from .describe.memory import read_peak_memory
+from .describe.model import describe_model
+from .describe.optimizer import describe_optimizer
+from .hooks_training import TrainingHooks
+from .recorder import Recorder
+from .segment import Segmenter
+
+FLAGS_EVERY = 100
+"""Ticks of the agent between two readings of the flags (10 s)."""
+MOST_MODELS = 16
+
+
+class FactCollector:
+    """Writes facts as they become known; the writer drops those that have not changed.
+
+    Args:
+        torch: The user's torch.
+        hooks: Knows the loaders, root modules and optimizers by number.
+    """
+
+    def __init__(self, torch: Any, hooks: TrainingHooks) -> None:
+        self._torch = torch
+        self._hooks = hooks
+        self._described_models: set[int] = set()
+        self._flags_written = 0
+        self._started_cpu_ns: int | None = None
+
+    def after_fork(self) -> None:
+        """The child writes its own facts."""
+        self._described_models.clear()
+        self._flags_written = 0
+
+    def write(self, writer: ProcessWriter, segmenter: Segmenter, ticks: int) -> None:
+        """Once a second: whatever is new."""
+        if segmenter.count == 0:
+            return
+        self._write_models(writer, segmenter)
+        self._write_optimizers(writer)
+        self._write_loaders(writer, segmenter)
+        self._write_flags(writer, ticks)
+        self._fact(writer, "memory", "peak", dict(read_peak_memory(self._torch)))
+
+    def _fact(self, writer: ProcessWriter, kind: str, key: str, data: dict[str, Any]) -> None:
+        writer.fact(Fact(kind, key, time.perf_counter_ns(), data))
+
+    def _write_models(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
+        modules = self._hooks.modules
+        for number in range(min(len(modules), MOST_MODELS)):
+            module = modules.thing(number)
+            if module is None or number in self._described_models:
+                continue
+            self._described_models.add(number)
+            fact = guard.attempt("model facts", describe_model, self._torch, module)
+            if fact is None:
+                continue
+            trained = number in segmenter.trained_modules
+            self._fact(writer, "model", f"m{number}", {**fact, "trained": trained})
+            inner = getattr(module, "module", None)  # DDP and its like: validation calls the inside
+            if trained and inner is not None and hasattr(inner, "parameters"):
+                segmenter.trained_modules.add(modules.number(inner))
+            distributed = guard.attempt(
+                "distributed facts", describe_distributed, self._torch, module
+            )
+            if distributed is not None:
+                self._fact(writer, "distributed", "group", dict(distributed))
+
+    def _write_optimizers(self, writer: ProcessWriter) -> None:
+        optimizers = self._hooks.optimizers
+        for number in range(len(optimizers)):
+            optimizer = optimizers.thing(number)
+            if optimizer is None:
+                continue
+            fact = guard.attempt("optimizer facts", self._describe_optimizer, optimizer)
+            if fact is not None:
+                where = self._hooks.optimizer_sites.get(number)
+                located = {**fact, "where": where} if where else dict(fact)
+                self._fact(writer, "optimizer", f"o{number}", located)
+
+    def _describe_optimizer(self, optimizer: Any) -> dict[str, Any]:
+        modules = self._hooks.modules
+        trainable = {
+            id(parameter): parameter
+            for number in self._described_models
+            if (module := modules.thing(number)) is not None
+            for parameter in module.parameters()
+            if parameter.requires_grad
+        }
+        return dict(describe_optimizer(self._torch, optimizer, trainable.values()))
+
+    def _write_loaders(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
+        for number, entry in enumerate(self._hooks.loaders.entries):
+            loader = entry.loader() if entry.loader is not None else None
+            if loader is not None and entry.described != entry.made:
+                entry.described = entry.made
+                entry.fact = guard.attempt("loader facts", describe_loader, self._torch, loader)
+            if entry.fact is None:
+                continue
+            role = "training" if number in segmenter.training_loaders else "validation"
+            data = {
+                **entry.fact,
+                "role": role if segmenter.training_loaders else "unknown",
+                "loaders_made": entry.made,
+                "iterators_made": entry.iterators,
+            }
+            if entry.site is not None and entry.site.where:
+                data["where"] = entry.site.where
+            self._fact(writer, "loader", f"l{number}", data)
+            batch = self._hooks.first_batches.get(number)
+            if batch:
+                self._fact(writer, "batch", f"l{number}", dict(batch))
+
+    def _write_flags(self, writer: ProcessWriter, ticks: int) -> None:
+        flags = self._hooks.flags
+        if flags:
+            key = "steady" if self._flags_written else "start"
+            self._fact(writer, "flags", key, dict(flags))
+            self._hooks.flags = {}
+            self._flags_written += 1
+        if ticks % FLAGS_EVERY == 11 or self._flags_written == 1:
+            self._hooks.flags_due = True
+
+    def write_cost(self, writer: ProcessWriter, steps: int, marks: int, thread_cpu_ns: int) -> None:
+        """What the agent itself has cost: marks in the training thread, CPU on its own."""
+        if not steps:
+            return
+        nanoseconds = _mark_cost_ns()
+        data = {
+            "hook_ns_per_step": round(nanoseconds * marks / steps),
+            "thread_cpu_ns": thread_cpu_ns,
+            "steps": steps,
+            "marks_per_step": round(marks / steps, 2),
+            "mark_ns": round(nanoseconds),
+            "method": "marks counted times the cost of a mark measured here, plus the CPU time of "
+            "the agent's thread",
+        }
+        self._fact(writer, "agent", "cost", data)
+
+
+def _mark_cost_ns() -> float:
+    """Nanoseconds of one hook's mark on this machine: the best of several short runs.
+
+    A hooked call costs its two marks and the wrapper around them; the wrapper is about as dear as
+    a mark, so that a mark is counted one and a half times.
+    """
+    recorder = Recorder()
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter_ns()
+        for _ in range(100):
+            recorder.mark(0)
+        best = min(best, (time.perf_counter_ns() - start) / 100)
+        recorder.marks.clear()
+    return 1.5 * best

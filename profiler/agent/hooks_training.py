@@ -1,0 +1,367 @@
+"""The hooks on what every loop has: loaders, root modules, backward, optimizers.
+
+Each wrapper appends an opening and a closing mark around the original and does nothing else on
+the training thread. Under torch.compile's tracing all of them step aside (`recorder.compiling`), so
+that they cause no graph break and no recompilation.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from . import guard
+from . import marks as m
+from .describe.flags import read_flags
+from .describe.batch import batch_samples, describe_batch
+from .location import caller_location
+from .patching import Patches
+from .recorder import Recorder
+from .registry import LoaderRegistry, Registry, construction_site
+
+
+class TrainingHooks:
+    """Installs the hooks and holds what they know.
+
+    Args:
+        torch: The user's torch.
+        recorder: Takes the marks.
+        on_first: Called once, at the first backward or optimizer step.
+        check_limit: With --steps: called after each mark that may end a step; raises to stop.
+
+    Attributes:
+        modules, optimizers, loaders: The numbers in the marks.
+        optimizer_sites: Where each optimizer was made, by number.
+    """
+
+    def __init__(
+        self,
+        torch: Any,
+        recorder: Recorder,
+        on_first: Callable[[], None],
+        check_limit: Callable[[], None] | None,
+    ) -> None:
+        self._torch = torch
+        self._recorder = recorder
+        self._on_first = on_first
+        self._check_limit = check_limit
+        self.flags_due = False
+        self.flags: dict[str, Any] = {}
+        self.modules: Registry[Any] = Registry()
+        self.optimizers: Registry[Any] = Registry()
+        self.loaders = LoaderRegistry()
+        self.optimizer_sites: dict[int, Any] = {}
+        self.first_batches: dict[int, Any] = {}
+        self._module_kinds: dict[int, tuple[Any, int]] = {}
+        self._inside = False  # a root module runs on the training thread
+        self._started = False
+        self._update_pending = False  # a backward ran, no optimizer since
+        self._watched: Any = None  # weak reference to one trainable parameter
+        self._watched_version = -1
+        self._handles: list[Any] = []
+
+    def install(self, patches: Patches) -> None:
+        """Patches torch; `uninstall` and `patches.undo()` take everything back."""
+        torch = self._torch
+        recorder = self._recorder
+        recorder.compiling = _compiling(torch)
+        loader = torch.utils.data.DataLoader
+        iterator = torch.utils.data.dataloader._BaseDataLoaderIter
+        patches.replace(loader, "__init__", self._loader_init)
+        patches.replace(loader, "__iter__", self._loader_iter)
+        patches.replace(iterator, "__next__", self._next)
+        patches.replace(torch.nn.Module, "__call__", self._module_call)
+        if hasattr(torch.autograd, "_engine_run_backward"):
+            patches.replace(torch.autograd, "_engine_run_backward", self._engine)
+        else:  # a private name: fall back to the public function
+            patches.replace(torch.autograd, "backward", self._engine)
+        optimizer = torch.optim.Optimizer
+        patches.replace(optimizer, "__init__", self._optimizer_init)
+        patches.replace(optimizer, "zero_grad", self._zero_grad)
+        register = sys.modules["torch.optim.optimizer"]  # torch.optim deletes the name
+        self._handles = [
+            register.register_optimizer_step_pre_hook(self._before_step),
+            register.register_optimizer_step_post_hook(self._after_step),
+        ]
+        scaler = getattr(torch.amp, "GradScaler", None)
+        if scaler is not None:
+            patches.replace(scaler, "step", self._scaler_step)
+
+    def uninstall(self) -> None:
+        """Removes the optimizer hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def after_fork(self) -> None:
+        """A forked child starts as one that has not trained."""
+        self._started = False
+        self._inside = False
+        self._update_pending = False
+        self.flags_due = False
+
+    # Loaders.
+
+    def _loader_init(self, original: Any) -> Any:
+        def __init__(loader: Any, *args: Any, **kwargs: Any) -> None:
+            original(loader, *args, **kwargs)
+            site = guard.attempt("location", construction_site)
+            object.__setattr__(loader, "_trainprof_site", site)
+
+        return _like(original, __init__)
+
+    def _loader_iter(self, original: Any) -> Any:
+        recorder = self._recorder
+        number_of = self.loaders.number
+
+        def __iter__(loader: Any) -> Any:
+            if not recorder.active():
+                return original(loader)
+            site = getattr(loader, "_trainprof_site", None)
+            number = guard.attempt("loaders", number_of, loader, site)
+            if number is None:
+                return original(loader)
+            recorder.mark(m.ITERATOR, number)
+            try:
+                iterator = original(loader)
+            finally:
+                recorder.mark(m.ITERATOR_END, number)
+            guard.attempt("loaders", setattr, iterator, "_trainprof_loader", number)
+            return iterator
+
+        return _like(original, __iter__)
+
+    def _next(self, original: Any) -> Any:
+        recorder = self._recorder
+        check_limit = self._check_limit
+        first_batches = self.first_batches
+
+        def __next__(iterator: Any) -> Any:
+            if not recorder.active():
+                return original(iterator)
+            number = getattr(iterator, "_trainprof_loader", -1)
+            if self._update_pending:
+                guard.attempt("updates", self._look_for_update)
+            recorder.boundary(
+                m.ASK, number, _ready_batches(iterator) if recorder.detailed else None
+            )
+            if check_limit is not None:
+                check_limit()
+            try:
+                batch = original(iterator)
+            except BaseException:
+                recorder.mark(m.END, number)
+                raise
+            recorder.mark(m.GOT, number, batch_samples(batch))
+            if number not in first_batches:
+                first_batches[number] = guard.attempt("batches", self._describe_batch, batch)
+            return batch
+
+        return _like(original, __next__)
+
+    def _describe_batch(self, batch: Any) -> Any:
+        return describe_batch(self._torch, batch)
+
+    # Modules.
+
+    def _module_call(self, original: Any) -> Any:
+        recorder = self._recorder
+        compiling = recorder.compiling
+        hooks = self
+
+        def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:
+            if compiling() or hooks._inside:
+                return original(module, *args, **kwargs)
+            if not recorder.active():
+                return original(module, *args, **kwargs)
+            number = hooks._root_number(module)
+            if number < 0:
+                return original(module, *args, **kwargs)
+            if hooks._update_pending:
+                guard.attempt("updates", hooks._look_for_update)
+            bits = hooks._forward_bits(module)
+            hooks._inside = True
+            recorder.mark(m.FORWARD, number, bits)
+            if hooks.flags_due:
+                guard.attempt("flags", hooks._read_flags)
+            try:
+                return original(module, *args, **kwargs)
+            finally:
+                recorder.mark(m.FORWARD_END, number, bits)
+                hooks._inside = False
+
+        return _like(original, __call__)
+
+    def _root_number(self, module: Any) -> int:
+        """The module's number, or -1 when it has no parameters (a loss, an activation)."""
+        entry = self._module_kinds.get(id(module))
+        if entry is not None and entry[0]() is module:
+            return entry[1]
+        number = -1
+        if next(module.parameters(), None) is not None:
+            number = self.modules.number(module)
+            self._watch(module)
+        self._module_kinds[id(module)] = (weakref.ref(module), number)
+        return number
+
+    def _forward_bits(self, module: Any) -> int:
+        bits = m.FORWARD_TRAINING if module.training else 0
+        if self._torch.is_grad_enabled():
+            bits |= m.FORWARD_GRAD
+        return bits
+
+    def _read_flags(self) -> None:
+        """Inside a forward, where the loop's autocast is on (it belongs to the thread)."""
+        self.flags_due = False
+        self.flags = dict(read_flags(self._torch))
+
+    # Updates without an optimizer.
+
+    def _watch(self, module: Any) -> None:
+        if self._watched is not None and self._watched() is not None:
+            return
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                self._watched = weakref.ref(parameter)
+                self._watched_version = parameter._version
+                return
+
+    def _look_for_update(self) -> None:
+        parameter = self._watched() if self._watched is not None else None
+        if parameter is not None and parameter._version != self._watched_version:
+            self._watched_version = parameter._version
+            self._update_pending = False
+            self._recorder.mark(m.UPDATE)
+
+    # Backward.
+
+    def _engine(self, original: Any) -> Any:
+        recorder = self._recorder
+
+        def _engine_run_backward(outputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if not recorder.active():
+                if self._started or recorder.closed or recorder.compiling():
+                    return original(outputs, *args, **kwargs)
+                recorder.follow_thread()  # the training lives in another thread
+            if not self._started:
+                self._start()
+            recorder.mark(m.BACKWARD, 0, _free_value(outputs))
+            if self.flags_due and not len(self.modules):
+                guard.attempt("flags", self._read_flags)
+            try:
+                return original(outputs, *args, **kwargs)
+            finally:
+                recorder.mark(m.BACKWARD_END)
+                self._update_pending = True
+
+        return _like(original, _engine_run_backward)
+
+    def _start(self) -> None:
+        self._started = True
+        self._on_first()
+
+    # Optimizers.
+
+    def _optimizer_init(self, original: Any) -> Any:
+        def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+            original(optimizer, *args, **kwargs)
+            guard.attempt("optimizers", self._note_optimizer, optimizer)
+
+        return _like(original, __init__)
+
+    def _note_optimizer(self, optimizer: Any) -> None:
+        self.optimizer_sites[self.optimizers.number(optimizer)] = caller_location()
+
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if not self._recorder.active():
+            return
+        if not self._started:
+            self._start()
+        self._recorder.mark(m.OPTIMIZER, self.optimizers.number(optimizer))
+        if self._check_limit is not None:
+            self._check_limit()
+
+    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if not self._recorder.active():
+            return
+        self._update_pending = False
+        self._recorder.updated(m.OPTIMIZER_END, self.optimizers.number(optimizer))
+
+    def _zero_grad(self, original: Any) -> Any:
+        recorder = self._recorder
+
+        def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+            if not recorder.active():
+                return original(optimizer, *args, **kwargs)
+            recorder.mark(m.ZERO_GRAD)
+            try:
+                return original(optimizer, *args, **kwargs)
+            finally:
+                recorder.mark(m.ZERO_GRAD_END)
+
+        return _like(original, zero_grad)
+
+    def _scaler_step(self, original: Any) -> Any:
+        recorder = self._recorder
+
+        def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            """A step that the scaler skips (overflow) is a step of the loop all the same."""
+            if not recorder.active():
+                return original(scaler, optimizer, *args, **kwargs)
+            number = self.optimizers.number(optimizer)
+            recorder.mark(m.OPTIMIZER, number)
+            try:
+                return original(scaler, optimizer, *args, **kwargs)
+            finally:
+                self._update_pending = False
+                recorder.updated(m.OPTIMIZER_END, number)
+
+        return _like(original, step)
+
+
+def _compiling(torch: Any) -> Callable[[], bool]:
+    compiler = getattr(torch, "compiler", None)
+    check = getattr(compiler, "is_dynamo_compiling", None) or getattr(
+        compiler, "is_compiling", None
+    )
+    return check if check is not None else _never
+
+
+def _never() -> bool:
+    return False
+
+
+def _ready_batches(iterator: Any) -> int | None:
+    """Batches that wait for the loop: in the workers' queue, or taken out of order before."""
+    queue = getattr(iterator, "_data_queue", None)
+    if queue is None:
+        return None
+    try:
+        waiting = int(queue.qsize())
+    except NotImplementedError:  # macOS has no sem_getvalue
+        return None
+    early = sum(1 for entry in iterator._task_info.values() if len(entry) == 2)
+    return waiting + early
+
+
+def _free_value(outputs: Any) -> float | None:
+    """The loss, where reading it costs nothing: one element on the CPU."""
+    try:
+        tensor = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
+        if tensor.device.type == "cpu" and tensor.numel() == 1:
+            return float(tensor.detach())
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        pass
+    return None
+
+
+def _like(original: Any, wrapper: Any) -> Any:
+    """Gives the wrapper the original's name, documentation and signature."""
+    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+        value = getattr(original, name, None)
+        if value is not None:
+            setattr(wrapper, name, value)
+    wrapper.__wrapped__ = original
+    return wrapper

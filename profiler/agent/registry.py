@@ -1,0 +1,129 @@
+"""Small integers for the loaders, modules and optimizers of a training, without keeping them alive.
+
+The training thread only looks an object up; what is behind the integer is described later.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from types import FrameType
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from .location import caller_location, is_user_file
+
+Thing = TypeVar("Thing")
+
+
+class Registry(Generic[Thing]):
+    """Numbers objects in order of first sight; a number is never given twice."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._things: list[weakref.ref[Any]] = []
+
+    def number(self, thing: Thing) -> int:
+        """The number of `thing`; -1 for objects that cannot be referred to weakly."""
+        entry = self._numbers.get(id(thing))
+        if entry is not None and entry[0]() is thing:
+            return entry[1]
+        try:
+            reference = weakref.ref(thing)
+        except TypeError:
+            return -1
+        number = len(self._things)
+        self._numbers[id(thing)] = (reference, number)
+        self._things.append(reference)
+        return number
+
+    def known(self, thing: Thing) -> bool:
+        """Whether `thing` has a number already."""
+        entry = self._numbers.get(id(thing))
+        return entry is not None and entry[0]() is thing
+
+    def thing(self, number: int) -> Thing | None:
+        """The object behind a number, or None when it is gone."""
+        return self._things[number]() if 0 <= number < len(self._things) else None
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+
+class LoaderEntry:
+    """One data set that loaders read, and what was seen of those loaders.
+
+    Attributes:
+        loader: The latest DataLoader over it.
+        site: Where in the user's source that DataLoader was made, or None.
+        made: DataLoader objects seen; `iterators`: iterators made.
+        fact: What describes the loader, as of `described` loaders made.
+    """
+
+    __slots__ = ("described", "fact", "iterators", "loader", "made", "site")
+
+    def __init__(self) -> None:
+        self.loader: weakref.ref[Any] | None = None
+        self.site: Site | None = None
+        self.made = 0
+        self.iterators = 0
+        self.described = 0
+        self.fact: Any = None
+
+    def saw(self, loader: Any, site: Site | None) -> None:
+        """Notes that an iterator of `loader` is being made."""
+        self.iterators += 1
+        if self.loader is None or self.loader() is not loader:
+            self.made += 1
+            self.loader = weakref.ref(loader)
+            self.site = site
+
+
+class LoaderRegistry:
+    """Numbers loaders by their data set and the place that made them.
+
+    A loader built anew in each epoch keeps its number; two loaders over one data set (training and
+    validation through different samplers) have different ones, as they are made at two places.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[LoaderEntry] = []
+        self._by_key: dict[tuple[int, Any], tuple[weakref.ref[Any] | None, int]] = {}
+
+    def number(self, loader: Any, site: Site | None) -> int:
+        """The number of `loader`, whose iterator is being made."""
+        dataset = getattr(loader, "dataset", loader)
+        key = (id(dataset), site.calls if site is not None else None)
+        known = self._by_key.get(key)
+        if known is not None and (known[0] is None or known[0]() is dataset):
+            number = known[1]
+        else:
+            number = len(self.entries)
+            self.entries.append(LoaderEntry())
+            self._by_key[key] = (_weakly(dataset), number)
+        self.entries[number].saw(loader, site)
+        return number
+
+
+class Site(NamedTuple):
+    """Where a loader was made: the place to show, and the calls that led there, to tell apart."""
+
+    where: Any
+    calls: tuple[tuple[str, int], ...]
+
+
+def construction_site() -> Site:
+    """The site of the constructor that is running now, through at most three user frames."""
+    calls: list[tuple[str, int]] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and len(calls) < 3:
+        if is_user_file(frame.f_code.co_filename):
+            calls.append((frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back
+    return Site(caller_location(), tuple(calls))
+
+
+def _weakly(thing: Any) -> weakref.ref[Any] | None:
+    try:
+        return weakref.ref(thing)
+    except TypeError:
+        return None  # a list as data set: its id has to do

@@ -1,0 +1,149 @@
+"""`trainprof run`: the script under the agent, then the diagnosis."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from trainprof import __version__
+from trainprof.profiler.launch import Child, Ending, child_environment, resolve_command
+
+if TYPE_CHECKING:
+    from trainprof.profiler.model.records import RunInfo
+    from trainprof.profiler.samplers.recorder import SampleRecorder
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--out", type=click.Path(path_type=Path), help="Exact folder for this run's records.")
+@click.option("--name", help="Name of the run; the script's name by default.")
+@click.option("--steps", type=click.IntRange(min=1), help="Stop after this many training steps.")
+@click.option("--quiet", is_flag=True, help="Print nothing; read the run with `diagnose`.")
+@click.option("--no-tui", is_flag=True, help="No dashboard (there is none without --tui anyway).")
+@click.option("--yes", is_flag=True, help="Answer yes to questions (run asks none).")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    out: Path | None,
+    name: str | None,
+    steps: int | None,
+    quiet: bool,
+    no_tui: bool,
+    yes: bool,
+    command: tuple[str, ...],
+) -> int:
+    """Run a training command unmodified, and say where its time goes.
+
+    COMMAND is what you type without trainprof: `train.py --lr 0.1`, `python -m pkg.train`,
+    `torchrun --nproc_per_node=2 train.py`, `bash train.sh`. Exit status, stdout and stderr are the
+    script's own; the diagnosis follows on stderr.
+    """
+    started = resolve_command(command)
+    if os.environ.get("TRAINPROF_DISABLE") == "1":
+        return Child(started, os.environ).wait().exit_status
+    from trainprof.profiler.store.folder import create_run_folder
+
+    folder = create_run_folder(out, name, _script_of(command))
+    session = _Session(folder, name or folder.name, command, steps)
+    status = session.run(started)
+    if not quiet:
+        session.print_diagnosis()
+    return status
+
+
+def _script_of(command: tuple[str, ...]) -> str:
+    """The words that name the run: the first Python file or module, else the program."""
+    for index, word in enumerate(command):
+        if word.endswith(".py"):
+            return word
+        if word == "-m" and index + 1 < len(command):
+            return command[index + 1]
+    return command[0]
+
+
+class _Session:
+    """One supervised run: its folder, its child, its samples."""
+
+    def __init__(
+        self, folder: Path, name: str, command: tuple[str, ...], steps: int | None
+    ) -> None:
+        self._folder = folder
+        self._steps = steps
+        self._info = self._first_info(name, command)
+
+    def _first_info(self, name: str, command: tuple[str, ...]) -> RunInfo:
+        from trainprof.profiler.model.records import RunInfo
+        from trainprof.profiler.store.layout import FORMAT
+        from trainprof.profiler.store.secrets import allowed_environment, mask_secrets
+
+        return RunInfo(
+            format=FORMAT,
+            name=name,
+            argv=tuple(mask_secrets(command)),
+            cwd=os.getcwd(),
+            started_unix_s=time.time(),
+            started_ns=time.perf_counter_ns(),
+            trainprof=__version__,
+            supervisor_pid=os.getpid(),
+            steps_limit=self._steps,
+            environment=allowed_environment(os.environ),
+        )
+
+    def run(self, command: list[str]) -> int:
+        """Runs the command to its end and completes run.json; gives the exit status."""
+        from trainprof.profiler.samplers.recorder import SampleRecorder
+
+        self._write()
+        child = Child(command, child_environment(os.environ, self._folder, self._steps))
+        self._update(child_pid=child.pid)
+        recorder = SampleRecorder(self._folder, child.pid)
+        recorder.start()
+        if self._steps is not None:
+            from trainprof.cli.stopping import stand_by
+
+            stand_by(child, self._folder)
+        ending = child.wait()
+        ended_ns = time.perf_counter_ns()
+        recorder.stop()
+        return self._complete(ending, ended_ns, recorder)
+
+    def _complete(self, ending: Ending, ended_ns: int, recorder: SampleRecorder) -> int:
+        from trainprof.cli.stopping import was_stopped
+        from trainprof.profiler.samplers.hardware import read_hardware
+
+        stopped = self._steps is not None and was_stopped(self._folder)
+        status = 0 if stopped else ending.exit_status
+        self._update(
+            status="stopped" if stopped or ending.interrupted else _status(status),
+            stopped_by="steps" if stopped else ending.signal,
+            exit_status=status,
+            ended_unix_s=time.time(),
+            ended_ns=ended_ns,
+            hardware=read_hardware(),
+            collectors=recorder.statuses(),
+        )
+        return status
+
+    def print_diagnosis(self) -> None:
+        """Reads the run back, diagnoses it, keeps the result and prints it on stderr."""
+        from trainprof.cli.conclude import conclude
+
+        sys.stderr.flush()
+        conclude(self._folder)
+
+    def _update(self, **changes: object) -> None:
+        self._info = dataclasses.replace(self._info, **changes)  # type: ignore[arg-type]
+        self._write()
+
+    def _write(self) -> None:
+        from trainprof.profiler.store.folder import write_run_info
+
+        write_run_info(self._folder, self._info)
+
+
+def _status(exit_status: int) -> str:
+    return "complete" if exit_status == 0 else "crashed"
