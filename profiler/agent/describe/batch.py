@@ -1,0 +1,90 @@
+"""What one batch holds, and how many samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...model.facts import BatchFact
+from .naming import dtype_name
+
+_MOST_TENSORS = 64
+_MOST_ITEMS = 1_000  # looked at in search of tensors
+_DEEPEST = 4
+
+_tensor: Any = None  # torch.Tensor, once there is one
+
+
+def batch_samples(batch: Any) -> int:
+    """The leading dimension of the first tensor in a batch; -1 where there is none.
+
+    Called for every batch: 200 to 300 ns for a tensor, or a tuple, list or dict of tensors.
+    """
+    kind = type(batch)
+    if (kind is tuple or kind is list) and batch:
+        first = batch[0]
+    elif kind is dict and batch:
+        first = next(iter(batch.values()))
+    else:
+        first = batch
+    if type(first) is _tensor:
+        shape = first.shape
+        return shape[0] if shape else -1
+    return _search_samples(batch)
+
+
+def describe_batch(torch: Any, batch: Any) -> BatchFact:
+    """The payload of Fact "batch": up to 64 tensors, about 3 us each."""
+    tensors = []
+    total_bytes = 0
+    for tensor in _tensors(batch, torch.Tensor):
+        total_bytes += tensor.numel() * tensor.dtype.itemsize
+        tensors.append(
+            {
+                "dtype": dtype_name(tensor.dtype),
+                "shape": list(tensor.shape),
+                "device": str(tensor.device),
+                "bytes": tensor.numel() * tensor.dtype.itemsize,
+            }
+        )
+        if len(tensors) == _MOST_TENSORS:
+            break
+    return {"samples": batch_samples(batch), "tensors": tensors, "bytes": total_bytes}
+
+
+def _search_samples(batch: Any) -> int:
+    global _tensor
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return -1
+    _tensor = torch.Tensor
+    for tensor in _tensors(batch, torch.Tensor):
+        if tensor.dim() > 0:
+            return int(tensor.shape[0])
+    return -1
+
+
+def _tensors(batch: Any, tensor_type: type) -> Iterator[Any]:
+    """Tensors in depth-first order, inside the containers that torch's own collate knows."""
+    stack: list[tuple[Any, int]] = [(batch, 0)]
+    looked_at = 0
+    while stack and looked_at < _MOST_ITEMS:
+        item, depth = stack.pop()
+        looked_at += 1
+        if isinstance(item, tensor_type):
+            yield item
+        elif depth < _DEEPEST:
+            stack += [(child, depth + 1) for child in reversed(_children(item))]
+
+
+def _children(item: Any) -> list[Any]:
+    if isinstance(item, (tuple, list)):
+        return list(item[:_MOST_ITEMS])
+    if isinstance(item, Mapping):
+        return list(item.values())[:_MOST_ITEMS]
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        attributes = getattr(item, "__dict__", None)
+        return list(attributes.values()) if isinstance(attributes, dict) else []
+    return []

@@ -1,0 +1,124 @@
+"""How a DataLoader was set up, and what it returns.
+
+Measured: about 15 us, and one file read for the place of the data set.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...model.facts import LoaderFact
+from ..location import class_location
+from .batch import batch_samples, describe_batch
+from .naming import type_name
+
+__all__ = ["batch_samples", "describe_batch", "describe_loader"]
+
+# What a data set of a stranger may raise when it is asked for its length.
+_NO_LENGTH = (TypeError, AttributeError, ValueError, RuntimeError, LookupError, OSError)
+
+_SHUFFLING = {"RandomSampler", "SubsetRandomSampler", "WeightedRandomSampler"}
+
+
+def describe_loader(torch: Any, loader: Any) -> LoaderFact:
+    """The payload of Fact "loader", less what only the agent knows (role, where, counts).
+
+    `shuffle` is None where a sampler of the user's decides. An iterable data set is never asked
+    for a length: torch would compare it with what is delivered, and warn.
+    """
+    data = torch.utils.data
+    dataset = loader.dataset
+    iterable = isinstance(dataset, data.IterableDataset)
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    sampler = _innermost_sampler(loader, batch_sampler)
+    fact: LoaderFact = {
+        "num_workers": loader.num_workers,
+        "batch_size": _batch_size(loader, batch_sampler),
+        "shuffle": None if iterable else _shuffles(sampler),
+        "pin_memory": bool(loader.pin_memory),
+        "drop_last": bool(loader.drop_last),
+        "prefetch_factor": loader.prefetch_factor,
+        "persistent_workers": bool(loader.persistent_workers),
+        "timeout_s": float(loader.timeout),
+        "multiprocessing_context": _start_method(loader.multiprocessing_context),
+        "sampler": type_name(type(sampler)),
+        "collate": _function_name(loader.collate_fn),
+        "dataset_type": type_name(type(dataset)),
+        "dataset_length": None if iterable else _length(dataset),
+        "iterable": iterable,
+        "batches": None if iterable else _length(loader),
+    }
+    if hasattr(loader, "in_order"):  # since torch 2.6
+        fact["in_order"] = bool(loader.in_order)
+    where = class_location(type(_innermost_dataset(dataset)))
+    if where is not None:
+        fact["dataset_where"] = where
+    return fact
+
+
+def _innermost_sampler(loader: Any, batch_sampler: Any) -> Any:
+    """The sampler that decides the order, inside torch's and Accelerate's batch samplers."""
+    sampler = batch_sampler if batch_sampler is not None else loader.sampler
+    for _ in range(4):
+        attributes = getattr(sampler, "__dict__", {})
+        inner = attributes.get("sampler", attributes.get("batch_sampler"))
+        if inner is None:
+            break
+        sampler = inner
+    return sampler
+
+
+def _innermost_dataset(dataset: Any) -> Any:
+    """The data set that makes the items, inside torch's own Subset and ConcatDataset."""
+    for _ in range(8):
+        if not type(dataset).__module__.startswith("torch.utils.data"):
+            break
+        attributes = getattr(dataset, "__dict__", {})
+        inner = attributes.get("dataset")
+        several = attributes.get("datasets")
+        if inner is None and type(several) in (list, tuple) and several:
+            inner = several[0]
+        if inner is None:
+            break
+        dataset = inner
+    return dataset
+
+
+def _shuffles(sampler: Any) -> bool | None:
+    if type(sampler).__module__.partition(".")[0] not in ("torch", "accelerate", "transformers"):
+        return None
+    names = {base.__name__ for base in type(sampler).__mro__}
+    if names & _SHUFFLING:
+        return True
+    if "SequentialSampler" in names:
+        return False
+    shuffle = getattr(sampler, "__dict__", {}).get("shuffle")  # DistributedSampler
+    return shuffle if isinstance(shuffle, bool) else None
+
+
+def _batch_size(loader: Any, batch_sampler: Any) -> int | None:
+    size = loader.batch_size
+    if size is None and batch_sampler is not None:
+        size = getattr(batch_sampler, "__dict__", {}).get("batch_size")
+    return size if isinstance(size, int) else None
+
+
+def _start_method(context: Any) -> str | None:
+    return context if context is None or isinstance(context, str) else context.get_start_method()
+
+
+def _length(sized: Any) -> int | None:
+    if not hasattr(type(sized), "__len__"):
+        return None
+    try:
+        return len(sized)
+    except _NO_LENGTH:
+        return None
+
+
+def _function_name(function: Any) -> str:
+    name = getattr(function, "__qualname__", None)
+    if not isinstance(name, str):
+        return type_name(type(function))
+    module = getattr(function, "__module__", None)
+    return f"{module}.{name}" if isinstance(module, str) else name
