@@ -18,7 +18,7 @@ from trainprof.profiler.store.whole_file import replace_file
 _SPARE_BYTES = 4096
 """run.json keeps this much blank space, so that its end can be written on a full disk."""
 
-_NAME_LENGTH_MAX = 60
+_NAME_LENGTH_MAX = 40
 
 
 def create_run_folder(

@@ -18,7 +18,7 @@ from trainprof.profiler.store.layout import FORMAT
 
 T = TypeVar("T")
 
-CHUNK_BYTES = 1_000_000
+CHUNK_BYTES = 131_072
 """Parsed at once; as Python objects some fifteen times this is in memory meanwhile."""
 
 LINE_BYTES_MAX = 64_000_000

@@ -11,6 +11,7 @@ from trainprof.errors import TrainprofError
 
 COMMANDS = {
     "run": "trainprof.cli.run:run",
+    "runs": "trainprof.cli.runs:runs",
 }
 """Name -> where its click command lives. Loaded when used, so that `run` starts fast."""
 
