@@ -183,14 +183,20 @@ class Agent:
             writer.queue(QueueDepth(step, f"l{loader}", wait_ns, ready))
         for start_ns, duration_ns in measure.validations:
             writer.event(Event("validation", start_ns, duration_ns))
+        for loader, start_ns, duration_ns in self._segmenter.loader_starts:
+            data = {"loader": f"l{loader}", "workers": self.hooks.loaders.workers(loader)}
+            writer.event(Event("loader_start", start_ns, duration_ns, data))
+        self._segmenter.loader_starts.clear()
         measure.losses.clear()
         measure.queue.clear()
         measure.validations.clear()
 
     def _once_a_second(self, writer: ProcessWriter) -> None:
         guard.attempt("facts", self._facts.write, writer, self._segmenter, self._ticks)
-        for event in self._observers.take_events():
+        for event in [*self._observers.take_events(), *self.hooks.graphs.take_events()]:
             writer.event(event)
+        for at_ns, value in self.hooks.device_losses.take():
+            writer.loss(self._segmenter.step_at(at_ns), value)
         self._write_failures(writer)
         rss_bytes = _resident_bytes()
         if rss_bytes is not None:
@@ -336,7 +342,7 @@ class Agent:
             world_size=rank[1],
             restart_count=_integer("TORCHELASTIC_RESTART_COUNT"),
             launch_key=_launch_key(rank[1]),
-            python="%d.%d.%d" % sys.version_info[:3],
+            python=".".join(map(str, sys.version_info[:3])),
             executable=sys.executable,
             torch=str(self._torch.__version__),
             clock={"unix_s": time.time(), "perf_ns": float(time.perf_counter_ns())},
@@ -345,9 +351,9 @@ class Agent:
 
     def _rank(self) -> tuple[int | None, int | None]:
         distributed = getattr(self._torch, "distributed", None)
-        if distributed is not None and distributed.is_available():
-            if distributed.is_initialized():
-                return distributed.get_rank(), distributed.get_world_size()
+        available = distributed is not None and distributed.is_available()
+        if available and distributed.is_initialized():
+            return distributed.get_rank(), distributed.get_world_size()
         return _integer("RANK"), _integer("WORLD_SIZE")
 
 

@@ -21,15 +21,15 @@ class _TorchWatcher:
         if name != "torch":
             return None
         sys.meta_path.remove(self)
-        spec = None
+        spec: ModuleSpec | None = None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
             spec = find(name, path, target) if find is not None else None
             if spec is not None:
                 break
-        if spec is None or spec.loader is None:
+        loader: Any = spec.loader if spec is not None else None
+        if loader is None:
             return spec
-        loader = spec.loader
         execute = loader.exec_module
 
         def exec_module(module: Any) -> None:
@@ -37,7 +37,7 @@ class _TorchWatcher:
             execute(module)
             arm(module)
 
-        loader.exec_module = exec_module  # type: ignore[method-assign]
+        loader.exec_module = exec_module
         return spec
 
 
@@ -64,8 +64,8 @@ def boot(run: str) -> None:
     except OSError:
         return  # the supervisor checked that the folder can be written; it is gone or full now
     _state.update(folder=folder, started_ns=started_ns, run=run)
-    sys.meta_path.insert(0, _TorchWatcher())  # type: ignore[arg-type]
-    sys.meta_path.append(_StubFinder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _TorchWatcher())
+    sys.meta_path.append(_StubFinder())
 
 
 _state: dict[str, Any] = {}
@@ -110,7 +110,7 @@ def _write_first_info(folder: str, started_ns: int) -> None:
     from _json import encode_basestring_ascii as quote
 
     argv = ", ".join(quote(argument) for argument in command(sys.orig_argv))
-    version = "%d.%d.%d" % sys.version_info[:3]
+    version = ".".join(map(str, sys.version_info[:3]))
     text = (
         f'{{"pid": {os.getpid()}, "parent_pid": {os.getppid()}, '
         f'"host": {quote(os.uname().nodename)}, "role": "python", "argv": [{argv}], '

@@ -14,8 +14,11 @@ from typing import Any
 
 from . import guard
 from . import marks as m
-from .describe.flags import read_flags
 from .describe.batch import batch_samples, describe_batch
+from .describe.flags import read_flags
+from .hooks_comm import CommunicationHooks
+from .hooks_device import DeviceHooks, DeviceLosses
+from .hooks_graph import GraphWatch
 from .location import caller_location
 from .patching import Patches
 from .recorder import Recorder
@@ -49,6 +52,9 @@ class TrainingHooks:
         self._check_limit = check_limit
         self.flags_due = False
         self.flags: dict[str, Any] = {}
+        self.graphs = GraphWatch(recorder)
+        self.communication = CommunicationHooks(torch, recorder)
+        self.device_losses = DeviceLosses(torch)
         self.modules: Registry[Any] = Registry()
         self.optimizers: Registry[Any] = Registry()
         self.loaders = LoaderRegistry()
@@ -85,12 +91,17 @@ class TrainingHooks:
             register.register_optimizer_step_pre_hook(self._before_step),
             register.register_optimizer_step_post_hook(self._after_step),
         ]
+        guard.attempt("communication", self.communication.install, patches)
+        accelerator = getattr(torch, "accelerator", None)
+        if torch.cuda.is_available() or (accelerator is not None and accelerator.is_available()):
+            guard.attempt("device", DeviceHooks(torch, recorder).install, patches)
         scaler = getattr(torch.amp, "GradScaler", None)
         if scaler is not None:
             patches.replace(scaler, "step", self._scaler_step)
 
     def uninstall(self) -> None:
-        """Removes the optimizer hooks."""
+        """Removes the optimizer and gradient hooks."""
+        self.communication.uninstall()
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -203,6 +214,7 @@ class TrainingHooks:
         if next(module.parameters(), None) is not None:
             number = self.modules.number(module)
             self._watch(module)
+            guard.attempt("communication", self.communication.follow, module)
         self._module_kinds[id(module)] = (weakref.ref(module), number)
         return number
 
@@ -247,12 +259,20 @@ class TrainingHooks:
                 recorder.follow_thread()  # the training lives in another thread
             if not self._started:
                 self._start()
-            recorder.mark(m.BACKWARD, 0, _free_value(outputs))
+            value = _free_value(outputs)
+            recorder.mark(m.BACKWARD, 0, value)
+            if recorder.detailed:
+                guard.attempt("graphs", self.graphs.watch, outputs)
+            if value is None:
+                at_ns = recorder.marks[-1][1] if recorder.marks else 0
+                guard.attempt("losses", self.device_losses.offer, at_ns, outputs)
             if self.flags_due and not len(self.modules):
                 guard.attempt("flags", self._read_flags)
             try:
                 return original(outputs, *args, **kwargs)
             finally:
+                if self.communication.last_gradient_ns:
+                    guard.attempt("communication", self.communication.backward_ended)
                 recorder.mark(m.BACKWARD_END)
                 self._update_pending = True
 
@@ -292,7 +312,7 @@ class TrainingHooks:
     def _zero_grad(self, original: Any) -> Any:
         recorder = self._recorder
 
-        def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
             if not recorder.active():
                 return original(optimizer, *args, **kwargs)
             recorder.mark(m.ZERO_GRAD)

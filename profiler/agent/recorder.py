@@ -40,6 +40,7 @@ class Recorder:
         thread: Ident of the thread whose marks count; all others pass straight through.
         closed: True once the agent has ended: hooks that outlive it do nothing.
         detailed: Whether marks carry CPU and run-queue time just now (one step in 16).
+        updates: Updates so far (optimizer steps).
         compiling: `torch.compiler.is_dynamo_compiling`; hooks stay invisible while it is true.
     """
 
@@ -52,7 +53,7 @@ class Recorder:
         self._schedstat: int | None = None
         self._step_over = True  # an update happened since the last boundary
         self._asked = 0  # updates left until the loop counts as one without loader
-        self._steps = 0
+        self.updates = 0
         self._next_detail = 0
         self._next_reading = 0
 
@@ -79,8 +80,7 @@ class Recorder:
         was_detailed = self.detailed
         if self._step_over:
             self._step_over = False
-            self._steps += 1
-            self.detailed = now >= self._next_detail and _is_sampled(self._steps)
+            self.detailed = now >= self._next_detail and _is_sampled(self.updates)
             if self.detailed:
                 self._next_detail = now + DETAIL_EVERY_NS
         if was_detailed or self.detailed or now >= self._next_reading:
@@ -92,6 +92,7 @@ class Recorder:
     def updated(self, kind: int, object_id: int = 0) -> None:
         """Appends the end of an update; in a loop without loader it is a boundary as well."""
         self._step_over = True
+        self.updates += 1
         if self._asked:
             self._asked -= 1
             self.mark(kind, object_id)

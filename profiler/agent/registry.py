@@ -103,6 +103,14 @@ class LoaderRegistry:
         self.entries[number].saw(loader, site)
         return number
 
+    def workers(self, number: int) -> int | None:
+        """`num_workers` of the latest loader with this number."""
+        if not 0 <= number < len(self.entries):
+            return None
+        reference = self.entries[number].loader
+        workers = getattr(reference() if reference is not None else None, "num_workers", None)
+        return int(workers) if workers is not None else None
+
 
 class Site(NamedTuple):
     """Where a loader was made: the place to show, and the calls that led there, to tell apart."""

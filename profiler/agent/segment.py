@@ -39,6 +39,8 @@ class Segmenter:
 
     Attributes:
         count: Steps completed so far.
+        loader_starts: (loader, start_ns, duration_ns) from the making of an iterator to its first
+            batch; the agent empties it.
         training_loaders: Loaders whose batches are followed by a backward.
         trained_modules: Root modules whose forwards are followed by a backward; the agent adds
             their submodules, so that a validation through `model.module` is recognised.
@@ -51,6 +53,8 @@ class Segmenter:
         self.trained_modules: set[int] = set()
         self.seen = {"asks": 0, "forwards": 0, "backwards": 0, "updates": 0}
         self.measure = StepMeasure(self.training_loaders, self.trained_modules)
+        self.loader_starts: list[tuple[int, int, int]] = []  # loader, start_ns, duration_ns
+        self._iterators: dict[int, int] = {}  # loader -> when its iterator began to be made
         self._steps: list[StepRecord] = []
         self._marks: list[Mark] = []
         self._open: list[int] = []  # open structural kinds, to know what is nested
@@ -125,6 +129,12 @@ class Segmenter:
         steps, self._steps = self._steps, []
         return steps
 
+    def step_at(self, at_ns: int) -> int:
+        """The step that was under way at a recent instant (the last one or the current one)."""
+        return (
+            self.count if not self._marks or at_ns >= self._marks[0][1] else max(self.count - 1, 0)
+        )
+
     def finish(self) -> None:
         """Closes the last step: at its last update, or as a partial step at its last backward."""
         if self._partial_end >= 0:
@@ -163,6 +173,13 @@ class Segmenter:
             return
         self._batch_loader = mark[2]
         self._pending_loaders.add(mark[2])
+        began_ns = self._iterators.pop(mark[2], None)
+        if began_ns is not None:
+            self.loader_starts.append((mark[2], began_ns, mark[1] - began_ns))
+
+    def _iterator(self, mark: Mark) -> None:
+        if m.ASK not in self._open:
+            self._iterators[mark[2]] = mark[1]
 
     def _end(self, mark: Mark) -> None:
         self._close(m.ASK)
@@ -377,7 +394,7 @@ class Segmenter:
 
     def _forget_half(self) -> None:
         rest = self._marks[len(self._marks) // 2 :]
-        self._restart(rest, (self._batch_loader, self._pending_loaders, self._pending_modules))
+        self._restart(rest)
 
 
 _ENDINGS = frozenset({m.OPTIMIZER_END, m.UPDATE, m.BACKWARD_END})
@@ -386,6 +403,7 @@ _HANDLERS = {
     m.ASK: Segmenter._ask,
     m.GOT: Segmenter._got,
     m.END: Segmenter._end,
+    m.ITERATOR: Segmenter._iterator,
     m.FORWARD: Segmenter._forward,
     m.FORWARD_END: Segmenter._close_forward,
     m.BACKWARD: Segmenter._backward,

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 # Loaded by every Python that the profiled command starts, through PYTHONPATH; this folder holds
 # nothing else. It must parse on Python 2.7 and leave silently where trainprof cannot work. It
 # hides again: no sys.path entry stays, and the user's own sitecustomize runs as it would have.

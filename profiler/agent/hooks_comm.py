@@ -1,0 +1,98 @@
+"""Communication that the training thread waits for.
+
+Collectives called by the script are bracketed. DDP's own run inside the backward: there the wait is
+what remains of the backward after the last gradient was produced.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter_ns
+from typing import Any
+
+from . import guard
+from . import marks as m
+from .patching import Patches
+from .recorder import Recorder
+
+_COLLECTIVES = (
+    "all_reduce",
+    "all_gather",
+    "all_gather_into_tensor",
+    "all_gather_object",
+    "all_to_all",
+    "all_to_all_single",
+    "barrier",
+    "broadcast",
+    "broadcast_object_list",
+    "gather",
+    "reduce",
+    "reduce_scatter",
+    "reduce_scatter_tensor",
+    "scatter",
+)
+LAST_GRADIENTS = 4
+"""Gradients of the first parameters come last; so many of them are watched."""
+
+
+class CommunicationHooks:
+    """Brackets collectives, and knows when the last gradient of a DDP model was produced."""
+
+    def __init__(self, torch: Any, recorder: Recorder) -> None:
+        self._torch = torch
+        self._recorder = recorder
+        self.last_gradient_ns = 0
+        self._handles: list[Any] = []
+
+    def install(self, patches: Patches) -> None:
+        """Patches `torch.distributed`'s collectives, where this torch has them."""
+        distributed = getattr(self._torch, "distributed", None)
+        if distributed is None or not distributed.is_available():
+            return
+        for name in _COLLECTIVES:
+            if hasattr(distributed, name):
+                patches.replace(distributed, name, self._bracket)
+
+    def uninstall(self) -> None:
+        """Removes the gradient hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def follow(self, module: Any) -> None:
+        """Watches the last gradients of `module` if it is a DistributedDataParallel."""
+        if type(module).__name__ != "DistributedDataParallel":
+            return
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        for parameter in trainable[:LAST_GRADIENTS]:
+            register = getattr(parameter, "register_post_accumulate_grad_hook", None)
+            if register is not None:
+                self._handles.append(register(self._gradient_done))
+
+    def _gradient_done(self, parameter: Any) -> None:
+        self.last_gradient_ns = perf_counter_ns()
+
+    def backward_ended(self) -> None:
+        """Leaves the wait after the last gradient as a COMM interval inside the backward."""
+        recorder = self._recorder
+        marks = recorder.marks
+        start_ns = max(self.last_gradient_ns, marks[-1][1] if marks else 0)
+        self.last_gradient_ns = 0
+        if not recorder.detailed:  # a mark made afterwards has no thread state
+            marks.append((m.COMM, start_ns, 0, 0))
+            recorder.mark(m.COMM_END)
+
+    def _bracket(self, original: Any) -> Any:
+        recorder = self._recorder
+
+        def collective(*args: Any, **kwargs: Any) -> Any:
+            if not recorder.active():
+                return original(*args, **kwargs)
+            recorder.mark(m.COMM)
+            try:
+                return original(*args, **kwargs)
+            finally:
+                recorder.mark(m.COMM_END)
+
+        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+            guard.attempt("communication", setattr, collective, name, getattr(original, name, None))
+        return collective
