@@ -198,6 +198,7 @@ class Diagnosis:
         findings: Ordered by recoverable time, the root cause first.
         missing: JSON path of a null value -> why it is null.
         other_sessions: The further trainings of the same command, each diagnosed by itself.
+        ignored: Findings left out because their source line says `# trainprof: ignore[rule]`.
     """
 
     schema: int
@@ -218,3 +219,4 @@ class Diagnosis:
     facts: dict[str, object] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     other_sessions: tuple[Diagnosis, ...] = ()
+    ignored: tuple[Finding, ...] = ()

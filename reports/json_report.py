@@ -1,0 +1,84 @@
+"""The diagnosis as one JSON object, and the JSON Schema of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trainprof.profiler.model.diagnosis import SCHEMA, Diagnosis
+from trainprof.profiler.model.phases import PHASES
+
+_VALUES: dict[str, dict[str, list[str]]] = {
+    "Diagnosis": {
+        "source": ["run", "attach", "trace"],
+        "verdict": ["bottleneck", "healthy", "insufficient"],
+    },
+    "RunSummary": {"status": ["complete", "incomplete", "crashed", "stopped", "running"]},
+    "Finding": {
+        "severity": ["info", "warn", "critical"],
+        "confidence": ["low", "medium", "high"],
+    },
+    "FixAdvice": {"safety": ["safe", "numerics", "semantics"]},
+    "CollectorStatus": {"status": ["ok", "partial", "missing", "failed"]},
+}
+"""Texts that are one of a few words; the records hold them as plain strings."""
+
+
+class JsonReport:
+    """Renders a diagnosis as JSON.
+
+    Args:
+        indent: Blanks per level; 0 for one line.
+    """
+
+    def __init__(self, *, indent: int = 2) -> None:
+        self.indent = indent
+
+    def render(self, diagnosis: Diagnosis) -> str:
+        """One JSON object, ending in a line feed. nan and infinity become null."""
+        encoded = msgspec.json.encode(_encodable(diagnosis))
+        return msgspec.json.format(encoded, indent=self.indent).decode() + "\n"
+
+
+def _encodable(diagnosis: Diagnosis) -> Any:
+    """`diagnosis` itself, or plain data with every text made valid UTF-8.
+
+    File names and arguments may hold bytes that are no UTF-8; Python keeps them as surrogates,
+    which JSON cannot hold.
+    """
+    try:
+        msgspec.json.encode(diagnosis)
+    except UnicodeEncodeError:
+        return _valid_text(msgspec.to_builtins(diagnosis))
+    return diagnosis
+
+
+def _valid_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_valid_text(key): _valid_text(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_valid_text(item) for item in value]
+    return value
+
+
+def diagnosis_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of what `JsonReport` writes: every property is always there."""
+    schema = msgspec.json.schema(Diagnosis)
+    definitions: dict[str, Any] = schema["$defs"]
+    for name, definition in definitions.items():
+        if definition.get("type") != "object" or "properties" not in definition:
+            continue
+        properties = definition["properties"]
+        definition["required"] = list(properties)
+        for field, values in _VALUES.get(name, {}).items():
+            properties[field]["enum"] = values
+    definitions["Diagnosis"]["properties"]["schema"]["const"] = SCHEMA
+    definitions["StepSummary"]["properties"]["phases"]["propertyNames"] = {"enum": list(PHASES)}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "trainprof diagnosis",
+        **schema,
+    }

@@ -1,0 +1,43 @@
+"""Makes text from outside (paths, arguments, source lines, messages) safe to show anywhere."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+SHORT = 80
+"""Characters kept of a name."""
+SENTENCE = 600
+"""Characters kept of a sentence, a path or a line of source."""
+
+_LEADING_COLONS = re.compile(r"^(\s*):{2,}")
+_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+"""Unicode categories that could move the cursor, reverse the line or fail to encode."""
+
+
+def printable(text: object, limit: int = SENTENCE) -> str:
+    """One line of visible characters: controls escaped, line ends as blanks, long text cut.
+
+    Args:
+        text: Anything; its `str` is shown.
+        limit: Most characters kept; a cut is marked with "...".
+    """
+    raw = str(text)
+    cut = raw[: limit + 1]
+    if not (cut.isascii() and cut.isprintable()):
+        cut = "".join(_visible(character) for character in cut)
+    return cut if len(cut) <= limit and len(raw) <= limit else cut[: limit - 3] + "..."
+
+
+def inert(line: str) -> str:
+    """A line that a CI runner will not take for a command of its own (`::error::...`)."""
+    return _LEADING_COLONS.sub(r"\1:", line)
+
+
+def _visible(character: str) -> str:
+    if character in "\n\t\r":
+        return " "
+    if unicodedata.category(character) not in _UNSAFE:
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
