@@ -62,6 +62,7 @@ class Segmenter:
         self._repetition: Repetition | None = None
         self._last_shape: Repetition | None = None
         self._seen_before = dict(self.seen)
+        self._backward_in_optimizer = False  # since the last optimizer step began
         self._explicit = False  # the script calls trainprof.step()
         self._ever_updated = False
         self._reset_step()
@@ -150,9 +151,10 @@ class Segmenter:
     # Handlers run when their mark has been appended: its position is len(self._marks) - 1.
 
     def _ask(self, mark: Mark) -> None:
-        self._open.append(m.ASK)
-        if m.ASK in self._open[:-1]:
+        if m.ASK in self._open:
+            self._open.append(m.ASK)
             return
+        self._open = [m.ASK]  # whatever else seems open was left by an exception
         loader = mark[2]
         self.seen["asks"] += 1
         if self._partial_end >= 0:
@@ -220,6 +222,7 @@ class Segmenter:
         self.trained_modules |= self._pending_modules
         if self._pending_loaders:
             self._asked_training = True
+        self._backward_in_optimizer = True
         self._backwards += 1
         if self._first_training < 0:
             self._first_training = len(self._marks) - 1
@@ -241,8 +244,13 @@ class Segmenter:
             self._pending_modules.clear()
 
     def _optimizer(self, mark: Mark) -> None:
+        if m.OPTIMIZER in self._open and not self._backward_in_optimizer:
+            self._open.append(m.OPTIMIZER)  # GradScaler.step around Optimizer.step
+            return
+        self._close(m.OPTIMIZER)  # it raised: its end was lost
         self._open.append(m.OPTIMIZER)
-        if m.OPTIMIZER in self._open[:-1] or self._explicit:
+        self._backward_in_optimizer = False
+        if self._explicit:
             return
         self._partial_end = -1
         optimizer = mark[2]
@@ -282,8 +290,6 @@ class Segmenter:
     def _step(self, mark: Mark) -> None:
         if not self._explicit:
             self._explicit = True
-            if not self.count:
-                self._drop(0)
         if len(self._marks) > 1:
             self._cut(len(self._marks) - 1)
 
@@ -364,10 +370,12 @@ class Segmenter:
                 for position, mark in enumerate(self._marks)
                 if position and mark[0] == m.OPTIMIZER_END and mark[2] == optimizer
             ]
-            if len(ends) < 2:
+            if not ends:
                 break
             self._cut(ends[0])
         self._asked_training = False
+        self._batch_loader = None
+        self._pending_loaders.clear()
 
     def _split_backwards(self) -> None:
         """No update was ever seen (parameters changed behind autograd): one step per backward."""
@@ -388,9 +396,6 @@ class Segmenter:
                 later = any(other[0] == m.BACKWARD for other in self._marks[position:])
                 return position if later else None
         return None
-
-    def _drop(self, position: int) -> None:
-        self._marks = self._marks[position:]
 
     def _forget_half(self) -> None:
         rest = self._marks[len(self._marks) // 2 :]
