@@ -1,0 +1,72 @@
+# Everything a fresh checkout needs: `make demo` and `make test` install what they use into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Where the tools of `make lint` lie. Empty ("make lint BIN=") takes them from PATH.
+BIN ?= $(VENV)/bin/
+STORY ?= slow_storage
+
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: help demo test lint ruff format types imports bench clean
+
+help:
+	@echo "make demo   profile a sample training in a new environment, and say what to do about it"
+	@echo "make test   install what the tests need; run the gates and the tests"
+	@echo "make lint   the gates alone: ruff, formatting, types, import contracts"
+	@echo "make bench  measure what trainprof costs a training (takes several minutes)"
+	@echo "make clean  remove the environment and everything that was built"
+
+demo: $(VENV)/.demo-installed
+	@echo
+	@echo "\$$ trainprof run sample_runs/$(STORY)/train.py"
+	@$(VENV)/bin/trainprof run sample_runs/$(STORY)/train.py
+	@echo
+	@echo "Try next, after '. $(VENV)/bin/activate':"
+	@echo "  trainprof run sample_runs/$(STORY)/fixed.py   the same training, repaired"
+	@echo "  trainprof run sample_runs/healthy_conv/train.py   one with nothing worth changing"
+	@echo "  trainprof run YOUR-TRAINING.py                your own, unmodified"
+	@echo "  trainprof runs                                the runs so far"
+
+test: $(VENV)/.test-installed
+	$(VENV)/bin/python -m pytest -q -m "not slow"
+
+lint: $(VENV)/.test-installed ruff format types imports
+
+# The gates. tests/gates runs these same targets on the repository, and on copies that break a rule.
+# Ruff does not follow the links below trainprof/, so it runs on the real folders.
+ruff:
+	@$(BIN)ruff check .
+
+format:
+	@$(BIN)ruff format --check .
+
+types:
+	@$(BIN)mypy -p trainprof
+
+imports:
+	@$(BIN)lint-imports
+
+bench: $(VENV)/.demo-installed
+	$(VENV)/bin/python benchmarks/overhead.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# Installed again only when what is installed, or its versions, have changed.
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "trainprof needs Python 3.10 or newer; name one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "$(PYTHON) cannot make environments; install its venv module (Debian: python3-venv)"; exit 1; }
+	@touch $@
+
+$(VENV)/.demo-installed: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing trainprof and torch into $(VENV) (a few minutes the first time) ..."
+	@$(PIP) --editable '.[torch]'
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing trainprof and what its tests need into $(VENV) (a few minutes the first time) ..."
+	@$(PIP) --editable '.[torch,test,loops,dev]'
+	@touch $@ $(VENV)/.demo-installed
