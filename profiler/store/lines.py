@@ -38,7 +38,6 @@ class Loss(msgspec.Struct, frozen=True):
 class Header(msgspec.Struct, frozen=True):
     """The first line of a file; unknown keys are ignored."""
 
-    format: int = FORMAT
     base_ns: int = 0
     columns: tuple[str, ...] = ()
     unit_ns: int = 1
@@ -73,8 +72,20 @@ class Problems:
         self.add(f"{file} of {owner} could not be read: {error.strerror or error}")
 
 
-def check_format(found: int, where: Path) -> None:
-    """Raises RunFolderError where a newer trainprof wrote the file."""
+class _Version(msgspec.Struct, frozen=True):
+    """All that may be expected of a JSON object of any format."""
+
+    format: int = FORMAT
+
+
+def check_format(data: bytes, where: Path) -> None:
+    """Looks at the format before anything else: of a newer one nothing else is known.
+
+    Raises:
+        RunFolderError: a newer trainprof wrote the file.
+        msgspec.MsgspecError: not a JSON object with a format.
+    """
+    found = msgspec.json.decode(data, type=_Version).format
     if found > FORMAT:
         raise RunFolderError(
             f"{where} was written by a newer trainprof (format {found}); "
@@ -99,11 +110,11 @@ def read_header(path: Path, owner: str, problems: Problems) -> Header | None:
     if not line.endswith(b"\n"):
         return None  # nothing but a torn first line
     try:
+        check_format(line, path)
         header = msgspec.json.decode(line, type=Header)
     except UNREADABLE:
         problems.add(f"{path.name} of {owner}: its first line is unreadable, it is left out")
         return None
-    check_format(header.format, path)
     if header.lost is not None:
         problems.losses.setdefault(owner, []).append((header.lost.from_ns, header.lost.reason))
     return header

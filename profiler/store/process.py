@@ -78,7 +78,7 @@ def _read_info(folder: Path, problems: Problems) -> ProcessInfo | None:
         if not any(folder.iterdir()):
             return None
         data = path.read_bytes()
-        check_format(msgspec.json.decode(data, type=Header).format, path)
+        check_format(data, path)
         return msgspec.json.decode(data, type=ProcessInfo)
     except FileNotFoundError:
         problems.add(f"{folder.name} has no {PROCESS_FILE}: what it says of the process is missing")

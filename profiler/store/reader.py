@@ -20,7 +20,6 @@ from trainprof.profiler.store.layout import (
 )
 from trainprof.profiler.store.lines import (
     UNREADABLE,
-    Header,
     Problems,
     check_format,
     read_objects,
@@ -90,7 +89,7 @@ def read_run_info(folder: Path, problems: Problems) -> RunInfo | None:
     path = folder / RUN_FILE
     try:
         data = path.read_bytes()
-        check_format(msgspec.json.decode(data, type=Header).format, path)
+        check_format(data, path)
         return msgspec.json.decode(data, type=RunInfo)
     except FileNotFoundError:
         problems.add(f"{RUN_FILE} is missing: the command and the machine are unknown")

@@ -70,7 +70,7 @@ def _prune(rows: list[_Row], yes: bool) -> list[_Row]:
         return []
     size = _size(sum(row.glance.disk_bytes for row in rows))
     if not yes:
-        if not sys.stdin.isatty():
+        if not _is_answerable():
             raise UsageError(f"this would delete {len(rows)} runs ({size}); add --yes to agree.")
         for row in rows:
             click.echo(f"  {row.entry.path}", err=True)
@@ -79,6 +79,10 @@ def _prune(rows: list[_Row], yes: bool) -> list[_Row]:
         _delete(row.entry.path)
     click.echo(f"Deleted {_runs(len(rows))} ({size}).", err=True)
     return rows
+
+
+def _is_answerable() -> bool:
+    return sys.stdin.isatty()
 
 
 def _delete(folder: Path) -> None:
