@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainprof.profiler.store.privacy import MASK, allowed_environment, mask_secrets
+from trainprof.profiler.store.secrets import MASK, allowed_environment, mask_secrets
 
 SECRET = "s3cr3t-v4lue"
 
