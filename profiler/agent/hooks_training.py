@@ -19,8 +19,9 @@ from .describe.flags import read_flags
 from .hooks_comm import CommunicationHooks
 from .hooks_device import DeviceHooks, DeviceLosses
 from .hooks_graph import GraphWatch
+from .hooks_modules import ModuleHooks
 from .location import caller_location
-from .patching import Patches
+from .patching import Patches, like
 from .recorder import Recorder
 from .registry import LoaderRegistry, Registry, construction_site
 
@@ -55,13 +56,14 @@ class TrainingHooks:
         self.graphs = GraphWatch(recorder)
         self.communication = CommunicationHooks(torch, recorder)
         self.device_losses = DeviceLosses(torch)
-        self.modules: Registry[Any] = Registry()
+        self._modules = ModuleHooks(
+            torch, recorder, self._new_root, self._before_forward, self._in_forward
+        )
+        self.modules = self._modules.modules
         self.optimizers: Registry[Any] = Registry()
         self.loaders = LoaderRegistry()
         self.optimizer_sites: dict[int, Any] = {}
         self.first_batches: dict[int, Any] = {}
-        self._module_kinds: dict[int, tuple[Any, int]] = {}
-        self._inside = False  # a root module runs on the training thread
         self._started = False
         self._update_pending = False  # a backward ran, no optimizer since
         self._watched: Any = None  # weak reference to one trainable parameter
@@ -78,7 +80,7 @@ class TrainingHooks:
         patches.replace(loader, "__init__", self._loader_init)
         patches.replace(loader, "__iter__", self._loader_iter)
         patches.replace(iterator, "__next__", self._next)
-        patches.replace(torch.nn.Module, "__call__", self._module_call)
+        self._modules.install()
         if hasattr(torch.autograd, "_engine_run_backward"):
             patches.replace(torch.autograd, "_engine_run_backward", self._engine)
         else:  # a private name: fall back to the public function
@@ -100,7 +102,8 @@ class TrainingHooks:
             patches.replace(scaler, "step", self._scaler_step)
 
     def uninstall(self) -> None:
-        """Removes the optimizer and gradient hooks."""
+        """Removes the module, optimizer and gradient hooks."""
+        self._modules.uninstall()
         self.communication.uninstall()
         for handle in self._handles:
             handle.remove()
@@ -109,7 +112,7 @@ class TrainingHooks:
     def after_fork(self) -> None:
         """A forked child starts as one that has not trained."""
         self._started = False
-        self._inside = False
+        self._modules.after_fork()
         self._update_pending = False
         self.flags_due = False
 
@@ -121,7 +124,7 @@ class TrainingHooks:
             site = guard.attempt("location", construction_site)
             object.__setattr__(loader, "_trainprof_site", site)
 
-        return _like(original, __init__)
+        return like(original, __init__)
 
     def _loader_iter(self, original: Any) -> Any:
         recorder = self._recorder
@@ -132,6 +135,7 @@ class TrainingHooks:
                 return original(loader)
             site = getattr(loader, "_trainprof_site", None)
             number = guard.attempt("loaders", number_of, loader, site)
+            guard.attempt("modules", self._modules.discover)
             if number is None:
                 return original(loader)
             recorder.mark(m.ITERATOR, number)
@@ -142,7 +146,7 @@ class TrainingHooks:
             guard.attempt("loaders", setattr, iterator, "_trainprof_loader", number)
             return iterator
 
-        return _like(original, __iter__)
+        return like(original, __iter__)
 
     def _next(self, original: Any) -> Any:
         recorder = self._recorder
@@ -170,62 +174,27 @@ class TrainingHooks:
                 first_batches[number] = guard.attempt("batches", self._describe_batch, batch)
             return batch
 
-        return _like(original, __next__)
+        return like(original, __next__)
 
     def _describe_batch(self, batch: Any) -> Any:
         return describe_batch(self._torch, batch)
 
     # Modules.
 
-    def _module_call(self, original: Any) -> Any:
-        recorder = self._recorder
-        compiling = recorder.compiling
-        hooks = self
+    def _new_root(self, module: Any) -> None:
+        self._watch(module)
+        self.communication.follow(module)
 
-        def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:
-            if compiling() or hooks._inside:
-                return original(module, *args, **kwargs)
-            if not recorder.active():
-                return original(module, *args, **kwargs)
-            number = hooks._root_number(module)
-            if number < 0:
-                return original(module, *args, **kwargs)
-            if hooks._update_pending:
-                guard.attempt("updates", hooks._look_for_update)
-            bits = hooks._forward_bits(module)
-            hooks._inside = True
-            recorder.mark(m.FORWARD, number, bits)
-            if hooks.flags_due:
-                guard.attempt("flags", hooks._read_flags)
-            try:
-                return original(module, *args, **kwargs)
-            finally:
-                recorder.mark(m.FORWARD_END, number, bits)
-                hooks._inside = False
+    def _before_forward(self) -> None:
+        if self._update_pending:
+            guard.attempt("updates", self._look_for_update)
 
-        return _like(original, __call__)
-
-    def _root_number(self, module: Any) -> int:
-        """The module's number, or -1 when it has no parameters (a loss, an activation)."""
-        entry = self._module_kinds.get(id(module))
-        if entry is not None and entry[0]() is module:
-            return entry[1]
-        number = -1
-        if next(module.parameters(), None) is not None:
-            number = self.modules.number(module)
-            self._watch(module)
-            guard.attempt("communication", self.communication.follow, module)
-        self._module_kinds[id(module)] = (weakref.ref(module), number)
-        return number
-
-    def _forward_bits(self, module: Any) -> int:
-        bits = m.FORWARD_TRAINING if module.training else 0
-        if self._torch.is_grad_enabled():
-            bits |= m.FORWARD_GRAD
-        return bits
+    def _in_forward(self) -> None:
+        """Inside a forward, where the loop's autocast is on (it belongs to the thread)."""
+        if self.flags_due:
+            guard.attempt("flags", self._read_flags)
 
     def _read_flags(self) -> None:
-        """Inside a forward, where the loop's autocast is on (it belongs to the thread)."""
         self.flags_due = False
         self.flags = dict(read_flags(self._torch))
 
@@ -275,8 +244,11 @@ class TrainingHooks:
                     guard.attempt("communication", self.communication.backward_ended)
                 recorder.mark(m.BACKWARD_END)
                 self._update_pending = True
+                if not self._modules.calls:
+                    guard.attempt("modules", self._modules.discover)
+                self._modules.forget_calls()
 
-        return _like(original, _engine_run_backward)
+        return like(original, _engine_run_backward)
 
     def _start(self) -> None:
         self._started = True
@@ -289,7 +261,7 @@ class TrainingHooks:
             original(optimizer, *args, **kwargs)
             guard.attempt("optimizers", self._note_optimizer, optimizer)
 
-        return _like(original, __init__)
+        return like(original, __init__)
 
     def _note_optimizer(self, optimizer: Any) -> None:
         self.optimizer_sites[self.optimizers.number(optimizer)] = caller_location()
@@ -308,6 +280,7 @@ class TrainingHooks:
             return
         self._update_pending = False
         self._recorder.updated(m.OPTIMIZER_END, self.optimizers.number(optimizer))
+        guard.attempt("modules", self._modules.consider)
 
     def _zero_grad(self, original: Any) -> Any:
         recorder = self._recorder
@@ -321,7 +294,7 @@ class TrainingHooks:
             finally:
                 recorder.mark(m.ZERO_GRAD_END)
 
-        return _like(original, zero_grad)
+        return like(original, zero_grad)
 
     def _scaler_step(self, original: Any) -> Any:
         recorder = self._recorder
@@ -338,7 +311,7 @@ class TrainingHooks:
                 self._update_pending = False
                 recorder.updated(m.OPTIMIZER_END, number)
 
-        return _like(original, step)
+        return like(original, step)
 
 
 def _compiling(torch: Any) -> Callable[[], bool]:
@@ -375,13 +348,3 @@ def _free_value(outputs: Any) -> float | None:
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         pass
     return None
-
-
-def _like(original: Any, wrapper: Any) -> Any:
-    """Gives the wrapper the original's name, documentation and signature."""
-    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
-        value = getattr(original, name, None)
-        if value is not None:
-            setattr(wrapper, name, value)
-    wrapper.__wrapped__ = original
-    return wrapper

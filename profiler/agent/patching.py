@@ -41,3 +41,13 @@ class Patches:
                 delattr(owner, name)
             else:
                 setattr(owner, name, before)
+
+
+def like(original: Any, wrapper: Any) -> Any:
+    """Gives the wrapper the original's name, documentation and signature."""
+    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+        value = getattr(original, name, None)
+        if value is not None:
+            setattr(wrapper, name, value)
+    wrapper.__wrapped__ = original
+    return wrapper

@@ -1,0 +1,163 @@
+"""The hook on root modules: those with parameters that are called at depth 0.
+
+While roots are being discovered, `nn.Module.__call__` is patched, which costs every submodule call
+about 0.2 us. Once the roots of a deep model are known, only their classes keep a patch and the
+submodules cost nothing; a new loader, a backward without a forward, or half a minute start the
+discovery anew.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from . import guard
+from . import marks as m
+from .patching import Patches, like
+from .recorder import Recorder
+from .registry import Registry
+
+SETTLE_AFTER_UPDATES = 16
+"""So many updates without a new root end the discovery."""
+DISCOVER_EVERY_S = 30.0
+DEEP_SUBMODULES = 32
+"""A model with fewer submodules is not worth the change."""
+
+
+class ModuleHooks:
+    """Brackets the forwards of root modules.
+
+    Args:
+        torch: The user's torch.
+        recorder: Takes the marks.
+        on_root: Called with each root module when it is first seen.
+        before_forward, in_forward: Called in the training thread around the opening mark.
+
+    Attributes:
+        modules: The numbers in the marks.
+    """
+
+    def __init__(
+        self,
+        torch: Any,
+        recorder: Recorder,
+        on_root: Callable[[Any], None],
+        before_forward: Callable[[], None],
+        in_forward: Callable[[], None],
+    ) -> None:
+        self._torch = torch
+        self._base = torch.nn.Module
+        self._recorder = recorder
+        self._on_root = on_root
+        self._before_forward = before_forward
+        self._in_forward = in_forward
+        self.modules: Registry[Any] = Registry()
+        self._kinds: dict[int, tuple[Any, int]] = {}
+        self._classes: dict[type, None] = {}
+        self._deep = False
+        self._inside = False  # a root module runs on the training thread
+        self._patches = Patches()
+        self._settled = False
+        self._discovery_began = (0, 0.0)  # updates, monotonic seconds
+        self._calls = 0
+
+    def install(self) -> None:
+        """Begins the discovery."""
+        self._patches.replace(self._base, "__call__", self._wrap)
+
+    def uninstall(self) -> None:
+        """Leaves every class as it was."""
+        self._patches.undo()
+
+    def after_fork(self) -> None:
+        """A forked child may have been made in the middle of a forward."""
+        self._inside = False
+
+    @property
+    def calls(self) -> int:
+        """Forwards of roots since the last `forget_calls`."""
+        return self._calls
+
+    def forget_calls(self) -> None:
+        """Counts anew: a backward without a forward in between has an unknown root."""
+        self._calls = 0
+
+    # Discovery.
+
+    def consider(self) -> None:
+        """Between two steps: settles when the roots are known, and looks again now and then."""
+        updates, began_s = self._discovery_began
+        if not self._settled:
+            if self._deep and self._recorder.updates - updates >= SETTLE_AFTER_UPDATES:
+                self._settle()
+        elif monotonic() - began_s > DISCOVER_EVERY_S:
+            self.discover()
+
+    def discover(self) -> None:
+        """Something new may be called: watches every module again."""
+        self._discovery_began = (self._recorder.updates, monotonic())
+        if self._settled:
+            self._settled = False
+            self._patches.undo()
+            self.install()
+
+    def _settle(self) -> None:
+        self._settled = True
+        self._discovery_began = (self._recorder.updates, monotonic())
+        self._patches.undo()
+        for cls in self._classes:
+            self._patches.replace(cls, "__call__", self._wrap)
+
+    # The hook.
+
+    def _wrap(self, original: Any) -> Any:
+        recorder = self._recorder
+        compiling = recorder.compiling
+        hooks = self
+
+        def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:
+            if compiling() or hooks._inside or not recorder.active():
+                return original(module, *args, **kwargs)
+            number = hooks._root_number(module)
+            if number < 0:
+                return original(module, *args, **kwargs)
+            hooks._calls += 1
+            hooks._before_forward()
+            bits = hooks._forward_bits(module)
+            hooks._inside = True
+            recorder.mark(m.FORWARD, number, bits)
+            hooks._in_forward()
+            try:
+                return original(module, *args, **kwargs)
+            finally:
+                recorder.mark(m.FORWARD_END, number, bits)
+                hooks._inside = False
+
+        return like(original, __call__)
+
+    def _root_number(self, module: Any) -> int:
+        """The module's number, or -1 when it has no parameters (a loss, an activation)."""
+        entry = self._kinds.get(id(module))
+        if entry is not None and entry[0]() is module:
+            return entry[1]
+        number: int = guard.attempt("modules", self._new_root, module)
+        number = -1 if number is None else number
+        self._kinds[id(module)] = (weakref.ref(module), number)
+        return number
+
+    def _new_root(self, module: Any) -> int:
+        if next(module.parameters(), None) is None:
+            return -1
+        self._classes[type(module)] = None
+        self._deep = self._deep or sum(1 for _ in module.modules()) >= DEEP_SUBMODULES
+        self._discovery_began = (self._recorder.updates, monotonic())
+        self._on_root(module)
+        return self.modules.number(module)
+
+    def _forward_bits(self, module: Any) -> int:
+        bits = m.FORWARD_TRAINING if module.training else 0
+        if self._torch.is_grad_enabled():
+            bits |= m.FORWARD_GRAD
+        return bits
