@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -64,14 +65,21 @@ def _valid_text(value: Any) -> Any:
     return value
 
 
+def _any_value(kind: type) -> dict[str, Any]:
+    if kind is object:
+        return {"description": "Any JSON value."}  # an empty schema is refused
+    raise NotImplementedError(kind)
+
+
 def diagnosis_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of what `JsonReport` writes: every property is always there."""
-    schema = msgspec.json.schema(Diagnosis)
+    schema = msgspec.json.schema(Diagnosis, schema_hook=_any_value)
     definitions: dict[str, Any] = schema["$defs"]
     for name, definition in definitions.items():
         if definition.get("type") != "object" or "properties" not in definition:
             continue
         properties = definition["properties"]
+        definition["description"] = cleandoc(definition.get("description", ""))
         definition["required"] = list(properties)
         for field, values in _VALUES.get(name, {}).items():
             properties[field]["enum"] = values

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from trainprof.reports.terminal.report import TerminalReport, print_diagnosis
+from trainprof.reports.terminal.report import (
+    TerminalReport,
+    is_styled,
+    print_diagnosis,
+    terminal_width,
+    write_text,
+)
 
-__all__ = ["TerminalReport", "print_diagnosis"]
+__all__ = ["TerminalReport", "is_styled", "print_diagnosis", "terminal_width", "write_text"]

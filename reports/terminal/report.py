@@ -61,9 +61,20 @@ class TerminalReport:
 
 def print_diagnosis(diagnosis: Diagnosis, file: TextIO | None = None, brief: bool = False) -> None:
     """Writes the report to `file` (stderr by default), in the form that suits it."""
-    stream = sys.stderr if file is None else file
+    stream: TextIO | None = sys.stderr if file is None else file
+    if stream is None:
+        return
     report = TerminalReport(width=terminal_width(stream), styled=is_styled(stream), brief=brief)
-    text = report.render(diagnosis)
+    write_text(report.render(diagnosis), stream)
+
+
+def write_text(text: str, stream: TextIO | None) -> None:
+    """Writes and flushes `text`; what the stream's encoding lacks becomes "?".
+
+    A stream that was closed before Python started is None, and gets nothing.
+    """
+    if stream is None:
+        return
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
     stream.flush()

@@ -1,0 +1,110 @@
+"""`trainprof diagnose`: what was wrong with a recorded run, also with one that still goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from trainprof.cli.ignores import drop_ignored
+from trainprof.cli.settings import FAIL_ON, Settings, load_settings
+from trainprof.errors import TrainprofError, UsageError
+from trainprof.profiler.model.diagnosis import Diagnosis, Finding
+from trainprof.reports.github import GithubReport
+from trainprof.reports.json_report import JsonReport
+from trainprof.reports.markdown import MarkdownReport
+from trainprof.reports.terminal import TerminalReport, is_styled, terminal_width, write_text
+
+FORMATS = ("text", "json", "markdown", "github")
+_RANK = {"info": 0, "warn": 1, "critical": 2}
+
+
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option("--format", "style", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option("--fail-on", type=click.Choice(FAIL_ON), help="Exit 1 on a finding this grave.")
+@click.option("--select", multiple=True, metavar="RULE", help="Only this rule (repeatable).")
+@click.option("--ignore", multiple=True, metavar="RULE", help="Not this rule (repeatable).")
+@click.option("--out", type=click.Path(path_type=Path), help="Write to this file, not to stdout.")
+@click.option("--quiet", is_flag=True, help="Only the verdict and one line per finding.")
+@click.option("--no-tui", is_flag=True, help="No dashboard (diagnose has none anyway).")
+def diagnose(
+    runs: tuple[str, ...],
+    style: str,
+    fail_on: Literal["warn", "critical"] | None,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    out: Path | None,
+    quiet: bool,
+    no_tui: bool,
+) -> int:
+    """Say where the time of recorded runs went, and why.
+
+    RUN is a run folder or its name under trainprof-runs/; the latest by default. A run that still
+    goes on is diagnosed as far as it got. `# trainprof: ignore[rule-id]` on a source line leaves
+    out that rule's finding there; `[tool.trainprof]` in pyproject.toml sets select, ignore and
+    fail-on for a project.
+    """
+    if style == "json" and len(runs) > 1:
+        raise UsageError("--format json prints one object; give one run at a time.")
+    settings = load_settings()
+    settings = Settings(
+        select=select or settings.select,
+        ignore=ignore or settings.ignore,
+        fail_on=fail_on or settings.fail_on,
+    )
+    diagnoses = [_diagnosis(run, settings) for run in runs or (None,)]
+    text = "\n".join(_render(diagnosis, style, quiet, out) for diagnosis in diagnoses)
+    _write(text, out)
+    return 1 if _fails(diagnoses, settings.fail_on) else 0
+
+
+def _diagnosis(run: str | None, settings: Settings) -> Diagnosis:
+    from trainprof.profiler.store.reader import read_run, resolve_run
+    from trainprof.rules.diagnose import diagnose as judge
+
+    recorded = read_run(resolve_run(run))
+    return drop_ignored(judge(recorded, select=settings.select, ignore=settings.ignore))
+
+
+def _render(diagnosis: Diagnosis, style: str, quiet: bool, out: Path | None) -> str:
+    if style == "json":
+        return JsonReport().render(diagnosis)
+    if style == "markdown":
+        return MarkdownReport().render(diagnosis)
+    if style == "github":
+        return GithubReport().render(diagnosis)
+    width = terminal_width(sys.stdout) if out is None else 80
+    styled = out is None and is_styled(sys.stdout)
+    return TerminalReport(width=width, styled=styled, brief=quiet).render(diagnosis)
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        write_text(text, sys.stdout)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise TrainprofError(
+            f"{out} cannot be written ({error.strerror}); name another file with --out."
+        ) from None
+
+
+def _fails(diagnoses: list[Diagnosis], fail_on: str | None) -> bool:
+    if fail_on is None:
+        return False
+    return any(
+        _RANK.get(finding.severity, 0) >= _RANK[fail_on]
+        for diagnosis in diagnoses
+        for finding in _all_findings(diagnosis)
+    )
+
+
+def _all_findings(diagnosis: Diagnosis) -> Iterator[Finding]:
+    yield from diagnosis.findings
+    for other in diagnosis.other_sessions:
+        yield from _all_findings(other)

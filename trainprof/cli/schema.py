@@ -1,0 +1,27 @@
+"""`trainprof schema`: the JSON Schema of `diagnose --format json` and of diagnosis.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from trainprof.errors import TrainprofError
+from trainprof.reports.json_report import diagnosis_schema
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), help="Write to this file, not to stdout.")
+def schema(out: Path | None) -> None:
+    """Print the JSON Schema of a diagnosis."""
+    text = json.dumps(diagnosis_schema(), indent=2, ensure_ascii=False)
+    if out is None:
+        click.echo(text)
+        return
+    try:
+        out.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise TrainprofError(
+            f"{out} cannot be written ({error.strerror}); name another file with --out."
+        ) from None
