@@ -6,6 +6,7 @@ is touched: no graph break, no recompilation. Two calls of 1 us per compilation 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -30,7 +31,7 @@ class CompileCollector:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._handler: Any = None
-        self._watch: Watch | None = None
+        self._watches: list[Watch] = []
         self._start_ns = 0  # of the compilation under way on the training thread, else 0
         self._again = False
         self._events: deque[Event] = deque(maxlen=_MOST_EVENTS)
@@ -39,15 +40,16 @@ class CompileCollector:
 
     def install(self, patches: Patches) -> None:
         """Waits for dynamo."""
-        self._watch = watch(
-            "torch._dynamo.callback", lambda module: self._register(module, patches)
-        )
+        register = functools.partial(self._register, patches)
+        self._watches = [
+            watch("torch._dynamo.callback", register),
+            watch("torch._dynamo.eval_frame", _hide_own_code),
+        ]
 
     def uninstall(self) -> None:
         """Takes the callbacks out of dynamo."""
-        if self._watch is not None:
-            self._watch.remove()
-            self._watch = None
+        while self._watches:
+            self._watches.pop().remove()
         if self._handler is not None:
             for callbacks, ours in self._lists():
                 if ours in callbacks:
@@ -61,8 +63,7 @@ class CompileCollector:
         """
         return [self._events.popleft() for _ in range(len(self._events))]
 
-    def _register(self, module: ModuleType, patches: Patches) -> None:
-        _hide_own_code()
+    def _register(self, patches: Patches, module: ModuleType) -> None:
         self._handler = module.callback_handler
         self._add()
         # torch._dynamo.reset() clears the callbacks, in mid-training as well.
@@ -107,15 +108,15 @@ class CompileCollector:
         self._start_ns = 0
 
 
-def _hide_own_code() -> None:
+def _hide_own_code(eval_frame: ModuleType) -> None:
     """Keeps dynamo from compiling the agent's own functions after a graph break.
 
     They are still traced into where they wrap something that is compiled.
     """
-    skip = getattr(sys.modules.get("torch._C._dynamo.eval_frame"), "skip_code", None)
+    skip = getattr(eval_frame, "skip_code", None)
     if skip is None:
         return
-    package = f"{__package__}."
+    package = f"{__name__.rpartition('.')[0].rpartition('.')[0]}."
     for name, module in list(sys.modules.items()):
         if name.startswith(package):
             for code in _codes(vars(module).values(), name):

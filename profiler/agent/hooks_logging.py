@@ -186,7 +186,7 @@ class _Print:
 
 def _matching(cls: type, method: str) -> list[str]:
     if not method.endswith("_"):
-        return [method]
+        return [method] if hasattr(cls, method) else []
     return [
         name for name, value in vars(cls).items() if name.startswith(method) and callable(value)
     ]

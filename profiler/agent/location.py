@@ -115,7 +115,7 @@ def _classify(file: str, module: Any) -> int:
 
 
 def _absolute(file: str) -> str:
-    if file.startswith("<"):
+    if file.startswith(("/", "<")):
         return file
     return os.path.normpath(os.path.join(_start, file))
 

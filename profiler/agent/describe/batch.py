@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from ...model.facts import BatchFact
 from .naming import dtype_name
 
 _MOST_TENSORS = 64
-_MOST_ITEMS = 1_000  # looked at in search of tensors
 _DEEPEST = 4
+_WIDEST, _MOST_ITEMS = 1_000, 1_000  # of each container, and in all
+_NARROW, _FEW_ITEMS = 8, 64  # the same on every batch: a list of texts has no tensor at its end
 
 _tensor: Any = None  # torch.Tensor, once there is one
 
@@ -31,7 +33,8 @@ def batch_samples(batch: Any) -> int:
         first = batch
     if type(first) is _tensor:
         shape = first.shape
-        return shape[0] if shape else -1
+        if shape:
+            return int(shape[0])
     return _search_samples(batch)
 
 
@@ -39,7 +42,7 @@ def describe_batch(torch: Any, batch: Any) -> BatchFact:
     """The payload of Fact "batch": up to 64 tensors, about 3 us each."""
     tensors = []
     total_bytes = 0
-    for tensor in _tensors(batch, torch.Tensor):
+    for tensor in _tensors(batch, torch.Tensor, _WIDEST, _MOST_ITEMS):
         total_bytes += tensor.numel() * tensor.dtype.itemsize
         tensors.append(
             {
@@ -60,31 +63,31 @@ def _search_samples(batch: Any) -> int:
     if torch is None:
         return -1
     _tensor = torch.Tensor
-    for tensor in _tensors(batch, torch.Tensor):
+    for tensor in _tensors(batch, _tensor, _NARROW, _FEW_ITEMS):
         if tensor.dim() > 0:
             return int(tensor.shape[0])
     return -1
 
 
-def _tensors(batch: Any, tensor_type: type) -> Iterator[Any]:
+def _tensors(batch: Any, tensor_type: type, widest: int, most_items: int) -> Iterator[Any]:
     """Tensors in depth-first order, inside the containers that torch's own collate knows."""
     stack: list[tuple[Any, int]] = [(batch, 0)]
     looked_at = 0
-    while stack and looked_at < _MOST_ITEMS:
+    while stack and looked_at < most_items:
         item, depth = stack.pop()
         looked_at += 1
         if isinstance(item, tensor_type):
             yield item
         elif depth < _DEEPEST:
-            stack += [(child, depth + 1) for child in reversed(_children(item))]
+            stack += [(child, depth + 1) for child in reversed(_children(item, widest))]
 
 
-def _children(item: Any) -> list[Any]:
+def _children(item: Any, widest: int) -> list[Any]:
     if isinstance(item, (tuple, list)):
-        return list(item[:_MOST_ITEMS])
+        return list(item[:widest])
     if isinstance(item, Mapping):
-        return list(item.values())[:_MOST_ITEMS]
+        return list(islice(item.values(), widest))
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
         attributes = getattr(item, "__dict__", None)
-        return list(attributes.values()) if isinstance(attributes, dict) else []
+        return list(attributes.values())[:widest] if isinstance(attributes, dict) else []
     return []

@@ -1,7 +1,4 @@
-"""How a DataLoader was set up, and what it returns.
-
-Measured: about 15 us, and one file read for the place of the data set.
-"""
+"""How a DataLoader was set up. Measured: 16 us, and one file read for its data set's place."""
 
 from __future__ import annotations
 
@@ -9,10 +6,7 @@ from typing import Any
 
 from ...model.facts import LoaderFact
 from ..location import class_location
-from .batch import batch_samples, describe_batch
 from .naming import type_name
-
-__all__ = ["batch_samples", "describe_batch", "describe_loader"]
 
 # What a data set of a stranger may raise when it is asked for its length.
 _NO_LENGTH = (TypeError, AttributeError, ValueError, RuntimeError, LookupError, OSError)

@@ -1,0 +1,78 @@
+"""A recorder and patches as the agent has them, and the check that all is taken back."""
+
+import builtins
+import gc
+import logging
+import sys
+import time
+
+import pytest
+import torch
+
+from trainprof.profiler.agent import guard, imports
+from trainprof.profiler.agent.patching import Patches
+from trainprof.profiler.agent.recorder import Recorder
+
+
+class Hooks:
+    """Installs hook modules, and takes them back at the end of the test."""
+
+    def __init__(self):
+        self.recorder = Recorder()
+        self.recorder.follow_thread()
+        self.recorder.compiling = torch.compiler.is_dynamo_compiling
+        self.patches = Patches()
+        self.collectors = []
+
+    def install(self, module):
+        collector = module.install(torch, self.recorder, self.patches)
+        self.collectors.append(collector)
+        return collector
+
+    def uninstall(self):
+        for collector in self.collectors:
+            collector.uninstall()
+        self.patches.undo()
+
+    def kinds(self):
+        return [mark[0] for mark in self.recorder.marks]
+
+
+def _patched():
+    return {
+        "print": builtins.print,
+        "handle": logging.Logger.handle,
+        "collect": gc.collect,
+        "callbacks": list(gc.callbacks),
+        "finder": imports._finder in sys.meta_path,
+        "torch.save": torch.save,
+        "torch.serialization.save": torch.serialization.save,
+        "set_anomaly_enabled": torch.set_anomaly_enabled,
+    }
+
+
+@pytest.fixture
+def hooks():
+    before = _patched()
+    guard.reset()
+    installed = Hooks()
+    yield installed
+    installed.uninstall()
+    assert _patched() == before
+    assert guard.failures == []
+
+
+@pytest.fixture
+def nanoseconds_per_call():
+    """Measures a call as the best of several short runs, which other load cannot lengthen."""
+
+    def measure(call, calls=300, runs=30):
+        best = float("inf")
+        for _ in range(runs):
+            start_ns = time.perf_counter_ns()
+            for _ in range(calls):
+                call()
+            best = min(best, (time.perf_counter_ns() - start_ns) / calls)
+        return best
+
+    return measure
