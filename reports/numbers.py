@@ -19,11 +19,13 @@ _SHARE_UNITS = ("share", "fraction")
 
 def significant(value: float | None) -> str:
     """`value` to three significant digits, thousands separated: 0.00123, 41.2, 12,300."""
-    if value is None or not math.isfinite(value):
+    if value is None:
         return NOT_MEASURED
-    if value == 0:
-        return "0"
     rounded = float(f"{value:.3g}")
+    if not math.isfinite(rounded):
+        return NOT_MEASURED
+    if rounded == 0:
+        return "0"
     decimals = max(0, 2 - math.floor(math.log10(abs(rounded))))
     return f"{rounded:,.{decimals}f}"
 
@@ -67,7 +69,7 @@ def _long_duration(value_s: float) -> str:
 
 def share(value: float | None) -> str:
     """A share (0..1) in per cent: 48 %, 3.2 %, under 0.1 %."""
-    if value is None or not math.isfinite(value):
+    if value is None or not math.isfinite(value * 100):
         return NOT_MEASURED
     percent = value * 100
     if percent == 0:

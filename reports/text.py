@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 SHORT = 80
 """Characters kept of a name."""
@@ -11,8 +10,6 @@ SENTENCE = 600
 """Characters kept of a sentence, a path or a line of source."""
 
 _LEADING_COLONS = re.compile(r"^(\s*):{2,}")
-_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-"""Unicode categories that could move the cursor, reverse the line or fail to encode."""
 
 
 def printable(text: object, limit: int = SENTENCE) -> str:
@@ -24,7 +21,7 @@ def printable(text: object, limit: int = SENTENCE) -> str:
     """
     raw = str(text)
     cut = raw[: limit + 1]
-    if not (cut.isascii() and cut.isprintable()):
+    if not cut.isprintable():
         cut = "".join(_visible(character) for character in cut)
     return cut if len(cut) <= limit and len(raw) <= limit else cut[: limit - 3] + "..."
 
@@ -35,9 +32,10 @@ def inert(line: str) -> str:
 
 
 def _visible(character: str) -> str:
-    if character in "\n\t\r":
-        return " "
-    if unicodedata.category(character) not in _UNSAFE:
+    """What could move the cursor, reverse the line or fail to encode, as an escape sequence."""
+    if character.isprintable():
         return character
     code = ord(character)
+    if character.isspace():
+        return " "
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

@@ -1,4 +1,4 @@
-"""Every report gets the same diagnoses; none may fail, leak control codes or print a gap as a number."""
+"""Every report gets the same diagnoses: none fails, leaks control codes or invents a number."""
 
 import json
 import math
