@@ -21,7 +21,7 @@ from .hooks_device import DeviceHooks, DeviceLosses
 from .hooks_graph import GraphWatch
 from .hooks_modules import ModuleHooks
 from .location import caller_location
-from .patching import Patches, like
+from .patching import Patches, hide_from_compiler, hide_methods_from_compiler, like
 from .recorder import Recorder
 from .registry import LoaderRegistry, Registry, construction_site
 
@@ -75,6 +75,9 @@ class TrainingHooks:
         torch = self._torch
         recorder = self._recorder
         recorder.compiling = _compiling(torch)
+        for ours in (Recorder, ModuleHooks, TrainingHooks):
+            hide_methods_from_compiler(ours)
+        hide_from_compiler(guard.attempt, with_callees=True)
         loader = torch.utils.data.DataLoader
         iterator = torch.utils.data.dataloader._BaseDataLoaderIter
         patches.replace(loader, "__init__", self._loader_init)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 _ABSENT = object()
@@ -44,10 +46,40 @@ class Patches:
 
 
 def like(original: Any, wrapper: Any) -> Any:
-    """Gives the wrapper the original's name, documentation and signature."""
+    """Gives the wrapper the original's name and documentation, and hides it from torch.compile."""
     for name in ("__module__", "__name__", "__qualname__", "__doc__"):
         value = getattr(original, name, None)
         if value is not None:
             setattr(wrapper, name, value)
     wrapper.__wrapped__ = original
+    hide_from_compiler(wrapper)
     return wrapper
+
+
+def hide_from_compiler(function: Any, *, with_callees: bool = False) -> None:
+    """Keeps dynamo from compiling a frame of ours by itself.
+
+    Frames of torch's own files are passed over by dynamo; a wrapper around them is not, so that a
+    module which dynamo would have left alone (`Sequential.compile()`) would be compiled in parts.
+
+    Args:
+        function: Any Python function.
+        with_callees: Also what it calls; for functions that call nothing of the user's.
+    """
+    torch = sys.modules.get("torch")
+    dynamo = getattr(getattr(torch, "_C", None), "_dynamo", None)
+    frames = getattr(dynamo, "eval_frame", None)
+    if hasattr(frames, "skip_code"):  # older torch
+        frames.skip_code(function.__code__)
+    elif hasattr(frames, "set_code_exec_strategy"):
+        action = frames._FrameAction
+        after = action.SKIP if with_callees else action.DEFAULT
+        strategy = frames._FrameExecStrategy(action.SKIP, after)
+        frames.set_code_exec_strategy(function.__code__, strategy)
+
+
+def hide_methods_from_compiler(cls: type) -> None:
+    """Hides every method of a class of ours, and what they call."""
+    for member in vars(cls).values():
+        if isinstance(member, FunctionType):
+            hide_from_compiler(member, with_callees=True)

@@ -1,0 +1,312 @@
+"""The hooks on real torch: what they mark, what they leave alone, and that they can be undone."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
+
+from trainprof.profiler.agent import guard  # noqa: E402
+from trainprof.profiler.agent import marks as m  # noqa: E402
+from trainprof.profiler.agent.hooks_training import TrainingHooks  # noqa: E402
+from trainprof.profiler.agent.patching import Patches  # noqa: E402
+from trainprof.profiler.agent.recorder import Recorder  # noqa: E402
+from trainprof.profiler.agent.segment import segment  # noqa: E402
+
+
+class Hooked:
+    """The hooks, installed; `steps()` segments what they have marked."""
+
+    def __init__(self, limit=None):
+        self.recorder = Recorder()
+        self.recorder.follow_thread()
+        self.started = []
+        self.hooks = TrainingHooks(torch, self.recorder, lambda: self.started.append(1), limit)
+        self.patches = Patches()
+        self.hooks.install(self.patches)
+
+    def remove(self):
+        self.hooks.uninstall()
+        self.patches.undo()
+        self.recorder.close_files()
+
+    def steps(self):
+        return segment(list(self.recorder.marks))
+
+    def kinds(self):
+        return [mark[0] for mark in self.recorder.marks]
+
+
+@pytest.fixture
+def hooked():
+    guard.reset()
+    hooked = Hooked()
+    yield hooked
+    hooked.remove()
+    assert guard.failures == []
+
+
+def patched_names():
+    """Everything the hooks replace, as it is now."""
+    optimizer_module = torch.optim.Optimizer.__module__
+    import sys
+
+    return {
+        "call": torch.nn.Module.__dict__["__call__"],
+        "loader": DataLoader.__init__,
+        "iter": DataLoader.__iter__,
+        "next": torch.utils.data.dataloader._BaseDataLoaderIter.__next__,
+        "engine": torch.autograd._engine_run_backward,
+        "zero": torch.optim.Optimizer.zero_grad,
+        "scaler": torch.amp.GradScaler.step,
+        "all_reduce": torch.distributed.all_reduce,
+        "pre": dict(sys.modules[optimizer_module]._global_optimizer_pre_hooks),
+        "post": dict(sys.modules[optimizer_module]._global_optimizer_post_hooks),
+    }
+
+
+def small_training(steps=4, model=None, loader=None):
+    torch.manual_seed(0)
+    model = model or torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = loader or DataLoader(TensorDataset(torch.randn(steps * 2, 4)), batch_size=2)
+    losses = []
+    for (x,) in loader:
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_uninstall_leaves_torch_as_it_was():
+    before = patched_names()
+    hooked = Hooked()
+    assert patched_names() != before
+    small_training(40, torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(40)]))
+    hooked.remove()
+    assert patched_names() == before
+    assert "__call__" not in vars(torch.nn.Sequential)
+
+
+def test_losses_are_bit_identical_with_the_hooks():
+    without = small_training()
+    hooked = Hooked()
+    try:
+        assert small_training() == without
+    finally:
+        hooked.remove()
+
+
+def test_a_plain_loop_gives_its_marks_and_steps(hooked):
+    losses = small_training(5)
+    steps = hooked.steps()
+    assert len(steps) == 5
+    assert [step.samples for step in steps] == [2] * 5
+    values = [mark[3] for mark in hooked.recorder.marks if mark[0] == m.BACKWARD]
+    assert values == losses
+    assert hooked.started == [1]
+
+
+def test_a_deep_model_settles_and_its_steps_go_on(hooked):
+    original = hooked.patches
+    model = torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(40)])
+    before = torch.nn.Module.__dict__["__call__"]
+    small_training(60, model)
+    assert torch.nn.Module.__dict__["__call__"] is not before, "settled: the base class is free"
+    assert "__call__" in vars(torch.nn.Sequential)
+    steps = hooked.steps()
+    assert len(steps) == 60
+    forward = m.FORWARD
+    assert hooked.kinds().count(forward) == 60
+    assert original is hooked.patches
+
+
+def test_a_new_model_is_found_after_the_roots_have_settled(hooked):
+    small_training(60, torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(40)]))
+    hooked.recorder.marks.clear()
+
+    class Late(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.inner(x)
+
+    small_training(5, Late())
+    assert hooked.kinds().count(m.FORWARD) == 5
+    assert len(hooked.steps()) == 5
+
+
+def test_only_the_training_thread_leaves_marks(hooked):
+    model = torch.nn.Linear(2, 2)
+    small_training(2)
+    before = len(hooked.recorder.marks)
+    thread = threading.Thread(target=lambda: model(torch.ones(1, 2)))
+    thread.start()
+    thread.join()
+    assert len(hooked.recorder.marks) == before
+
+
+def test_training_in_another_thread_is_followed(hooked):
+    thread = threading.Thread(target=small_training, args=(4,))
+    thread.start()
+    thread.join()
+    assert hooked.hooks._started
+    assert len(hooked.steps()) >= 3
+
+
+def test_parameterless_modules_are_no_roots(hooked):
+    torch.nn.CrossEntropyLoss()(torch.randn(2, 3), torch.tensor([0, 1]))
+    assert hooked.kinds() == []
+
+
+def test_updates_by_hand_are_seen(hooked):
+    weight = torch.nn.Linear(4, 1)
+    for (x,) in DataLoader(TensorDataset(torch.randn(10, 4)), batch_size=2):
+        weight(x).sum().backward()
+        with torch.no_grad():
+            for parameter in weight.parameters():
+                parameter -= 0.1 * parameter.grad
+                parameter.grad = None
+    assert hooked.kinds().count(m.UPDATE) == 5
+    assert len(hooked.steps()) == 5
+
+
+def test_two_loaders_over_one_data_set_have_two_numbers(hooked):
+    data = TensorDataset(torch.randn(8, 4))
+    for _ in range(2):
+        training = DataLoader(data, batch_size=2, sampler=range(4))
+        validation = DataLoader(data, batch_size=2, sampler=range(4, 8))
+        list(training)
+        list(validation)
+    assert len(hooked.hooks.loaders.entries) == 2
+    assert [entry.made for entry in hooked.hooks.loaders.entries] == [2, 2]
+
+
+def test_an_exception_in_the_data_set_passes_and_closes_its_mark(hooked):
+    class Broken(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            raise RuntimeError("no such file")
+
+    with pytest.raises(RuntimeError, match="no such file"):
+        next(iter(DataLoader(Broken())))
+    assert hooked.kinds()[-1] == m.END
+
+
+def test_stopping_raises_at_the_next_ask():
+    class Enough(SystemExit):
+        pass
+
+    def limit():
+        if len(segment(list(hooked.recorder.marks))) >= 3:
+            raise Enough(0)
+
+    hooked = Hooked(limit)
+    try:
+        with pytest.raises(Enough):
+            small_training(10)
+        assert len(hooked.steps()) == 3
+    finally:
+        hooked.remove()
+
+
+def test_skipped_scaler_steps_are_steps(hooked):
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for index, (x,) in enumerate(DataLoader(TensorDataset(torch.randn(8, 4)), batch_size=2)):
+        loss = model(x).sum() * (float("inf") if index == 1 else 1.0)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    assert len(hooked.steps()) == 4
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_compiled_modules_compile_as_without_us(in_place):
+    """No graph break and no recompilation of ours: dynamo's counters are the same."""
+    from torch._dynamo.utils import counters
+
+    def train():
+        torch._dynamo.reset()
+        counters.clear()
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+        if in_place:
+            model.compile(backend="aot_eager")
+            compiled = model
+        else:
+            compiled = torch.compile(model, backend="aot_eager")
+        losses = small_training(30, compiled)
+        return losses, {name: dict(counters[name]) for name in ("stats", "graph_break", "frames")}
+
+    without = train()
+    guard.reset()
+    hooked = Hooked()
+    try:
+        with_hooks = train()
+        steps = hooked.steps()
+    finally:
+        hooked.remove()
+    assert with_hooks == without
+    assert len(steps) == 30
+
+
+def test_a_wrapped_wrapper_keeps_working_after_uninstall():
+    hooked = Hooked()
+    ours = torch.nn.Module.__call__
+
+    def theirs(self, *args, **kwargs):
+        return ours(self, *args, **kwargs)
+
+    original = ours.__wrapped__
+    torch.nn.Module.__call__ = theirs
+    try:
+        hooked.recorder.closed = True
+        hooked.remove()
+        assert torch.nn.Module.__call__ is theirs, "somebody else's patch stays"
+        assert torch.nn.Linear(2, 1)(torch.ones(1, 2)).shape == (1, 1)
+    finally:
+        torch.nn.Module.__call__ = original
+
+
+def test_hooks_in_the_broken_parts_of_a_compiled_function_are_not_compiled():
+    """After a graph break our frames run under dynamo's eye: it must pass them over."""
+    from torch._dynamo.utils import counters
+
+    def train():
+        torch._dynamo.reset()
+        counters.clear()
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
+
+        @torch._dynamo.disable
+        def outside(x):
+            return x
+
+        @torch.compile(backend="aot_eager")
+        def step(x):
+            hidden = outside(x * 2)
+            return model(hidden).sum()
+
+        for _ in range(5):
+            step(torch.ones(2, 4)).backward()
+        return {name: dict(counters[name]) for name in ("stats", "graph_break", "frames")}
+
+    without = train()
+    hooked = Hooked()
+    try:
+        assert train() == without
+    finally:
+        hooked.remove()
