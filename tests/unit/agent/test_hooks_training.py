@@ -302,7 +302,8 @@ def test_hooks_in_the_broken_parts_of_a_compiled_function_are_not_compiled():
 
         for _ in range(5):
             step(torch.ones(2, 4)).backward()
-        return {name: dict(counters[name]) for name in ("stats", "graph_break", "frames")}
+        breaks = sum(counters["graph_break"].values())  # the texts hold addresses
+        return dict(counters["stats"]), breaks, dict(counters["frames"])
 
     without = train()
     hooked = Hooked()
