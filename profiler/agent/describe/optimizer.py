@@ -1,6 +1,6 @@
 """What an optimizer holds and which of torch's implementations its step really uses.
 
-Measured: about 1 us per parameter tensor and 1 us per state tensor.
+Measured: about 2 us per parameter tensor with its state: 0.3 ms for a 12-layer transformer.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def describe_optimizer(
     optimizer = unwrap_optimizer(torch, optimizer)
     own = _torch_class(optimizer)
     groups = optimizer.param_groups
-    held = {id(p): p for group in groups for p in group["params"]}
     described = [_describe_group(torch, own, group) for group in groups]
-    largest = max(groups, key=lambda group: len(group["params"]), default=None)
+    largest = max(described, key=lambda group: group["tensors"], default=None)
+    held = {id(p) for group in groups for p in group["params"]}
     return {
         "type": type_name(type(optimizer)),
         "groups": described[:_MOST_GROUPS],
-        "implementation": None if largest is None else _implementation(torch, own, largest),
-        "fused_supported": _fused_supported(torch, own, optimizer, held.values()),
-        "parameter_count": sum(_elements(p) for p in held.values()),
+        "implementation": None if largest is None else largest["implementation"],
+        "fused_supported": _fused_supported(own, optimizer),
+        "parameter_count": sum(group["parameters"] for group in described),
         "tensor_count": len(held),
         "state_bytes": _state_bytes(torch, optimizer),
         "params_in_no_group": sum(_elements(p) for p in trainable_parameters if id(p) not in held),
@@ -73,8 +73,10 @@ def _torch_class(optimizer: Any) -> str | None:
     return str(step.__qualname__).rpartition(".")[0]
 
 
-def _describe_group(torch: Any, own: str | None, group: dict[str, Any]) -> dict[str, object]:
-    described = {str(key): json_value(v) for key, v in group.items() if key != "params"}
+def _describe_group(torch: Any, own: str | None, group: dict[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        str(key): json_value(v) for key, v in group.items() if key != "params"
+    }
     described["tensors"] = len(group["params"])
     described["parameters"] = sum(_elements(p) for p in group["params"])
     described["implementation"] = _implementation(torch, own, group)
@@ -107,18 +109,16 @@ def _default_foreach(torch: Any, own: str, group: dict[str, Any]) -> bool:
     return bool(foreach)
 
 
-def _fused_supported(
-    torch: Any, own: str | None, optimizer: Any, parameters: Iterable[Any]
-) -> bool | None:
+def _fused_supported(own: str | None, optimizer: Any) -> bool | None:
     if own is None:
         return None
     if "fused" not in optimizer.defaults or optimizer.defaults.get("differentiable"):
         return False
-    devices = sys.modules["torch.utils._foreach_utils"]._get_fused_kernels_supported_devices()
-    used = {(p.device.type, p.is_floating_point()) for p in parameters}
-    if own == "Adagrad" and any(device != "cpu" for device, _ in used):
+    supported = sys.modules["torch.utils._foreach_utils"]._get_fused_kernels_supported_devices()
+    kinds = {(p.device, p.dtype) for group in optimizer.param_groups for p in group["params"]}
+    if own == "Adagrad" and any(device.type != "cpu" for device, _ in kinds):
         return None  # older torch has it for the CPU only
-    return all(floating and device in devices for device, floating in used)
+    return all(dtype.is_floating_point and device.type in supported for device, dtype in kinds)
 
 
 def _state_bytes(torch: Any, optimizer: Any) -> int:
