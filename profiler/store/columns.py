@@ -104,7 +104,10 @@ def _row_parser(
     kept = [(position, name) for position, name in enumerate(names) if name in known]
 
     def parse(chunk: bytes) -> dict[str, Values]:
-        by_column = list(zip(*decoder.decode(array_of_lines(chunk)), strict=True))
+        rows = decoder.decode(array_of_lines(chunk))
+        if not rows:  # nothing but blanks
+            return {}
+        by_column = list(zip(*rows, strict=True))
         return {name: _values(name, by_column[position]) for position, name in kept}
 
     return parse

@@ -91,6 +91,14 @@ def test_a_line_that_cannot_be_a_step_is_left_out_and_named(steps_file, bad):
     assert problems.sentences == ["steps.jsonl of process 7: 1 line was unreadable and is left out"]
 
 
+def test_blank_lines_are_nothing(steps_file):
+    path = steps_file(row(index=0))
+    path.write_bytes(path.read_bytes() + b"  \n\n" + json.dumps(row(index=1)).encode() + b"\n \n")
+    problems = Problems()
+    assert list(read_steps(path, "", problems).columns["index"]) == [0, 1]
+    assert problems.sentences == []
+
+
 def test_columns_without_which_there_are_no_steps(steps_file):
     problems = Problems()
     assert len(read_steps(steps_file([1], columns=["index"]), "process 7", problems)) == 0

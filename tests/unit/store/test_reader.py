@@ -1,5 +1,6 @@
 """Whole run folders: finished, killed, damaged, foreign."""
 
+import itertools
 import json
 import os
 import time
@@ -135,6 +136,18 @@ def test_samples_of_the_host(make_run):
     run = read_run(folder)
     assert run.samples == tuple(samples)
     assert run.problems == ("host.jsonl of the machine: 1 line was unreadable and is left out",)
+
+
+def test_of_the_samples_of_many_days_an_even_part_is_read(make_run, monkeypatch):
+    folder = make_run()
+    lines = [msgspec.json.encode(Sample(at, MachineSample())) for at in range(10_000)]
+    path = folder / "host.jsonl"
+    path.write_bytes(b"\n".join([b'{"format":1}', *lines, b""]))
+    monkeypatch.setattr(reader, "SAMPLE_BYTES_MAX", path.stat().st_size // 4)
+    at_ns = [sample.at_ns for sample in read_run(folder).samples]
+    assert 1_900 < len(at_ns) < 2_600
+    assert at_ns[-1] > 9_990
+    assert max(b - a for a, b in itertools.pairwise(at_ns)) == 5
 
 
 def test_an_outage_is_told_once(make_run, process):
