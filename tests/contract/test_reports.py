@@ -3,10 +3,14 @@
 import json
 import math
 import re
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
+import jsonschema
 import pytest
 
+from trainprof.cli.main import COMMANDS
 from trainprof.profiler.model.diagnosis import (
     Bucket,
     Diagnosis,
@@ -25,8 +29,9 @@ from trainprof.profiler.model.diagnosis import (
 )
 from trainprof.profiler.model.records import CollectorStatus
 from trainprof.reports.github import GithubReport
-from trainprof.reports.json_report import JsonReport
+from trainprof.reports.json_report import JsonReport, diagnosis_schema
 from trainprof.reports.markdown import MarkdownReport
+from trainprof.reports.next_commands import next_commands
 from trainprof.reports.terminal import TerminalReport
 
 RUN = RunSummary(
@@ -308,3 +313,35 @@ def test_json_is_one_object_with_the_contract_keys(diagnosis):
 def test_json_turns_what_is_no_number_into_null():
     data = json.loads(JsonReport().render(NOT_A_NUMBER), parse_constant=pytest.fail)
     assert data["steps"]["mean_s"] is None
+
+
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "hostile"])
+def test_json_keeps_to_its_schema(name):
+    data = json.loads(JsonReport().render(SCENARIOS[name]))
+    if name == "not a number":  # null stands in a place of a number that is always measured
+        data["findings"][0]["evidence"][0]["value"] = 0
+        data["findings"][0]["gain"] = None
+    jsonschema.Draft202012Validator(diagnosis_schema()).validate(data)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("verdict", "fine"), ("schema", 2), ("findings", None), ("steps", {"count": 1})],
+)
+def test_the_schema_refuses_what_is_no_diagnosis(key, value):
+    data = {**json.loads(JsonReport().render(ONE_FINDING)), key: value}
+    assert not jsonschema.Draft202012Validator(diagnosis_schema()).is_valid(data)
+
+
+def test_the_published_schema_is_the_one_of_this_version():
+    published = Path(__file__).parents[2] / "docs" / "diagnosis.schema.json"
+    assert json.loads(published.read_text()) == json.loads(json.dumps(diagnosis_schema())), (
+        "run `trainprof schema --out docs/diagnosis.schema.json`"
+    )
+
+
+def test_suggested_commands_exist(diagnosis):
+    for command, _ in next_commands(diagnosis):
+        program, name, *_ = shlex.split(command)
+        assert program == "trainprof"
+        assert name in COMMANDS
