@@ -1,0 +1,134 @@
+"""What trainprof costs the training it watches.
+
+Fresh processes, a fixed number of steps, the arms in alternating order, and an A/A arm (plain
+against plain) in the same table: its interval says what this machine can resolve. Ratios of pairs
+with Student's t on their logarithms.
+
+    python benchmarks/overhead.py [--pairs 10] [--size tiny-1ms] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TRAINING = Path(__file__).with_name("overhead_training.py")
+STEPS = {"tiny-1ms": 1500, "wide-20ms": 150, "deep-20ms": 150}
+T_975 = {3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26, 12: 2.20, 16: 2.13, 20: 2.09}
+"""Student's t, two-sided 95 %, by number of pairs (scipy is no dependency of ours)."""
+
+
+def run_arm(arm: str, size: str, steps: int) -> dict[str, float]:
+    """One fresh process; its own timings plus start-up and tail seen from outside."""
+    command = [sys.executable, str(TRAINING), "--size", size, "--steps", str(steps)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        if arm == "trainprof":
+            profiled = [sys.executable, "-m", "trainprof", "run", "--quiet"]
+            command = [*profiled, "--out", f"{folder}/run", "--", *command]
+        started = time.perf_counter()
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, cwd=folder
+        )
+        ended = time.perf_counter()
+    timings = json.loads(done.stdout.splitlines()[-1])
+    return {
+        **timings,
+        "before_first_step_s": timings["first_step_s"] - started,
+        "after_last_line_s": ended - timings["ended_s"],
+    }
+
+
+def interval(ratios: list[float]) -> tuple[float, float, float]:
+    """Geometric mean and 95 % interval of ratios of pairs."""
+    logs = [math.log(ratio) for ratio in ratios]
+    mean = statistics.fmean(logs)
+    if len(logs) < 3:
+        return math.exp(mean), math.nan, math.nan
+    t = T_975[max(n for n in T_975 if n <= len(logs))]
+    half = t * statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+
+
+def measure(size: str, pairs: int, steps: int) -> dict[str, object]:
+    """All pairs of one size; the order of the three arms turns with each round."""
+    arms = ["plain", "trainprof", "plain again"]
+    rounds: list[dict[str, dict[str, float]]] = []
+    log: list[str] = []
+    for index in range(pairs):
+        order = arms if index % 2 == 0 else arms[::-1]
+        rounds.append({arm: run_arm(arm, size, steps) for arm in order})
+        log.append("".join({"plain": "A", "trainprof": "B", "plain again": "a"}[a] for a in order))
+        print(f"\r{size}: {index + 1}/{pairs} rounds", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    table: dict[str, object] = {"size": size, "steps": steps, "pairs": pairs, "order": log}
+    for clock in ("wall_s", "cpu_s"):
+        for name, arm, base in (
+            ("trainprof", "trainprof", "plain"),
+            ("A/A", "plain again", "plain"),
+        ):
+            ratios = [entry[arm][clock] / entry[base][clock] for entry in rounds]
+            table[f"{name} {clock}"] = interval(ratios)
+    plain_us = min(entry["plain"]["cpu_s"] for entry in rounds) / steps * 1e6
+    watched_us = min(entry["trainprof"]["cpu_s"] for entry in rounds) / steps * 1e6
+    submodules = rounds[0]["plain"]["submodules"]
+    table["step_us"] = plain_us
+    table["added_us_per_step"] = watched_us - plain_us
+    table["added_us_per_submodule_call"] = (watched_us - plain_us) / submodules
+    table["submodules"] = submodules
+    for name in ("before_first_step_s", "after_last_line_s"):
+        added = [entry["trainprof"][name] - entry["plain"][name] for entry in rounds]
+        table[f"added_{name}"] = statistics.median(added)
+    return table
+
+
+def show(table: dict[str, object]) -> None:
+    """One size as text."""
+    print(
+        f"\n{table['size']}: {table['step_us']:.0f} us a step, {table['submodules']} modules, "
+        f"{table['steps']} steps, {table['pairs']} rounds ({' '.join(table['order'])})"
+    )
+    for name, value in table.items():
+        if isinstance(value, tuple):
+            ratio, low, high = value
+            print(f"  {name:<18} {ratio:.4f}  [{low:.4f}, {high:.4f}]")
+    print(
+        f"  added, best of all rounds: {table['added_us_per_step']:.1f} us a step, "
+        f"{table['added_us_per_submodule_call']:.3f} us a submodule call"
+    )
+    print(
+        f"  added before the first step {table['added_before_first_step_s']:.2f} s, "
+        f"after the last line {table['added_after_last_line_s']:.2f} s (medians)"
+    )
+
+
+def main() -> None:
+    """Measures and prints every size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--size", choices=STEPS, action="append")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+    tables = []
+    for size in arguments.size or list(STEPS):
+        tables.append(measure(size, arguments.pairs, STEPS[size]))
+        show(tables[-1])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(tables, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
