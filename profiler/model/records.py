@@ -288,6 +288,8 @@ class RunInfo:
         argv: The user's command, secrets masked.
         status: running | complete | crashed | stopped. A reader that finds "running" and no live
             supervisor reports "incomplete".
+        host: Name of the supervisor's machine (`os.uname().nodename`); elsewhere its process id
+            tells nothing.
         exit_status: The script's own (128 + n for signal n), None while it runs.
         stopped_by: "steps" or a signal's name, when trainprof or the user ended it.
         environment: Allow-listed variables only.
