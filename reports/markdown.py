@@ -12,8 +12,8 @@ from trainprof.reports.phases import phase_rows
 from trainprof.reports.source import place, source_line
 from trainprof.reports.text import SHORT, inert, printable
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!$&@:])")
-"""Characters by which Markdown, HTML in Markdown or a mention (@name, :emoji:) could begin."""
+_SPECIAL = re.compile(r"[\\`*\[\]<>#|~$&@]|(?<![^\W_])_|_(?![^\W_])|:(?=\w+:)")
+"""Where Markdown, HTML in Markdown, a reference or an :emoji: could begin; not inside_a_word."""
 
 
 class MarkdownReport:
@@ -26,7 +26,7 @@ class MarkdownReport:
 
 def escaped(text: object) -> str:
     """Text from outside as Markdown that shows exactly it, on one line."""
-    return _SPECIAL.sub(r"\\\1", printable(text))
+    return _SPECIAL.sub(r"\\\g<0>", printable(text))
 
 
 def code(text: object) -> str:
@@ -53,7 +53,7 @@ def _document(diagnosis: Diagnosis) -> Iterator[str]:
 
 
 def _session(diagnosis: Diagnosis) -> Iterator[str]:
-    yield f"### {sentences.verdict_word(diagnosis)}"
+    yield f"### {escaped(sentences.verdict_word(diagnosis))}"
     yield ""
     yield f"**{escaped(sentences.headline(diagnosis))}**"
     caution = sentences.caution(diagnosis)

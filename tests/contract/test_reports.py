@@ -265,6 +265,14 @@ def test_hostile_names_are_cut_and_never_become_markup(report_name):
     assert not any(line.startswith("::error::") for line in text.splitlines())
 
 
+def test_markdown_renders_to_the_text_and_no_markup_of_its_own():
+    text = REPORTS["markdown"].render(HOSTILE)
+    outside = re.sub(r"(?ms)^  (`{3,})python$.*?^  \1$|(`+).*?\2", "", text)
+    for tag in re.findall(r"(?<!\\)<[^ \n]+", outside):
+        assert re.fullmatch(r"</?(details|summary)>.*", tag)
+    assert not re.search(r"(?<!\\)\[", outside)
+
+
 def test_every_finding_is_named_with_its_severity_and_place(report_name):
     text = REPORTS[report_name].render(ONE_FINDING)
     shown = " ".join(STYLE_CODE.sub("", text).replace("\\", "").split())
