@@ -1,0 +1,1 @@
+"""Rules on how batches come to the training loop."""

@@ -1,0 +1,1 @@
+"""Rules on the training loop and the machine that it runs on."""
