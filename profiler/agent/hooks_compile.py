@@ -9,9 +9,8 @@ from __future__ import annotations
 import functools
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
 from time import perf_counter_ns
-from types import CodeType, FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from ..model.records import Event
@@ -19,7 +18,7 @@ from . import marks as m
 from .guard import attempt
 from .imports import Watch, watch
 from .location import caller_location
-from .patching import Patches
+from .patching import Patches, hide_methods_from_compiler
 from .recorder import Recorder
 
 _MOST_EVENTS = 10_000
@@ -31,7 +30,7 @@ class CompileCollector:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._handler: Any = None
-        self._watches: list[Watch] = []
+        self._watch: Watch | None = None
         self._start_ns = 0  # of the compilation under way on the training thread, else 0
         self._again = False
         self._events: deque[Event] = deque(maxlen=_MOST_EVENTS)
@@ -40,16 +39,15 @@ class CompileCollector:
 
     def install(self, patches: Patches) -> None:
         """Waits for dynamo."""
+        hide_methods_from_compiler(CompileCollector)
         register = functools.partial(self._register, patches)
-        self._watches = [
-            watch("torch._dynamo.callback", register),
-            watch("torch._dynamo.eval_frame", _hide_own_code),
-        ]
+        self._watch = watch("torch._dynamo.callback", register)
 
     def uninstall(self) -> None:
         """Takes the callbacks out of dynamo."""
-        while self._watches:
-            self._watches.pop().remove()
+        if self._watch is not None:
+            self._watch.remove()
+            self._watch = None
         if self._handler is not None:
             for callbacks, ours in self._lists():
                 if ours in callbacks:
@@ -106,37 +104,6 @@ class CompileCollector:
         }
         self._events.append(Event("compile", self._start_ns, duration_ns, data))
         self._start_ns = 0
-
-
-def _hide_own_code(eval_frame: ModuleType) -> None:
-    """Keeps dynamo from compiling the agent's own functions after a graph break.
-
-    They are still traced into where they wrap something that is compiled.
-    """
-    skip = getattr(eval_frame, "skip_code", None)
-    if skip is None:
-        return
-    package = f"{__name__.rpartition('.')[0].rpartition('.')[0]}."
-    for name, module in list(sys.modules.items()):
-        if name.startswith(package):
-            for code in _codes(vars(module).values(), name):
-                skip(code)
-
-
-def _codes(values: Iterable[Any], module: str) -> Iterator[CodeType]:
-    """All code that a module defines: of functions, methods, and what is nested in them."""
-    for value in values:
-        if isinstance(value, CodeType):
-            yield value
-            yield from _codes(value.co_consts, module)
-        elif getattr(value, "__module__", None) != module:
-            continue
-        elif isinstance(value, FunctionType):
-            yield from _codes((value.__code__,), module)
-        elif isinstance(value, type):
-            yield from _codes(list(vars(value).values()), module)
-        elif isinstance(value, (classmethod, staticmethod)):
-            yield from _codes((value.__func__,), module)
 
 
 def _is_recompilation() -> bool:

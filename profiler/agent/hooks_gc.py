@@ -5,7 +5,6 @@ Measured: 1 us per collection (most are of the youngest generation and take a fe
 
 from __future__ import annotations
 
-import functools
 import gc
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from ..model.records import Event
 from . import marks as m
 from .guard import attempt
 from .location import caller_location
-from .patching import Patches
+from .patching import Patches, hide_methods_from_compiler, like
 from .recorder import Recorder
 
 LONG_PAUSE_NS = 1_000_000
@@ -101,11 +100,10 @@ class GcCollector:
             data["where"] = self._where
         self._events.append(Event("gc", self._start_ns, duration_ns, data))
 
-    def _around_collect(self, original: Callable[..., int]) -> Callable[..., int]:
+    def _around_collect(self, original: Callable[..., int]) -> Any:
         recorder = self._recorder
         compiling = self._compiling
 
-        @functools.wraps(original)
         def collect(*args: Any, **kwargs: Any) -> int:
             if compiling() or not recorder.active():
                 return original(*args, **kwargs)
@@ -116,11 +114,12 @@ class GcCollector:
             finally:
                 self._manual = False
 
-        return collect
+        return like(original, collect)
 
 
 def install(torch: Any, recorder: Recorder, patches: Patches) -> GcCollector:
     """Starts watching collections. Undone by `uninstall()` and `patches.undo()`."""
+    hide_methods_from_compiler(GcCollector)
     collector = GcCollector(recorder, torch.compiler.is_dynamo_compiling)
     collector.install(patches)
     return collector

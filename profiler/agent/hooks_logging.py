@@ -22,7 +22,7 @@ from . import marks as m
 from .guard import attempt
 from .imports import Watch, watch
 from .location import caller_location
-from .patching import Patches
+from .patching import Patches, hide_from_compiler, hide_methods_from_compiler, like
 from .recorder import Recorder
 
 CHANNELS = ("print", "logging", "tqdm", "tensorboard", "tensorboardx", "wandb")
@@ -124,13 +124,12 @@ class LoggingCollector:
         data = {"calls": calls, "total_ns": total_ns, "where": where}
         return [Event("logging", since_ns, self._since_ns - since_ns, data)]
 
-    def wrap(self, index: int, original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(self, index: int, original: Callable[..., Any]) -> Any:
         """A function that calls `original` between two marks of a channel."""
         recorder = self._recorder
         compiling = self._compiling
         channel = self._channels[index]
 
-        @functools.wraps(original)
         def logged(*args: Any, **kwargs: Any) -> Any:
             if compiling() or not recorder.active():
                 return original(*args, **kwargs)
@@ -142,9 +141,9 @@ class LoggingCollector:
                 channel.leave(start_ns)
                 recorder.mark(m.LOG_END, index)
 
-        return logged
+        return like(original, logged)
 
-    def _print(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _print(self, original: Callable[..., Any]) -> Any:
         return _Print(original, self.wrap(0, original))
 
     def _patch(
@@ -194,6 +193,9 @@ def _matching(cls: type, method: str) -> list[str]:
 
 def install(torch: Any, recorder: Recorder, patches: Patches) -> LoggingCollector:
     """Starts counting output. Undone by `uninstall()` and `patches.undo()`."""
+    for ours in (Channel, LoggingCollector):
+        hide_methods_from_compiler(ours)
+    hide_from_compiler(_Print.__call__)
     collector = LoggingCollector(recorder, torch.compiler.is_dynamo_compiling)
     collector.install(patches)
     return collector

@@ -25,7 +25,7 @@ from . import marks as m
 from .guard import attempt
 from .imports import Watch, watch
 from .location import caller_location
-from .patching import Patches
+from .patching import Patches, hide_methods_from_compiler, like
 from .recorder import Recorder
 
 _MOST_EVENTS = 10_000
@@ -130,12 +130,11 @@ class SavingCollector:
         """The "checkpoint" events since the last call."""
         return [self._events.popleft() for _ in range(len(self._events))]
 
-    def wrap(self, target: Target, original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(self, target: Target, original: Callable[..., Any]) -> Any:
         """A function that calls `original` between two marks."""
         recorder = self._recorder
         compiling = self._compiling
 
-        @functools.wraps(original)
         def saved(*args: Any, **kwargs: Any) -> Any:
             if compiling() or not recorder.active():
                 return original(*args, **kwargs)
@@ -147,7 +146,7 @@ class SavingCollector:
                 recorder.mark(m.SAVE_END)
                 attempt("saving", self._end, target)
 
-        return saved
+        return like(original, saved)
 
     def _patch(self, patches: Patches, target: Target, module: ModuleType) -> None:
         owner = getattr(module, target.owner) if target.owner else module
@@ -183,6 +182,7 @@ class SavingCollector:
 
 def install(torch: Any, recorder: Recorder, patches: Patches) -> SavingCollector:
     """Starts watching saves. Undone by `uninstall()` and `patches.undo()`."""
+    hide_methods_from_compiler(SavingCollector)
     collector = SavingCollector(recorder, torch.compiler.is_dynamo_compiling)
     collector.install(patches)
     return collector

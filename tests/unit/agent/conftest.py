@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from trainprof.profiler.agent import guard, imports
-from trainprof.profiler.agent.patching import Patches
+from trainprof.profiler.agent.patching import (
+    Patches,
+    hide_from_compiler,
+    hide_methods_from_compiler,
+)
 from trainprof.profiler.agent.recorder import Recorder
 
 
@@ -21,6 +25,8 @@ class Hooks:
         self.recorder = Recorder()
         self.recorder.follow_thread()
         self.recorder.compiling = torch.compiler.is_dynamo_compiling
+        hide_methods_from_compiler(Recorder)  # as the hooks on the training do
+        hide_from_compiler(guard.attempt, with_callees=True)
         self.patches = Patches()
         self.collectors = []
 
