@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding, FixAdvice, PhaseTime, RunSummary
+from trainprof.profiler.model.phases import PHASE_INDEX
 from trainprof.reports import numbers, sentences
 from trainprof.reports.next_commands import next_commands
 from trainprof.reports.phases import PhaseRow, bar_cells, phase_rows
@@ -108,9 +109,9 @@ class Layout:
     def _phases(self, rows: list[PhaseRow]) -> Iterator[RenderableType]:
         """The stacked bar over the width, then its legend."""
         bar = Text(no_wrap=True, overflow="crop")
-        for index, (row, cells) in enumerate(zip(rows, bar_cells(rows, self.width), strict=True)):
+        for row, cells in zip(rows, bar_cells(rows, self.width), strict=True):
             fill = row.letter + " " * (cells - 1) if self.styled else row.letter * cells
-            bar.append(fill[:cells], style=_FILL_STYLES[index % len(_FILL_STYLES)])
+            bar.append(fill[:cells], style=_fill_style(row))
         yield bar
         timed = [row for row in rows if _states(row.time)]
         yield _legend(rows, with_states=bool(timed) and self.width >= STATES_WIDTH)
@@ -166,18 +167,24 @@ def _legend(rows: list[PhaseRow], with_states: bool) -> Table:
     table.add_column("", overflow="fold")
     for heading in ("share", "a step", *(STATES if with_states else ())):
         table.add_column(heading, justify="right")
-    for index, row in enumerate(rows):
+    for row in rows:
         time = row.time
         states = (time.cpu_s_per_step, time.run_queue_s_per_step, time.blocked_s_per_step)
         shown = ["" if value is None else numbers.seconds(value) for value in states]
         table.add_row(
-            Text(row.letter, style=_FILL_STYLES[index % len(_FILL_STYLES)]),
+            Text(row.letter, style=_fill_style(row)),
             Text(f"~{row.label}" if time.inferred else row.label),
             numbers.share(time.share),
             numbers.seconds(time.s_per_step),
             *(shown if with_states else ()),
         )
     return table
+
+
+def _fill_style(row: PhaseRow) -> str:
+    """The colour of a phase, the same in every report."""
+    index = PHASE_INDEX.get(row.phase)
+    return "reverse" if index is None else _FILL_STYLES[index % len(_FILL_STYLES)]
 
 
 def _finding_rows(finding: Finding) -> list[tuple[str, str]]:
