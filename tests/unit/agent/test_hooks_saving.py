@@ -1,3 +1,4 @@
+import inspect
 import io
 import os
 import sys
@@ -157,3 +158,42 @@ def test_cost_outside_of_the_original(hooks, collector, tmp_path, nanoseconds_pe
     wrapped = collector.wrap(target, lambda path: None)
     assert nanoseconds_per_call(lambda: wrapped(str(path)), calls=50) < 100_000
     collector.take_events()
+
+
+@pytest.mark.loops
+@pytest.mark.parametrize("target", hooks_saving._TARGETS, ids=lambda t: f"{t.module}.{t.function}")
+def test_targets_are_where_the_libraries_have_them(target):
+    owner = pytest.importorskip(target.module)
+    if target.owner:
+        owner = getattr(owner, target.owner)
+    parameters = list(inspect.signature(getattr(owner, target.function)).parameters.values())
+    if target.argument is None:
+        return
+    names = [parameter.name for parameter in parameters]
+    assert target.argument in names
+    if parameters[names.index(target.argument)].kind is not inspect.Parameter.KEYWORD_ONLY:
+        assert names.index(target.argument) == target.position
+
+
+@pytest.mark.loops
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_checkpoint(hooks, collector, tmp_path):
+    lightning = pytest.importorskip("lightning.pytorch")
+    from lightning.pytorch.demos.boring_classes import BoringModel
+
+    trainer = lightning.Trainer(
+        max_steps=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        limit_val_batches=0,
+    )
+    trainer.fit(BoringModel())
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    data = _only(collector)
+    assert data["call"] == "Trainer.save_checkpoint"
+    assert data["bytes"] == (tmp_path / "a.ckpt").stat().st_size
+    assert data["where"]["file"] == __file__
+    assert hooks.kinds() == [m.SAVE, m.SAVE, m.SAVE_END, m.SAVE_END]
