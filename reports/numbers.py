@@ -27,7 +27,8 @@ def significant(value: float | None) -> str:
     if rounded == 0:
         return "0"
     decimals = max(0, 2 - math.floor(math.log10(abs(rounded))))
-    return f"{rounded:,.{decimals}f}"
+    text = f"{rounded:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
 
 
 def count(value: float | None) -> str:

@@ -26,12 +26,12 @@ def diagnosis(status="complete", steps=100, **fields):
     [
         (RunSummary("complete", wall_s=12.3), "complete in 12.3 s"),
         (RunSummary("complete"), "complete"),
-        (RunSummary("crashed", exit_status=1, wall_s=3), "crashed with exit status 1 after 3.00 s"),
+        (RunSummary("crashed", exit_status=1, wall_s=3), "crashed with exit status 1 after 3 s"),
         (RunSummary("crashed", exit_status=137), "crashed, killed by SIGKILL"),
         (RunSummary("crashed"), "crashed"),
         (RunSummary("stopped", stopped_by="steps"), "stopped by --steps"),
-        (RunSummary("stopped", stopped_by="SIGINT", wall_s=2), "stopped by SIGINT after 2.00 s"),
-        (RunSummary("running", wall_s=90), "still running after 90.0 s"),
+        (RunSummary("stopped", stopped_by="SIGINT", wall_s=2), "stopped by SIGINT after 2 s"),
+        (RunSummary("running", wall_s=90), "still running after 90 s"),
     ],
 )
 def test_ending(run, text):
@@ -56,7 +56,7 @@ def test_a_value_that_was_not_measured_is_left_out_of_the_header():
 def test_ranks_name_the_slowest_and_those_not_seen():
     ranks = (RankSummary(0, 1, 10, 0.04), RankSummary(1, 2, 10, 0.05))
     lines = dict(sentences.run_lines(diagnosis(ranks=ranks)))
-    assert lines["ranks"] == "2 · mean step 40.0 ms (rank 0) to 50.0 ms (rank 1)"
+    assert lines["ranks"] == "2 · mean step 40 ms (rank 0) to 50 ms (rank 1)"
     run = RunSummary("complete", world_size=4)
     seen = Diagnosis(1, "run", run, "healthy", "", StepSummary(1, 1), ranks=ranks)
     assert dict(sentences.run_lines(seen))["ranks"].startswith("4, 2 seen")
