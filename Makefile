@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN ?= $(VENV)/bin/
 STORY ?= slow_storage
 
-PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
 .PHONY: help demo test lint ruff format types imports bench clean
 
