@@ -14,6 +14,7 @@ COMMANDS = {
     "diagnose": "trainprof.cli.diagnose:diagnose",
     "demo": "trainprof.cli.demo:demo",
     "runs": "trainprof.cli.runs:runs",
+    "rules": "trainprof.cli.rules:rules",
     "schema": "trainprof.cli.schema:schema",
 }
 """Name -> where its click command lives. Loaded when used, so that `run` starts fast."""

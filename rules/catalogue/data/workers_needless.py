@@ -152,7 +152,7 @@ class WorkersNeedless(Rule):
         workers = int(needed(signals, "loader.num_workers"))
         produce_s = needed(signals, "loader.producer_wall_s")
         consume_s = needed(signals, "loader.consumer_s")
-        if workers == 0 or not trains_on_cpu(signals):
+        if workers == 0 or consume_s <= 0 or not trains_on_cpu(signals):
             return
         if produce_s >= max(self.quick_batch_s, self.quick_part_of_use * consume_s):
             return

@@ -50,8 +50,8 @@ class CkptStall(Rule):
 
     ## Fix safety
     Saving in the background is safe if the copy is complete before the next optimizer step; it
-    needs memory for one more checkpoint. Saving less often changes no result either, but a crash
-    costs more steps: whether that is acceptable is for you to say.
+    needs memory for one more checkpoint. Saving less often changes no weight either, but a crash
+    costs more steps. Whether that is acceptable is for you to say, so it counts as semantics.
 
     ## When it is wrong
     A machine that is taken away at short notice (spot instances) justifies frequent saves. Network

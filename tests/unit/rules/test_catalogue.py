@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.catalogue import catalogue
+from trainprof.rules.pages import page, thresholds
 from trainprof.rules.rule import SECTIONS, Candidate, Case, Rule
+from trainprof.rules.write_pages import FOLDER, pages
 
 RULES = catalogue()
 SEVERITIES = ("info", "warn", "critical")
@@ -89,3 +92,95 @@ def test_silent(rule: type[Rule], case: Case) -> None:
 def test_has_cases_of_both_kinds(rule: type[Rule]) -> None:
     assert rule.fires_on
     assert rule.silent_on
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_says_nothing_wrong_where_a_signal_is_missing(rule: type[Rule]) -> None:
+    """A rule may lean on `needs` only; each other signal may be absent in a run."""
+    for case in (*rule.fires_on, *rule.silent_on):
+        for absent in set(case.signals) - set(rule.needs):
+            signals = signals_of(case)
+            values = {n: s for n, s in signals.values.items() if n != absent}
+            for candidate in rule().check(Signals(values)):
+                assert candidate.evidence
+                assert "None" not in candidate.summary
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_gain_is_an_interval_and_shares_are_shares(rule: type[Rule]) -> None:
+    for case in rule.fires_on:
+        for candidate in rule().check(signals_of(case)):
+            if candidate.gain is not None:
+                assert 1.0 <= candidate.gain.low <= candidate.gain.high < 101
+            for share in (candidate.share, candidate.share_low):
+                assert share is None or 0.0 <= share <= 1.0
+            if not rule.can_warn:
+                assert candidate.severity == "info" or candidate.max_severity == "info"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_fixes_say_what_to_do_and_how_safe_it_is(rule: type[Rule]) -> None:
+    advice = [
+        fix for case in rule.fires_on for c in rule().check(signals_of(case)) for fix in c.fixes
+    ]
+    assert advice or not rule.can_warn
+    for fix in advice:
+        assert fix.safety in ("safe", "numerics", "semantics")
+        assert fix.text.endswith(".")
+        json.dumps(fix.params)
+        assert fix.safety in page(rule).lower()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_id_names_its_file_and_family(rule: type[Rule]) -> None:
+    *_, package, module = rule.__module__.split(".")
+    assert rule.id == f"{package}-{module.replace('_', '-')}"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_page_has_every_section(rule: type[Rule]) -> None:
+    documentation = rule.documentation()
+    assert documentation.summary.endswith(".")
+    assert tuple(documentation.sections) == SECTIONS
+    assert all(documentation.sections.values())
+    assert "https://" in documentation.sections["References"]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_title_names_the_fault(rule: type[Rule]) -> None:
+    assert rule.title.partition(" ")[0].lower() not in FIRST_WORDS_OF_ADVICE
+    assert not rule.title.endswith(".")
+    assert len(rule.title) <= 60
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_numbers_of_a_rule_are_named_and_explained(rule: type[Rule]) -> None:
+    named = {name for t in thresholds(rule) for name in t.name.split(", ")}
+    numbers = {
+        name
+        for name, value in vars(rule).items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    assert numbers == named
+
+
+def test_rules_suppress_rules_that_exist() -> None:
+    known = {rule.id for rule in RULES}
+    for rule in RULES:
+        assert rule.id not in rule.suppresses
+        assert set(rule.suppresses) <= known
+
+
+def test_no_rule_knows_a_story() -> None:
+    for path in (*Path("rules").rglob("*.py"), *Path("docs/rules").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        assert not [story for story in STORIES if story in text], path
+
+
+def test_ids_are_unique() -> None:
+    assert len({rule.id for rule in RULES}) == len(RULES)
+
+
+def test_pages_in_docs_are_up_to_date() -> None:
+    """`python -m trainprof.rules.write_pages` writes them."""
+    assert {p.name: p.read_text(encoding="utf-8") for p in FOLDER.glob("*.md")} == pages()

@@ -1,0 +1,73 @@
+"""The loader model against what was measured, and what must hold for any times."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainprof.rules.loader_model import HANDOVER_S, WORST_UNDERESTIMATE, LoaderTimes
+
+times = st.floats(1e-5, 1.0)
+
+
+def waiting(produce_s: float, consume_s: float) -> LoaderTimes:
+    """Items that wait for a disk, beside a consumer that waits for a device."""
+    return LoaderTimes(produce_s, 0.05 * produce_s, consume_s, 0.0, cores=2.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "workers", "measured_s"),
+    [
+        # 16 items of 1 ms each: 40 steps in fresh processes on two cores, torch 2.13.
+        (waiting(0.0171, 0.005), 1, 0.0181),
+        (waiting(0.0171, 0.005), 2, 0.0091),
+        (waiting(0.0171, 0.005), 4, 0.0058),
+        (waiting(0.0171, 0.020), 2, 0.0210),
+        (LoaderTimes(0.016, 0.016, 0.005, 0.0, 2.0), 2, 0.0087),
+        (LoaderTimes(0.016, 0.016, 0.008, 0.008, 2.0), 1, 0.0181),
+        (LoaderTimes(0.016, 0.016, 0.008, 0.008, 2.0), 2, 0.0156),
+        (LoaderTimes(0.016, 0.016, 0.008, 0.008, 2.0), 4, 0.0132),
+    ],
+)
+def test_measured_times_lie_in_the_promised_range(
+    model: LoaderTimes, workers: int, measured_s: float
+) -> None:
+    predicted_s = model.batch_s(workers)
+    assert predicted_s / 1.05 <= measured_s <= predicted_s * WORST_UNDERESTIMATE
+
+
+def test_items_that_wait_gain_from_more_workers_than_cores() -> None:
+    assert waiting(0.034, 0.006).best_workers(8) > 2
+
+
+def test_items_that_compute_gain_from_free_cores_only() -> None:
+    assert LoaderTimes(0.2, 0.2, 0.01, 0.01, cores=2.0).best_workers(16) <= 2
+
+
+def test_one_core_that_is_busy_anyway_gets_no_worker() -> None:
+    assert LoaderTimes(0.02, 0.02, 0.02, 0.02, cores=1.0).best_workers(16) == 0
+
+
+def test_small_batches_from_memory_get_no_worker() -> None:
+    assert LoaderTimes(0.0003, 0.0003, 0.0007, 0.0007, cores=8.0).best_workers(16) == 0
+
+
+@given(times, times, times, st.floats(0.5, 64.0), st.integers(0, 64))
+def test_best_pace_is_never_worse_than_none(
+    produce_s: float, consume_s: float, cpu_s: float, cores: float, most: int
+) -> None:
+    model = LoaderTimes(produce_s, min(cpu_s, produce_s), consume_s, 0.0, cores)
+    best = model.best_workers(most)
+    assert 0 <= best <= most
+    assert model.batch_s(best) <= model.batch_s(0) * 1.05
+    assert model.batch_s(best) >= consume_s
+
+
+@given(times, times, st.integers(1, 32))
+def test_more_workers_never_slow_the_model_down(
+    produce_s: float, consume_s: float, workers: int
+) -> None:
+    model = LoaderTimes(produce_s, produce_s, consume_s, consume_s, cores=4.0)
+    assert model.batch_s(workers + 1) <= model.batch_s(workers)
+    assert model.batch_s(workers) >= HANDOVER_S
