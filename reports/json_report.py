@@ -38,24 +38,17 @@ class JsonReport:
 
     def render(self, diagnosis: Diagnosis) -> str:
         """One JSON object, ending in a line feed. nan and infinity become null."""
-        encoded = msgspec.json.encode(_encodable(diagnosis))
+        try:
+            encoded = msgspec.json.encode(diagnosis)
+        except UnicodeEncodeError:
+            # File names and arguments may hold bytes that are no UTF-8; Python keeps them as
+            # surrogates, which JSON cannot hold.
+            encoded = msgspec.json.encode(_valid_text(msgspec.to_builtins(diagnosis)))
         return msgspec.json.format(encoded, indent=self.indent).decode() + "\n"
 
 
-def _encodable(diagnosis: Diagnosis) -> Any:
-    """`diagnosis` itself, or plain data with every text made valid UTF-8.
-
-    File names and arguments may hold bytes that are no UTF-8; Python keeps them as surrogates,
-    which JSON cannot hold.
-    """
-    try:
-        msgspec.json.encode(diagnosis)
-    except UnicodeEncodeError:
-        return _valid_text(msgspec.to_builtins(diagnosis))
-    return diagnosis
-
-
 def _valid_text(value: Any) -> Any:
+    """Plain data with every text made valid UTF-8."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, dict):
