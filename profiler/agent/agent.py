@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 import time
-from collections import deque
 from typing import Any
 
 from ..model.records import Event, MemoryPoint, ProcessInfo, QueueDepth
@@ -29,7 +28,6 @@ live: Agent | None = None
 """The agent of this process, for `trainprof.step()` and `trainprof.phase()`."""
 
 TICK_S = 0.1
-MOST_MARKS_BEFORE_TRAINING = 20_000
 RAW_STEPS = 200
 """The raw marks of this many first steps are kept (marks.jsonl)."""
 
@@ -69,7 +67,7 @@ class Agent:
 
     def _begin_recording(self) -> None:
         self.recorder = getattr(self, "recorder", None) or Recorder()
-        self.recorder.marks = deque(maxlen=MOST_MARKS_BEFORE_TRAINING)
+        self.recorder.marks.clear()
         self._segmenter = Segmenter()
         self._writer: ProcessWriter | None = None
         self._ticks = 0
@@ -109,7 +107,6 @@ class Agent:
 
     def _become_trainer(self) -> None:
         self._role = "trainer"
-        self.recorder.marks = deque(self.recorder.marks)
         self.hooks.flags_due = True
         self._open_folder()
         self._start_thread()
@@ -249,7 +246,7 @@ class Agent:
         """Writes all that is left; hooks that outlive this do nothing. Never raises."""
         if self.recorder.closed or os.getpid() != self._pid:
             return
-        self.recorder.closed = True
+        self.recorder.close()
         self._ended = how
         guard.attempt("agent end", self._finish)
 
@@ -312,7 +309,6 @@ class Agent:
         self._ended = None
         guard.reset()
         self._begin_recording()
-        self.recorder.closed = False
         self.recorder.detailed = False
         self.recorder.follow_thread()
         self.hooks.after_fork()
@@ -350,7 +346,7 @@ class Agent:
         )
 
     def _rank(self) -> tuple[int | None, int | None]:
-        distributed = getattr(self._torch, "distributed", None)
+        distributed: Any = getattr(self._torch, "distributed", None)
         available = distributed is not None and distributed.is_available()
         if available and distributed.is_initialized():
             return distributed.get_rank(), distributed.get_world_size()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from time import monotonic
+from threading import get_ident
+from time import monotonic, perf_counter_ns
 from typing import Any
 
 from . import guard
@@ -115,10 +116,11 @@ class ModuleHooks:
     def _wrap(self, original: Any) -> Any:
         recorder = self._recorder
         compiling = recorder.compiling
+        append, now, ident = recorder.append, perf_counter_ns, get_ident
         hooks = self
 
         def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:
-            if compiling() or hooks._inside or not recorder.active():
+            if compiling() or hooks._inside or ident() != recorder.thread:
                 return original(module, *args, **kwargs)
             number = hooks._root_number(module)
             if number < 0:
@@ -127,12 +129,18 @@ class ModuleHooks:
             hooks._before_forward()
             bits = hooks._forward_bits(module)
             hooks._inside = True
-            recorder.mark(m.FORWARD, number, bits)
+            if recorder.detailed:
+                recorder.mark(m.FORWARD, number, bits)
+            else:
+                append((m.FORWARD, now(), number, bits))
             hooks._in_forward()
             try:
                 return original(module, *args, **kwargs)
             finally:
-                recorder.mark(m.FORWARD_END, number, bits)
+                if recorder.detailed:
+                    recorder.mark(m.FORWARD_END, number, bits)
+                else:
+                    append((m.FORWARD_END, now(), number, bits))
                 hooks._inside = False
 
         return like(original, __call__)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
+from threading import get_ident
+from time import perf_counter_ns
 from typing import Any
 
 from . import guard
@@ -153,11 +155,12 @@ class TrainingHooks:
 
     def _next(self, original: Any) -> Any:
         recorder = self._recorder
+        append, now, ident = recorder.append, perf_counter_ns, get_ident
         check_limit = self._check_limit
         first_batches = self.first_batches
 
         def __next__(iterator: Any) -> Any:
-            if not recorder.active():
+            if ident() != recorder.thread or recorder.compiling():
                 return original(iterator)
             number = getattr(iterator, "_trainprof_loader", -1)
             if self._update_pending:
@@ -172,7 +175,10 @@ class TrainingHooks:
             except BaseException:
                 recorder.mark(m.END, number)
                 raise
-            recorder.mark(m.GOT, number, batch_samples(batch))
+            if recorder.detailed:
+                recorder.mark(m.GOT, number, batch_samples(batch))
+            else:
+                append((m.GOT, now(), number, batch_samples(batch)))
             if number not in first_batches:
                 first_batches[number] = guard.attempt("batches", self._describe_batch, batch)
             return batch
@@ -215,7 +221,6 @@ class TrainingHooks:
     def _look_for_update(self) -> None:
         parameter = self._watched() if self._watched is not None else None
         if parameter is not None and parameter._version != self._watched_version:
-            self._watched_version = parameter._version
             self._update_pending = False
             self._recorder.mark(m.UPDATE)
 
@@ -223,35 +228,54 @@ class TrainingHooks:
 
     def _engine(self, original: Any) -> Any:
         recorder = self._recorder
+        append, now, ident = recorder.append, perf_counter_ns, get_ident
+        communication = self.communication
+        modules = self._modules
 
         def _engine_run_backward(outputs: Any, *args: Any, **kwargs: Any) -> Any:
-            if not recorder.active():
+            if ident() != recorder.thread or recorder.compiling():
                 if self._started or recorder.closed or recorder.compiling():
                     return original(outputs, *args, **kwargs)
                 recorder.follow_thread()  # the training lives in another thread
             if not self._started:
                 self._start()
             value = _free_value(outputs)
-            recorder.mark(m.BACKWARD, 0, value)
-            if recorder.detailed:
-                guard.attempt("graphs", self.graphs.watch, outputs)
-            if value is None:
-                at_ns = recorder.marks[-1][1] if recorder.marks else 0
-                guard.attempt("losses", self.device_losses.offer, at_ns, outputs)
-            if self.flags_due and not len(self.modules):
-                guard.attempt("flags", self._read_flags)
+            if value is None or recorder.detailed or self.flags_due:
+                recorder.mark(m.BACKWARD, 0, value)
+                self._look_at(outputs, value)
+            else:
+                append((m.BACKWARD, now(), 0, value))
             try:
                 return original(outputs, *args, **kwargs)
             finally:
-                if self.communication.last_gradient_ns:
-                    guard.attempt("communication", self.communication.backward_ended)
-                recorder.mark(m.BACKWARD_END)
-                self._update_pending = True
-                if not self._modules.calls:
-                    guard.attempt("modules", self._modules.discover)
-                self._modules.forget_calls()
+                if communication.last_gradient_ns:
+                    guard.attempt("communication", communication.backward_ended)
+                if recorder.detailed:
+                    recorder.mark(m.BACKWARD_END)
+                else:
+                    append((m.BACKWARD_END, now(), 0, 0))
+                self._backward_ended()
+                if not modules.calls:
+                    guard.attempt("modules", modules.discover)
+                modules.forget_calls()
 
         return like(original, _engine_run_backward)
+
+    def _look_at(self, outputs: Any, value: float | None) -> None:
+        """What is not done in every backward."""
+        if self._recorder.detailed:
+            guard.attempt("graphs", self.graphs.watch, outputs)
+        if value is None:
+            guard.attempt("losses", self.device_losses.offer, perf_counter_ns(), outputs)
+        if self.flags_due and not len(self.modules):
+            guard.attempt("flags", self._read_flags)
+
+    def _backward_ended(self) -> None:
+        """From here on a change of a parameter is an update."""
+        self._update_pending = True
+        parameter = self._watched() if self._watched is not None else None
+        if parameter is not None:
+            self._watched_version = parameter._version
 
     def _start(self) -> None:
         self._started = True
@@ -287,15 +311,22 @@ class TrainingHooks:
 
     def _zero_grad(self, original: Any) -> Any:
         recorder = self._recorder
+        append, now = recorder.append, perf_counter_ns
 
         def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
             if not recorder.active():
                 return original(optimizer, *args, **kwargs)
-            recorder.mark(m.ZERO_GRAD)
+            if recorder.detailed:
+                recorder.mark(m.ZERO_GRAD)
+            else:
+                append((m.ZERO_GRAD, now(), 0, 0))
             try:
                 return original(optimizer, *args, **kwargs)
             finally:
-                recorder.mark(m.ZERO_GRAD_END)
+                if recorder.detailed:
+                    recorder.mark(m.ZERO_GRAD_END)
+                else:
+                    append((m.ZERO_GRAD_END, now(), 0, 0))
 
         return like(original, zero_grad)
 
@@ -346,8 +377,8 @@ def _free_value(outputs: Any) -> float | None:
     """The loss, where reading it costs nothing: one element on the CPU."""
     try:
         tensor = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
-        if tensor.device.type == "cpu" and tensor.numel() == 1:
-            return float(tensor.detach())
+        if tensor.is_cpu and tensor.numel() == 1:
+            return float(tensor.item())
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         pass
     return None

@@ -50,13 +50,14 @@ class Repetition:
         """Marks from the beginning of the step to the one that shows it has ended."""
         return len(self.kinds)
 
-    def matches(self, marks: Sequence[Mark]) -> bool:
-        """Whether these marks have this shape and carry no thread states in between."""
-        return (
-            len(marks[1]) == 4
-            and self.kinds == tuple([mark[0] for mark in marks])
-            and self.objects == tuple([mark[2] for mark in marks])
-        )
+    def columns(self, marks: Sequence[Mark]) -> tuple[Any, ...] | None:
+        """Times and extras of marks that have this shape, and no thread states in between."""
+        if len(marks[1]) > 4:
+            return None
+        kinds, times, objects, extras = zip(*marks, strict=False)
+        if kinds != self.kinds or objects != self.objects:
+            return None
+        return times, extras
 
 
 class StepMeasure:
@@ -136,21 +137,21 @@ class StepMeasure:
             seen,
         )
 
-    def repeat(self, index: int, marks: Sequence[Mark], shape: Repetition) -> StepRecord:
-        """The record of a step of a known shape (see `step`)."""
+    def repeat(
+        self, index: int, columns: tuple[Any, ...], end: Mark, shape: Repetition
+    ) -> StepRecord:
+        """The record of a step of a known shape (see `step`), from its times and extras."""
+        times, extras = columns
         phases = [0] * len(PHASES)
-        times = [mark[1] for mark in marks]
         before = start = times[0]
         for label, now in zip(shape.labels, times[1:], strict=False):
             phases[label] += now - before
             before = now
-        end = marks[shape.cut]
-        cpu_ns, run_queue_ns = self._between_boundaries(end)
-        samples = marks[shape.got][3] if shape.got >= 0 else -1
+        cpu_ns, run_queue_ns = self._between_boundaries(end) if len(end) > 4 else (None, None)
+        samples = extras[shape.got] if shape.got >= 0 else -1
         for position in shape.backwards:
-            value = marks[position][3]
-            if value is not None:
-                self.losses.append((index, value))
+            if extras[position] is not None:
+                self.losses.append((index, extras[position]))
         return StepRecord(
             index,
             start,

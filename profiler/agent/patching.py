@@ -68,7 +68,7 @@ def hide_from_compiler(function: Any, *, with_callees: bool = False) -> None:
     """
     torch = sys.modules.get("torch")
     dynamo = getattr(getattr(torch, "_C", None), "_dynamo", None)
-    frames = getattr(dynamo, "eval_frame", None)
+    frames: Any = getattr(dynamo, "eval_frame", None)
     if hasattr(frames, "skip_code"):  # older torch
         frames.skip_code(function.__code__)
     elif hasattr(frames, "set_code_exec_strategy"):

@@ -18,6 +18,7 @@ READ_EVERY_NS = 5_000_000
 DETAIL_EVERY_NS = 20_000_000
 """Steps that carry them on every mark are at least this far apart, and about one in 16."""
 _UPDATES_WITHOUT_ASK = 4
+_NO_THREAD = 0  # no thread has this ident
 
 
 def _is_sampled(step: int) -> bool:
@@ -38,7 +39,7 @@ class Recorder:
     Attributes:
         marks: Appended by the training thread, drained by the agent.
         thread: Ident of the thread whose marks count; all others pass straight through.
-        closed: True once the agent has ended: hooks that outlive it do nothing.
+        append: Of `marks`, bound once.
         detailed: Whether marks carry CPU and run-queue time just now (one step in 16).
         updates: Updates so far (optimizer steps).
         compiling: `torch.compiler.is_dynamo_compiling`; hooks stay invisible while it is true.
@@ -46,8 +47,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.marks: deque[Mark] = deque()
+        self.append = self.marks.append
         self.thread = threading.main_thread().ident or threading.get_ident()
-        self.closed = False
         self.detailed = False
         self.compiling: Callable[[], bool] = _never_compiling
         self._schedstat: int | None = None
@@ -57,18 +58,27 @@ class Recorder:
         self._next_detail = 0
         self._next_reading = 0
 
+    @property
+    def closed(self) -> bool:
+        """True once the agent has ended: hooks that outlive it do nothing."""
+        return self.thread == _NO_THREAD
+
+    def close(self) -> None:
+        """Makes every hook pass straight through from now on."""
+        self.thread = _NO_THREAD
+
     def active(self) -> bool:
         """Whether a hook that was just entered should leave marks."""
-        return not self.closed and threading.get_ident() == self.thread and not self.compiling()
+        return threading.get_ident() == self.thread and not self.compiling()
 
     def mark(self, kind: int, object_id: int = 0, extra: Any = 0) -> None:
         """Appends one mark (see marks.py)."""
         if self.detailed:
-            self.marks.append(
+            self.append(
                 (kind, perf_counter_ns(), object_id, extra, thread_time_ns(), self.run_queue_ns())
             )
         else:
-            self.marks.append((kind, perf_counter_ns(), object_id, extra))
+            self.append((kind, perf_counter_ns(), object_id, extra))
 
     def boundary(self, kind: int, object_id: int = 0, extra: Any = None) -> None:
         """Appends a mark at which a step may end: with a thread state if the last one is old.
@@ -85,9 +95,9 @@ class Recorder:
                 self._next_detail = now + DETAIL_EVERY_NS
         if was_detailed or self.detailed or now >= self._next_reading:
             self._next_reading = now + READ_EVERY_NS
-            self.marks.append((kind, now, object_id, extra, thread_time_ns(), self.run_queue_ns()))
+            self.append((kind, now, object_id, extra, thread_time_ns(), self.run_queue_ns()))
         else:
-            self.marks.append((kind, now, object_id, extra))
+            self.append((kind, now, object_id, extra))
 
     def updated(self, kind: int, object_id: int = 0) -> None:
         """Appends the end of an update; in a loop without loader it is a boundary as well."""

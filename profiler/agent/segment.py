@@ -44,14 +44,14 @@ class Segmenter:
         training_loaders: Loaders whose batches are followed by a backward.
         trained_modules: Root modules whose forwards are followed by a backward; the agent adds
             their submodules, so that a validation through `model.module` is recognised.
-        seen: Counters of structural marks, for a run that ends without steps.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.training_loaders: set[int] = set()
         self.trained_modules: set[int] = set()
-        self.seen = {"asks": 0, "forwards": 0, "backwards": 0, "updates": 0}
+        self._repeated = 0  # steps of the repetition that `_seen` does not hold yet
+        self._seen = {"asks": 0, "forwards": 0, "backwards": 0, "updates": 0}
         self.measure = StepMeasure(self.training_loaders, self.trained_modules)
         self.loader_starts: list[tuple[int, int, int]] = []  # loader, start_ns, duration_ns
         self._iterators: dict[int, int] = {}  # loader -> when its iterator began to be made
@@ -61,7 +61,7 @@ class Segmenter:
         self._fresh = False  # nothing was fed since the last cut
         self._repetition: Repetition | None = None
         self._last_shape: Repetition | None = None
-        self._seen_before = dict(self.seen)
+        self._seen_before = dict(self._seen)
         self._backward_in_optimizer = False  # since the last optimizer step began
         self._explicit = False  # the script calls trainprof.step()
         self._ever_updated = False
@@ -116,14 +116,24 @@ class Segmenter:
         if len(window) < length:
             return 0
         marks = self._marks + window
-        if not repetition.matches(marks):
+        columns = repetition.columns(marks)
+        if columns is None:
             return 0
-        self._steps.append(self.measure.repeat(self.count, marks, repetition))
+        cut = repetition.cut
+        self._steps.append(self.measure.repeat(self.count, columns, marks[cut], repetition))
         self.count += 1
-        for name, times in repetition.seen.items():
-            self.seen[name] += times
-        self._marks = marks[repetition.cut :]
+        self._repeated += 1
+        self._marks = marks[cut:]
         return length
+
+    @property
+    def seen(self) -> dict[str, int]:
+        """Counters of structural marks, for a run that ends without steps."""
+        if self._repeated and self._repetition is not None:
+            for name, times in self._repetition.seen.items():
+                self._seen[name] += times * self._repeated
+        self._repeated = 0
+        return self._seen
 
     def take(self) -> list[StepRecord]:
         """The steps completed since the last call."""
@@ -156,7 +166,7 @@ class Segmenter:
             return
         self._open = [m.ASK]  # whatever else seems open was left by an exception
         loader = mark[2]
-        self.seen["asks"] += 1
+        self._seen["asks"] += 1
         if self._partial_end >= 0:
             self._cut(self._partial_end, records.PARTIAL)
         if self._updated and not self._explicit:
@@ -199,7 +209,7 @@ class Segmenter:
         self._open.append(m.FORWARD)
         if len(self._open) > 1 and self._open[-2] != m.OPTIMIZER:
             return
-        self.seen["forwards"] += 1
+        self._seen["forwards"] += 1
         loader = self._batch_loader
         if (mark[3] or 0) & m.FORWARD_GRAD:
             self._pending_modules.add(mark[2])
@@ -214,7 +224,7 @@ class Segmenter:
         self._open.append(m.BACKWARD)
         if m.FORWARD in self._open[:-1] or m.BACKWARD in self._open[:-1]:
             return
-        self.seen["backwards"] += 1
+        self._seen["backwards"] += 1
         self._partial_end = -1
         if self._updated and self._pending_loaders and not self._explicit:
             self._cut_at_recognised_ask()
@@ -270,7 +280,7 @@ class Segmenter:
             self._update(mark)
 
     def _update(self, mark: Mark) -> None:
-        self.seen["updates"] += 1
+        self._seen["updates"] += 1
         self._ever_updated = True
         self._note_update(mark, len(self._marks) - 1)
         self._pending_loaders.clear()
@@ -321,8 +331,9 @@ class Segmenter:
 
     def _note_repetition(self, record: StepRecord, position: int) -> None:
         """Remembers the shape of this step; two alike in a row make a repetition."""
-        seen = {name: times - self._seen_before[name] for name, times in self.seen.items()}
-        self._seen_before = dict(self.seen)
+        counted = self.seen
+        seen = {name: times - self._seen_before[name] for name, times in counted.items()}
+        self._seen_before = dict(counted)
         shape = self.measure.repetition(record, self._marks, position, seen)
         self._repetition = shape if shape is not None and shape == self._last_shape else None
         self._last_shape = shape

@@ -137,7 +137,7 @@ def test_every_record_comes_back(tmp_path_factory, written, flush_every):
     folder.mkdir()
     count = itertools.count()
     written = [
-        dataclasses.replace(record, index=next(count)) if isinstance(record, StepRecord) else record
+        record._replace(index=next(count)) if isinstance(record, StepRecord) else record
         for record in written
     ]
     _, writer = start_run(folder)
@@ -149,7 +149,7 @@ def test_every_record_comes_back(tmp_path_factory, written, flush_every):
     process = only_process(read_run(folder))
     expected_steps = of(StepRecord, written)
     assert [process.steps.record(i) for i in range(len(process.steps))] == [
-        dataclasses.replace(s, micro=(), phases_cpu_ns=None, phases_run_queue_ns=None)
+        s._replace(micro=(), phases_cpu_ns=None, phases_run_queue_ns=None)
         for s in expected_steps
     ]
     assert dict(process.micro) == {s.index: s.micro for s in expected_steps if s.micro}

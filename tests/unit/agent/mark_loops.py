@@ -439,9 +439,7 @@ LOOPS = {
     "gan without loader": gan_without_loader,
     "validation in mid-epoch": validation_in_mid_epoch,
     "validation in mid-epoch, cut short": lambda: validation_in_mid_epoch(finish=False),
-    "validation in mid-epoch, with gradients": lambda: validation_in_mid_epoch(
-        bits=m.FORWARD_GRAD
-    ),
+    "validation in mid-epoch, with gradients": lambda: validation_in_mid_epoch(bits=m.FORWARD_GRAD),
     "validation in mid-epoch, training mode": lambda: validation_in_mid_epoch(
         bits=m.FORWARD_TRAINING
     ),

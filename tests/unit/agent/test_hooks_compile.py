@@ -74,7 +74,7 @@ def test_failing_compilation_closes_its_mark(hooks, dynamo):
 
 def test_closed_recorder(hooks, dynamo):
     collector = hooks.install(hooks_compile)
-    hooks.recorder.closed = True
+    hooks.recorder.close()
     torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2))
     assert hooks.kinds() == []
     assert collector.take_events() == []

@@ -75,7 +75,7 @@ def test_other_threads_and_a_closed_recorder_pass_through(hooks, collector):
     thread = threading.Thread(target=gc.collect)
     thread.start()
     thread.join()
-    hooks.recorder.closed = True
+    hooks.recorder.close()
     gc.collect()
     assert hooks.kinds() == []
     assert collector.take_events() == []
@@ -94,7 +94,7 @@ def test_forked_child_collects_without_harm(hooks, collector):
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        hooks.recorder.closed = True  # what the agent does in a child
+        hooks.recorder.close()  # what the agent does in a child
         gc.collect()
         os.write(writing, b"%d" % len(hooks.recorder.marks))
         os._exit(0)

@@ -108,7 +108,7 @@ def test_other_threads_and_a_closed_recorder_pass_through(hooks, collector, caps
     thread = threading.Thread(target=print, args=("thread",))
     thread.start()
     thread.join()
-    hooks.recorder.closed = True
+    hooks.recorder.close()
     print("closed")
     assert capsys.readouterr().out == "thread\nclosed\n"
     assert hooks.kinds() == []
@@ -254,9 +254,9 @@ def test_closing_the_recorder_recompiles_nothing(hooks, capsys):
 
     compute(torch.ones(3))
     frames = counters["frames"]["ok"]
-    hooks.recorder.closed = True
+    hooks.recorder.close()
     compute(torch.ones(3))
-    hooks.recorder.closed = False
+    hooks.recorder.follow_thread()
     assert counters["frames"]["ok"] == frames
     assert capsys.readouterr().out == "inside\n" * 2
 

@@ -273,7 +273,7 @@ def test_a_wrapped_wrapper_keeps_working_after_uninstall():
     original = ours.__wrapped__
     torch.nn.Module.__call__ = theirs
     try:
-        hooked.recorder.closed = True
+        hooked.recorder.close()
         hooked.remove()
         assert torch.nn.Module.__call__ is theirs, "somebody else's patch stays"
         assert torch.nn.Linear(2, 1)(torch.ones(1, 2)).shape == (1, 1)
