@@ -4,7 +4,7 @@
 transformers and Accelerate that write one checkpoint by several of these. Each call leaves SAVE and
 SAVE_END marks, the outermost one an Event.
 
-Measured: 15 us per save, and 5 us per file where a folder was written.
+Measured: 10 us per save, and 5 us per file where a folder was written.
 """
 
 from __future__ import annotations
