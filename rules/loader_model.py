@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainprof.profiler.model.signals import Signals
+from trainprof.rules.reading import needed, number, trains_on_cpu
+
 HANDOVER_S, HANDOVER_LEAST_S = 1e-3, 0.5e-3
 """Time to hand one small batch from worker to consumer: 0.5 to 1 ms measured."""
 
@@ -40,6 +43,27 @@ class LoaderTimes:
     consume_s: float
     consume_cpu_s: float
     cores: float
+
+    @classmethod
+    def of(cls, signals: Signals) -> LoaderTimes:
+        """The times of a run's training loader.
+
+        Where CPU time was not measured, items count as computing all the time, and so does a
+        consumer on the CPU: that errs towards fewer workers.
+        """
+        produce_s = needed(signals, "loader.producer_wall_s")
+        consume_s = needed(signals, "loader.consumer_s")
+        produce_cpu_s = number(signals, "loader.producer_cpu_s")
+        consume_cpu_s = number(signals, "loader.consumer_cpu_s")
+        busy_s = consume_s if trains_on_cpu(signals) else 0.0
+        others = number(signals, "host.other_cores") or 0.0
+        return cls(
+            produce_s=produce_s,
+            produce_cpu_s=produce_s if produce_cpu_s is None else produce_cpu_s,
+            consume_s=consume_s,
+            consume_cpu_s=busy_s if consume_cpu_s is None else consume_cpu_s,
+            cores=needed(signals, "host.usable_cores") - others,
+        )
 
     def batch_s(self, workers: int, handover_s: float = HANDOVER_S) -> float:
         """Predicted wall time per batch."""

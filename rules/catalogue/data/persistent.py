@@ -63,6 +63,8 @@ class Persistent(Rule):
     ## References
     - torch.utils.data, persistent_workers: https://docs.pytorch.org/docs/stable/data.html
     - Slow start of each epoch: https://github.com/pytorch/pytorch/issues/15849
+    - Why one seed is drawn per epoch for any number of workers:
+      https://github.com/pytorch/pytorch/pull/12935
     - Lightning, "Persistent workers":
       https://lightning.ai/docs/pytorch/stable/advanced/speed.html
     """

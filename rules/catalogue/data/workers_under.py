@@ -20,7 +20,6 @@ from trainprof.rules.reading import (
     percent,
     place,
     plural,
-    trains_on_cpu,
 )
 from trainprof.rules.rule import Candidate, Case, Rule
 
@@ -90,6 +89,8 @@ class WorkersUnder(Rule):
     - Tuning guide, "Enable async data loading and augmentation":
       https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html
     - torch.utils.data: https://docs.pytorch.org/docs/stable/data.html
+    - Why one seed is drawn per epoch for any number of workers:
+      https://github.com/pytorch/pytorch/pull/12935
     - Mohan et al., Analyzing and mitigating data stalls in DNN training:
       https://arxiv.org/abs/2007.06775
     - Machine Learning Engineering, DataLoader:
@@ -260,7 +261,7 @@ class WorkersUnder(Rule):
         wait = self._wait(signals)
         if wait.share < self.min_wait_share:
             return
-        times = self._times(signals)
+        times = LoaderTimes.of(signals)
         now = int(needed(signals, "loader.num_workers"))
         best = times.best_workers(self._most_workers(signals))
         predicted = self._gain(times, wait, best)
@@ -279,22 +280,6 @@ class WorkersUnder(Rule):
             steady,
             max(share_low - at_start, 0.0),
             consume_s * steady / max(1.0 - share, 0.01),
-        )
-
-    @staticmethod
-    def _times(signals: Signals) -> LoaderTimes:
-        produce_s = needed(signals, "loader.producer_wall_s")
-        consume_s = needed(signals, "loader.consumer_s")
-        produce_cpu_s = number(signals, "loader.producer_cpu_s")
-        consume_cpu_s = number(signals, "loader.consumer_cpu_s")
-        busy_s = consume_s if trains_on_cpu(signals) else 0.0
-        return LoaderTimes(
-            produce_s=produce_s,
-            produce_cpu_s=produce_s if produce_cpu_s is None else produce_cpu_s,
-            consume_s=consume_s,
-            consume_cpu_s=busy_s if consume_cpu_s is None else consume_cpu_s,
-            cores=needed(signals, "host.usable_cores")
-            - (number(signals, "host.other_cores") or 0.0),
         )
 
     def _most_workers(self, signals: Signals) -> int:
