@@ -128,7 +128,11 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time with the unit that suits it: "1.2 s", "3.4 ms", "56 µs"."""
+    """A time with the unit that suits it: "3.5 h", "25 min", "1.2 s", "3.4 ms", "56 µs"."""
+    if seconds >= 2 * 3600:
+        return f"{seconds / 3600:.3g} h"
+    if seconds >= 120:
+        return f"{seconds / 60:.0f} min"
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(seconds) >= scale:
             return f"{seconds / scale:.3g} {unit}"
@@ -141,6 +145,15 @@ def size(count: float) -> str:
         if abs(count) >= scale:
             return f"{count / scale:.3g} {unit}"
     return f"{count:.0f} B"
+
+
+def rate(per_step: float, noun: str = "call") -> str:
+    """How often something happens: "3 calls a step", "one call a step", "one call in 50 steps"."""
+    if per_step >= 1.5:
+        return f"{per_step:.2g} {noun}s a step"
+    if per_step >= 0.75:
+        return f"one {noun} a step"
+    return f"one {noun} in {1 / per_step:.0f} steps" if per_step > 0 else f"no {noun}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -153,12 +153,13 @@ class CkptStall(Rule):
         mean_s = number(signals, "checkpoint.mean_s")
         bytes_ = number(signals, "checkpoint.bytes")
         steps = number(signals, "checkpoint.interval_steps")
-        often = "" if steps is None else f" every {steps:.3g} steps" if steps > 1 else " each step"
-        what = f"A save{often}"
-        if mean_s is not None:
-            rate = f" for {size(bytes_)}" if bytes_ else ""
-            what += f", {duration(mean_s)} each{rate},"
-        return f"{what} takes {percent(share)} of the training's time."
+        often = ""
+        if steps is not None:
+            often = f" every {steps:.3g} steps" if steps >= 1.5 else " in each step"
+        each = [duration(mean_s)] if mean_s is not None else []
+        each += [size(bytes_)] if bytes_ else []
+        what = f" ({', '.join(each)})" if each else ""
+        return f"A save{what}{often} takes {percent(share)} of the training's time."
 
     def _rarer(self, signals: Signals, share: float) -> FixAdvice:
         text = "Save less often, and keep the last few checkpoints only."

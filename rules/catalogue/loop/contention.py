@@ -141,8 +141,8 @@ class Contention(Rule):
     ) -> str:
         others = number(signals, "host.other_cores")
         if waiting is not None:
-            fact = f"The training waits for a CPU for {percent(waiting)} of the step"
+            fact = f"The training thread waits for a CPU for {percent(waiting)} of the step"
         else:
             fact = f"Some task is short of CPU for {percent(pressure or 0.0)} of the time"
         theirs = "" if others is None else f" and other programs {others:.2g}"
-        return f"{fact}, while it uses {own:.2g} of {usable:.3g} cores{theirs}."
+        return f"{fact}, while this training uses {own:.2g} of {usable:.3g} cores{theirs}."

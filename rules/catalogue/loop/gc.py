@@ -15,6 +15,7 @@ from trainprof.rules.reading import (
     observed,
     percent,
     place,
+    rate,
 )
 from trainprof.rules.rule import Candidate, Case, Rule
 
@@ -145,8 +146,8 @@ class Gc(Rule):
     @staticmethod
     def _summary(signals: Signals, share: float, manual: float | None) -> str:
         if manual is not None:
-            often = f"{manual:.3g} times a step" if manual >= 1 else f"every {1 / manual:.0f} steps"
-            return f"gc.collect() runs {often}; collections take {percent(share)} of the step."
+            often = rate(manual)
+            return f"gc.collect(): {often}; collections take {percent(share)} of the step."
         pause_s = number(signals, "gc.generation2_mean_s")
         long = "" if pause_s is None else f", {duration(pause_s)} for each full one"
         return f"Automatic collections take {percent(share)} of the step{long}."

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from trainprof.profiler.model.diagnosis import FixAdvice
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import gain, low, needed, number, observed, percent, place, text
+from trainprof.rules.reading import gain, low, needed, number, observed, percent, place, rate, text
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -113,11 +113,11 @@ class Logging(Rule):
         share_low = low(signals, "logging.share") or 0.0
         calls = number(signals, "logging.calls_per_step")
         channel = _costliest(signals)
-        rate = "" if calls is None else f", {_rate(calls)}"
+        often = "" if calls is None else f", {rate(calls)}"
         yield Candidate(
-            summary=f"Logging takes {percent(share)} of the step, most of it {channel}{rate}."
+            summary=f"Logging takes {percent(share)} of the step, most of it {channel}{often}."
             if channel
-            else f"Logging takes {percent(share)} of the step{rate}.",
+            else f"Logging takes {percent(share)} of the step{often}.",
             evidence=(
                 *observed(signals, "logging.share", self.min_logging_share),
                 *observed(signals, "logging.calls_per_step"),
@@ -159,11 +159,3 @@ def _costliest(signals: Signals) -> str | None:
 
 def _is_cost(value: object) -> bool:
     return isinstance(value, (int, float)) and value > 0
-
-
-def _rate(calls_per_step: float) -> str:
-    if calls_per_step >= 1:
-        return f"{calls_per_step:.3g} calls a step"
-    if calls_per_step > 0:
-        return f"one call in {1 / calls_per_step:.0f} steps"
-    return "no call in the steady steps"

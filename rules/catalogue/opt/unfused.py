@@ -215,8 +215,8 @@ class Unfused(Rule):
     @staticmethod
     def _summary(signals: Signals, kind: str, implementation: str, share: float) -> str:
         tensors = number(signals, "optimizer.tensor_count")
-        how = "one tensor at a time" if implementation == "forloop" else "in several passes"
-        many = f" {tensors:,.0f} tensors" if tensors else " the parameters"
+        how = "one at a time" if implementation == "forloop" else "in several passes"
+        many = f" {tensors:,.0f} parameter tensors" if tensors else " the parameters"
         return (
             f"{kind or 'The optimizer'} updates{many} {how} and takes {percent(share)} of the step."
         )

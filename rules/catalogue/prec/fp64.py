@@ -157,7 +157,7 @@ class Fp64(Rule):
         question = " torch's default type was set to float64: is that meant?" if deliberate else ""
         yield Candidate(
             summary=(
-                f"{percent(portion)} of the parameters are float64, and the arithmetic takes "
+                f"{_portion(portion)} float64, and the arithmetic takes "
                 f"{percent(compute[0])} of the step.{question}"
             ),
             evidence=(
@@ -212,3 +212,7 @@ class Fp64(Rule):
             ),
             code="torch.as_tensor(x, dtype=torch.float32)",
         )
+
+
+def _portion(portion: float) -> str:
+    return "All parameters are" if portion > 0.995 else f"{percent(portion)} of the parameters are"
