@@ -1,0 +1,85 @@
+"""What README, CONTRIBUTING and docs/ say still exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from trainprof.cli.main import COMMANDS
+from trainprof.rules.catalogue import catalogue
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+README = (REPOSITORY / "README.md").read_text()
+CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+FAMILIES = {rule.id.partition("-")[0] for rule in catalogue()}
+
+
+def code_of(text):
+    """Code spans and blocks, a line each."""
+    return [line for match in CODE.findall(text) for line in match.splitlines()]
+
+
+def make_targets():
+    text = (REPOSITORY / "Makefile").read_text()
+    return set(re.findall(r"^([a-z]+):(?!=)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_named_commands_exist(path):
+    words = "|".join(("run", "torchrun", r"[a-z]+"))
+    named = {
+        match
+        for line in code_of(path.read_text())
+        for match in re.findall(rf"(?:^|[`$(] ?|\s)trainprof ({words})\b(?!\.)", line)
+    }
+    assert named - set(COMMANDS) == set()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_named_make_targets_exist(path):
+    named = {
+        match
+        for line in code_of(path.read_text())
+        for match in re.findall(r"\bmake (?:[A-Z]+=\S+ )*([a-z]+)", line)
+    }
+    assert named - make_targets() == set()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_named_rules_exist(path):
+    ids = {rule.id for rule in catalogue()}
+    named = set(re.findall(rf"\b(?:{'|'.join(FAMILIES)})-[a-z0-9]+(?:-[a-z0-9]+)*", _code(path)))
+    assert named - ids == set()
+
+
+def _code(path):
+    return "\n".join(code_of(path.read_text()))
+
+
+def test_readme_names_every_command():
+    table = set(re.findall(r"^\| `trainprof (\w+)", README, re.MULTILINE))
+    assert table == set(COMMANDS)
+
+
+def test_ci_calls_the_test_command_of_the_readme():
+    (line,) = re.findall(r"^make test\b.*$", README, re.MULTILINE)
+    command = line.partition("#")[0].strip()
+    script = (REPOSITORY / ".ci" / "run").read_text()
+    assert re.search(rf"^{re.escape(command)}\b", script, re.MULTILINE)
+
+
+def test_readme_opens_with_what_a_user_gets():
+    """First an output of `trainprof run`, then the two commands, then pip."""
+    places = [README.index(text) for text in ("trainprof run", "make demo", "pip install")]
+    assert places == sorted(places)
+
+
+def test_the_changelog_has_a_place_for_what_is_new():
+    assert "## [Unreleased]" in (REPOSITORY / "CHANGELOG.md").read_text()
