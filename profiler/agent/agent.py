@@ -15,7 +15,7 @@ from typing import Any
 
 from ..model.records import Event, MemoryPoint, ProcessInfo, QueueDepth
 from ..store.writer import ProcessWriter, write_process_info
-from . import boot, guard
+from . import boot, guard, tracebacks
 from .facts import FactCollector
 from .hooks_training import TrainingHooks
 from .hooks_worker import WorkerHooks
@@ -82,6 +82,7 @@ class Agent:
         self.hooks.install(self._patches)
         guard.attempt("workers", self._workers.install, self._patches)
         guard.attempt("observers", self._observers.install, self._patches)
+        guard.attempt("tracebacks", tracebacks.install, self._patches)
         self._patches.replace(os, "_exit", self._os_exit)
         atexit.register(self.close, "exit")
         os.register_at_fork(
@@ -107,6 +108,7 @@ class Agent:
 
     def _become_trainer(self) -> None:
         self._role = "trainer"
+        self.recorder.started = True
         self.hooks.flags_due = True
         self._open_folder()
         self._start_thread()
@@ -309,6 +311,7 @@ class Agent:
         self._ended = None
         guard.reset()
         self._begin_recording()
+        self.recorder.started = False
         self.recorder.detailed = False
         self.recorder.follow_thread()
         self.hooks.after_fork()

@@ -13,32 +13,7 @@ import time
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-
-class _TorchWatcher:
-    """First on sys.meta_path until torch is imported; then loads the agent and leaves."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != "torch":
-            return None
-        sys.meta_path.remove(self)
-        spec: ModuleSpec | None = None
-        for finder in sys.meta_path:
-            find = getattr(finder, "find_spec", None)
-            spec = find(name, path, target) if find is not None else None
-            if spec is not None:
-                break
-        loader: Any = spec.loader if spec is not None else None
-        if loader is None:
-            return spec
-        execute = loader.exec_module
-
-        def exec_module(module: Any) -> None:
-            del loader.exec_module  # the instance's shadow; the class's method is back
-            execute(module)
-            arm(module)
-
-        loader.exec_module = exec_module
-        return spec
+from .imports import watch
 
 
 class _StubFinder:
@@ -64,7 +39,7 @@ def boot(run: str) -> None:
     except OSError:
         return  # the supervisor checked that the folder can be written; it is gone or full now
     _state.update(folder=folder, started_ns=started_ns, run=run)
-    sys.meta_path.insert(0, _TorchWatcher())
+    watch("torch", arm)
     sys.meta_path.append(_StubFinder())
 
 

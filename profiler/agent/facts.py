@@ -35,11 +35,12 @@ class FactCollector:
         self._hooks = hooks
         self._described_models: set[int] = set()
         self._flags_written = 0
-        self._started_cpu_ns: int | None = None
+        self._optimizer_fingerprints: dict[int, Any] = {}
 
     def after_fork(self) -> None:
         """The child writes its own facts."""
         self._described_models.clear()
+        self._optimizer_fingerprints.clear()
         self._flags_written = 0
 
     def write(self, writer: ProcessWriter, segmenter: Segmenter, ticks: int) -> None:
@@ -80,13 +81,27 @@ class FactCollector:
         optimizers = self._hooks.optimizers
         for number in range(len(optimizers)):
             optimizer = optimizers.thing(number)
-            if optimizer is None:
+            if optimizer is None or not self._optimizer_changed(number, optimizer):
                 continue
             fact = guard.attempt("optimizer facts", self._describe_optimizer, optimizer)
             if fact is not None:
                 where = self._hooks.optimizer_sites.get(number)
                 located = {**fact, "where": where} if where else dict(fact)
                 self._fact(writer, "optimizer", f"o{number}", located)
+
+    def _optimizer_changed(self, number: int, optimizer: Any) -> bool:
+        """Whether it is new, holds its first state, or its groups are others than before."""
+        fingerprint = (
+            len(optimizer.state) > 0,
+            [
+                (group.get("fused"), group.get("foreach"), len(group["params"]))
+                for group in optimizer.param_groups
+            ],
+        )
+        if self._optimizer_fingerprints.get(number) == fingerprint:
+            return False
+        self._optimizer_fingerprints[number] = fingerprint
+        return True
 
     def _describe_optimizer(self, optimizer: Any) -> dict[str, Any]:
         modules = self._hooks.modules

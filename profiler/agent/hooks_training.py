@@ -17,7 +17,7 @@ from typing import Any
 from . import guard
 from . import marks as m
 from .describe.batch import batch_samples, describe_batch
-from .describe.flags import read_flags
+from .describe.flags import FlagWatch, read_flags
 from .hooks_comm import CommunicationHooks
 from .hooks_device import DeviceHooks, DeviceLosses
 from .hooks_graph import GraphWatch
@@ -71,11 +71,15 @@ class TrainingHooks:
         self._watched: Any = None  # weak reference to one trainable parameter
         self._watched_version = -1
         self._handles: list[Any] = []
+        self._flag_watch: FlagWatch | None = None
+        self._device: DeviceHooks | None = None
+        self._patches: Patches | None = None
 
     def install(self, patches: Patches) -> None:
         """Patches torch; `uninstall` and `patches.undo()` take everything back."""
         torch = self._torch
         recorder = self._recorder
+        self._patches = patches
         recorder.compiling = _compiling(torch)
         for ours in (Recorder, ModuleHooks, TrainingHooks):
             hide_methods_from_compiler(ours)
@@ -99,9 +103,7 @@ class TrainingHooks:
             register.register_optimizer_step_post_hook(self._after_step),
         ]
         guard.attempt("communication", self.communication.install, patches)
-        accelerator = getattr(torch, "accelerator", None)
-        if torch.cuda.is_available() or (accelerator is not None and accelerator.is_available()):
-            guard.attempt("device", DeviceHooks(torch, recorder).install, patches)
+        self._flag_watch = guard.attempt("flags", FlagWatch.install, torch, patches)
         scaler = getattr(torch.amp, "GradScaler", None)
         if scaler is not None:
             patches.replace(scaler, "step", self._scaler_step)
@@ -193,8 +195,15 @@ class TrainingHooks:
     def _new_root(self, module: Any) -> None:
         self._watch(module)
         self.communication.follow(module)
+        on_device = next(module.parameters()).device.type not in ("cpu", "meta")
+        if on_device and self._device is None and self._patches is not None:
+            # Only now: asking torch whether there is a device could initialise it too early.
+            self._device = DeviceHooks(self._torch, self._recorder)
+            self._device.install(self._patches)
 
     def _before_forward(self) -> None:
+        if not self._started:
+            self._recorder.forget_old()
         if self._update_pending:
             guard.attempt("updates", self._look_for_update)
 
@@ -205,7 +214,7 @@ class TrainingHooks:
 
     def _read_flags(self) -> None:
         self.flags_due = False
-        self.flags = dict(read_flags(self._torch))
+        self.flags = dict(read_flags(self._torch, self._flag_watch))
 
     # Updates without an optimizer.
 

@@ -17,6 +17,7 @@ READ_EVERY_NS = 5_000_000
 """CPU and run-queue time of the training thread are read at most this often (2 us a reading)."""
 DETAIL_EVERY_NS = 20_000_000
 """Steps that carry them on every mark are at least this far apart, and about one in 16."""
+MOST_MARKS_BEFORE_TRAINING = 20_000
 _UPDATES_WITHOUT_ASK = 4
 _NO_THREAD = 0  # no thread has this ident
 
@@ -40,6 +41,7 @@ class Recorder:
         marks: Appended by the training thread, drained by the agent.
         thread: Ident of the thread whose marks count; all others pass straight through.
         append: Of `marks`, bound once.
+        started: True once the process trains and the agent takes the marks away.
         detailed: Whether marks carry CPU and run-queue time just now (one step in 16).
         updates: Updates so far (optimizer steps).
         compiling: `torch.compiler.is_dynamo_compiling`; hooks stay invisible while it is true.
@@ -49,6 +51,7 @@ class Recorder:
         self.marks: deque[Mark] = deque()
         self.append = self.marks.append
         self.thread = threading.main_thread().ident or threading.get_ident()
+        self.started = False
         self.detailed = False
         self.compiling: Callable[[], bool] = _never_compiling
         self._schedstat: int | None = None
@@ -73,6 +76,8 @@ class Recorder:
 
     def mark(self, kind: int, object_id: int = 0, extra: Any = 0) -> None:
         """Appends one mark (see marks.py)."""
+        if not self.started and len(self.marks) > MOST_MARKS_BEFORE_TRAINING:
+            self.forget_old()
         if self.detailed:
             self.append(
                 (kind, perf_counter_ns(), object_id, extra, thread_time_ns(), self.run_queue_ns())
@@ -80,12 +85,19 @@ class Recorder:
         else:
             self.append((kind, perf_counter_ns(), object_id, extra))
 
+    def forget_old(self) -> None:
+        """Before anybody takes the marks away (nothing trains yet), only the latest are kept."""
+        while len(self.marks) > MOST_MARKS_BEFORE_TRAINING:
+            self.marks.popleft()
+
     def boundary(self, kind: int, object_id: int = 0, extra: Any = None) -> None:
         """Appends a mark at which a step may end: with a thread state if the last one is old.
 
         Also decides, once per update, whether the coming step carries states on all its marks.
         """
         now = perf_counter_ns()
+        if not self.started:
+            self.forget_old()
         self._asked = _UPDATES_WITHOUT_ASK
         was_detailed = self.detailed
         if self._step_over:
