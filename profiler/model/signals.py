@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
-
 @dataclass(frozen=True, slots=True)
 class Signal:
     """One measured quantity.
@@ -17,6 +16,8 @@ class Signal:
         method: One phrase on how it was obtained.
         samples: How many observations stand behind it.
         low, high: Bounds of its 90 % interval, where one could be computed.
+        lost: True where a collector that should have measured it failed: then a rule's silence
+            proves nothing.
     """
 
     value: object | None
@@ -26,6 +27,7 @@ class Signal:
     low: float | None = None
     high: float | None = None
     reason: str | None = None
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
