@@ -10,7 +10,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
-os.environ.update(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29562")
+for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": 29562}.items():
+    os.environ.setdefault(name, str(value))
+os.environ["MASTER_ADDR"] = "127.0.0.1"
 torch.manual_seed(0)
 torch.set_num_threads(1)
 dist.init_process_group("gloo")

@@ -65,4 +65,6 @@ if channel == "tensorboard":
 folder.cleanup()
 print("\n".join(losses))
 expected = {"steps": 40, "training_length": 160, "logging_in": [4, 12, 20, 28, 36]}
+if channel == "tqdm":
+    expected["logging_maybe_in"] = [19, 20]  # a bar is drawn when it is made and when it ends
 print(json.dumps(expected))

@@ -1,0 +1,221 @@
+"""Runs real scripts through the installed `trainprof` command; each once per test session."""
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from trainprof.profiler.store.reader import read_run
+
+TESTS = Path(__file__).resolve().parent.parent
+LOOPS = TESTS / "loops"
+TIMEOUT_S = 180
+"""For one script; the slowest takes 15 s on a quiet machine."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that ended."""
+
+    stdout: str
+    stderr: str
+    status: int
+
+
+@dataclass(frozen=True)
+class Profiled(Finished):
+    """A command that ran under trainprof."""
+
+    folder: Path
+
+    @cached_property
+    def run(self):
+        """The run folder, read."""
+        return read_run(self.folder)
+
+    @cached_property
+    def diagnosis(self):
+        """diagnosis.json as a dictionary."""
+        return json.loads((self.folder / "diagnosis.json").read_text())
+
+    @property
+    def trainers(self):
+        """Every process that trained."""
+        return [trainer for session in self.run.sessions for trainer in session.trainers]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One way to run one script of tests/loops."""
+
+    script: str
+    arguments: tuple[str, ...] = ()
+    launcher: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+    @property
+    def name(self):
+        return " ".join([Path(self.script).stem, *self.arguments, *self.launcher[-1:]])
+
+    @property
+    def command(self):
+        return [sys.executable, *self.launcher, str(LOOPS / self.script), *self.arguments]
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+
+ALL_LOOPS = (
+    Loop("plain.py"),
+    Loop("accumulation.py"),
+    Loop("accumulation.py", ("--rest", "carry")),
+    Loop("accumulation.py", ("--rest", "step")),
+    Loop("gan.py"),
+    Loop("gan.py", ("--critic", "3")),
+    Loop("gradient_penalty.py"),
+    Loop("validation.py"),
+    Loop("validation.py", ("--mode", "inference_mode")),
+    Loop("validation.py", ("--mode", "eval")),
+    Loop("sanity_validation.py"),
+    Loop("training_accuracy.py"),
+    Loop("one_loop_two_phases.py"),
+    Loop("lbfgs.py"),
+    Loop("lbfgs.py", ("--data", "loader")),
+    Loop("by_hand.py"),
+    Loop("by_hand.py", ("--style", "data")),
+    Loop("by_hand.py", ("--style", "add_", "--data", "slices")),
+    Loop("slices.py"),
+    Loop("generator.py"),
+    Loop("iterable.py"),
+    Loop("iterable.py", ("--workers", "2")),
+    Loop("nested_loaders.py"),
+    Loop("zipped_loaders.py"),
+    Loop("cycled_loader.py"),
+    Loop("loader_inline.py"),
+    Loop("compiled.py"),
+    Loop("compiled.py", ("--style", "in_place")),
+    Loop("compiled.py", ("--style", "function", "--backend", "eager")),
+    Loop("mixed_precision.py"),
+    Loop("skipped_steps.py"),
+    Loop("ddp.py", launcher=TORCHRUN),
+    Loop("ddp.py", ("--spawn", "2")),
+    Loop("ddp_no_sync.py", launcher=TORCHRUN),
+    Loop("fsdp2.py"),
+    Loop("distillation.py"),
+    Loop("target_network.py"),
+    Loop("loss_outside_modules.py"),
+    Loop("recomputation.py"),
+    Loop("checkpoints.py"),
+    Loop("checkpoints.py", ("--kind", "state_to_buffer")),
+    Loop("checkpoints.py", ("--kind", "safetensors"), needs=("safetensors",)),
+    Loop("checkpoints.py", ("--kind", "save_pretrained"), needs=("transformers",)),
+    Loop("log_channels.py"),
+    Loop("log_channels.py", ("--channel", "logging")),
+    Loop("log_channels.py", ("--channel", "tqdm"), needs=("tqdm",)),
+    Loop("log_channels.py", ("--channel", "tensorboard"), needs=("tensorboard",)),
+    Loop("gc_pauses.py"),
+    Loop("rollout.py"),
+    Loop("functional.py"),
+    Loop("functional.py", ("--style", "autograd")),
+    Loop("functional.py", ("--style", "leaves")),
+    Loop("train_step.py"),
+    Loop("children.py"),
+    Loop("children.py", ("--method", "spawn")),
+    Loop("two_optimizers.py"),
+    Loop("optimizer_in_backward.py"),
+    Loop("two_trainings.py"),
+    Loop("inference_only.py"),
+    Loop("hf_trainer.py", needs=("transformers", "accelerate")),
+    Loop("lightning_fit.py", needs=("lightning",)),
+    Loop("accelerate_loop.py", needs=("accelerate",)),
+)
+
+
+def pytest_generate_tests(metafunc):
+    if "loop" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "loop",
+            [
+                pytest.param(loop, id=loop.name, marks=[pytest.mark.loops] if loop.needs else [])
+                for loop in ALL_LOOPS
+            ],
+            scope="session",
+        )
+
+
+def environment():
+    """A quiet environment: one thread, no settings of trainprof, a free port for a group."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRAINPROF_")}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return {**kept, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(port), "TOKENIZERS_PARALLELISM": "0"}
+
+
+def finish(command, folder):
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    return Finished(done.stdout, done.stderr, done.returncode)
+
+
+@pytest.fixture(scope="session")
+def loops_folder():
+    """Where the scripts of the loop shapes are."""
+    return LOOPS
+
+
+@pytest.fixture(scope="session")
+def stories_folder():
+    """Where the sample runs are."""
+    return TESTS.parent / "sample_runs"
+
+
+@pytest.fixture(scope="session")
+def run_plainly(tmp_path_factory):
+    """Runs a command without trainprof."""
+
+    def run(command):
+        return finish([str(part) for part in command], tmp_path_factory.mktemp("plain"))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def profile(tmp_path_factory):
+    """Runs a command under `trainprof run`, in a folder of its own."""
+
+    def run(command, *options):
+        folder = tmp_path_factory.mktemp("profiled")
+        out = folder / "run"
+        trainprof = [sys.executable, "-m", "trainprof", "run", "--out", out, *options, "--"]
+        done = finish([str(part) for part in (*trainprof, *command)], folder)
+        return Profiled(done.stdout, done.stderr, done.status, out)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def loop_pair(loop, profile, run_plainly):
+    """The same loop with and without trainprof, side by side: no test of these reads a clock."""
+    for name in loop.needs:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed: pip install 'trainprof[loops]'")
+    with ThreadPoolExecutor(2) as pool:
+        profiled = pool.submit(profile, loop.command)
+        plain = pool.submit(run_plainly, loop.command)
+        return plain.result(), profiled.result()
