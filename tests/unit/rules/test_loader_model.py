@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainprof.rules.loader_model import HANDOVER_S, WORST_UNDERESTIMATE, LoaderTimes
+from trainprof.rules.statistics.loader_simulation import simulate_loader
 
 times = st.floats(1e-5, 1.0)
 
@@ -71,3 +72,17 @@ def test_more_workers_never_slow_the_model_down(
     model = LoaderTimes(produce_s, produce_s, consume_s, consume_s, cores=4.0)
     assert model.batch_s(workers + 1) <= model.batch_s(workers)
     assert model.batch_s(workers) >= HANDOVER_S
+
+
+@given(st.floats(1e-3, 0.1), st.floats(1e-3, 0.1), st.integers(1, 8), st.integers(2, 4))
+def test_agrees_with_the_replay_of_the_loader(
+    produce_s: float, consume_s: float, workers: int, prefetch_factor: int
+) -> None:
+    """With equal batches and cores enough, the closed form is the replay plus the handover."""
+    count = 40 * workers * prefetch_factor
+    replayed_s = simulate_loader(
+        [produce_s] * count, [consume_s] * count, workers, prefetch_factor, HANDOVER_S
+    )
+    predicted_s = LoaderTimes(produce_s, 0.0, consume_s, 0.0, cores=64.0).batch_s(workers)
+    assert replayed_s <= predicted_s * 1.01
+    assert predicted_s <= (replayed_s + HANDOVER_S) * 1.01
