@@ -34,7 +34,7 @@ def _annotation(finding: Finding) -> str:
         file = printable(short_path(finding.where.file))
         properties += [f"file={_property(file)}", f"line={finding.where.line}"]
     properties.append(f"title={_property(printable(finding.rule, SHORT))}")
-    message = f"{printable(finding.summary or finding.title)} {sentences.gain_line(finding)}"
+    message = f"{sentences.finding_sentence(finding)} {sentences.gain_line(finding)}"
     command = _COMMANDS.get(finding.severity, "notice")
     return f"::{command} {','.join(properties)}::{_message(message)}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from trainprof.profiler.model.diagnosis import Diagnosis, Finding, RunSummary
+from trainprof.profiler.model.diagnosis import Diagnosis, Finding
 from trainprof.reports import numbers, sentences
 from trainprof.reports.next_commands import next_commands
 from trainprof.reports.phases import phase_rows
@@ -65,7 +65,7 @@ def _session(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"- {label}: {escaped(text)}"
     yield from _phases(diagnosis)
     for number, finding in enumerate(diagnosis.findings, start=1):
-        yield from _finding(number, finding, diagnosis.run)
+        yield from _finding(number, finding, diagnosis)
     ignored = sentences.ignored_line(diagnosis)
     if ignored:
         yield ""
@@ -94,14 +94,14 @@ def _phases(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def _finding(number: int, finding: Finding, run: RunSummary) -> Iterator[str]:
+def _finding(number: int, finding: Finding, diagnosis: Diagnosis) -> Iterator[str]:
     yield ""
     severity = escaped(printable(finding.severity, SHORT))
-    summary = escaped(finding.summary or finding.title)
+    summary = escaped(sentences.finding_sentence(finding, diagnosis.headline))
     yield f"**{number}. {severity} {code(printable(finding.rule, SHORT))}**: {summary}"
     yield ""
     if finding.where is not None:
-        line = source_line(finding.where, run)
+        line = source_line(finding.where, diagnosis.run)
         shown = f": {code(line.strip())}" if line and line.strip() else ""
         yield f"- at {code(place(finding.where))}{shown}"
     for evidence in finding.evidence:

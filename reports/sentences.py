@@ -41,6 +41,14 @@ def headline(diagnosis: Diagnosis) -> str:
     return printable(diagnosis.headline) or f"{verdict_word(diagnosis)}."
 
 
+def finding_sentence(finding: Finding, headline_text: str = "") -> str:
+    """What was found, in one sentence; its title where the report's headline says that already."""
+    text = finding.summary or finding.title
+    if text == headline_text and finding.title:
+        text = f"{finding.title} (see above)"
+    return printable(text)
+
+
 def command(run: RunSummary) -> str:
     """The user's command as it could be typed, cut to a readable length."""
     return printable(shlex.join(run.argv), 2 * SHORT) if run.argv else ""
@@ -118,6 +126,8 @@ def _steps(diagnosis: Diagnosis) -> str:
         parts.append(mean)
     if steps.samples_per_s is not None:
         parts.append(f"{numbers.significant(steps.samples_per_s)} samples/s")
+    if diagnosis.run.startup_s is not None:
+        parts.append(f"the first after {numbers.seconds(diagnosis.run.startup_s)}")
     return " · ".join(parts)
 
 

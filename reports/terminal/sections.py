@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from trainprof.profiler.model.diagnosis import Diagnosis, Finding, FixAdvice, PhaseTime, RunSummary
+from trainprof.profiler.model.diagnosis import Diagnosis, Finding, FixAdvice, PhaseTime
 from trainprof.profiler.model.phases import PHASE_INDEX
 from trainprof.reports import numbers, sentences
 from trainprof.reports.next_commands import next_commands
@@ -51,7 +51,7 @@ class Layout:
         """The verdict and one line per finding, of every training of the command."""
         yield self._verdict(diagnosis)
         for finding in diagnosis.findings:
-            yield self._finding_title("", finding)
+            yield self._finding_title(finding, diagnosis.headline)
         for other in diagnosis.other_sessions:
             yield from self.brief(other)
 
@@ -78,7 +78,7 @@ class Layout:
             yield from self._phases(rows)
         for number, finding in enumerate(diagnosis.findings, start=1):
             yield Text()
-            yield from self._finding(number, finding, diagnosis.run)
+            yield from self._finding(number, finding, diagnosis)
         yield from self._unseen(diagnosis)
 
     def _unseen(self, diagnosis: Diagnosis) -> Iterator[RenderableType]:
@@ -121,26 +121,27 @@ class Layout:
         if any(row.time.inferred for row in rows):
             yield Text("~ in part inferred, not bracketed by two marks", style="dim")
 
-    def _finding_title(self, number: str, finding: Finding) -> Text:
+    def _finding_title(self, finding: Finding, headline: str, number: int | None = None) -> Text:
         severity = printable(finding.severity, SHORT)
-        style = _SEVERITY_STYLE.get(finding.severity, "bold")
-        where = f" [{place(finding.where)}]" if number == "" and finding.where else ""
+        place_text = f" [{place(finding.where)}]" if number is None and finding.where else ""
         return Text.assemble(
-            (number, "bold"),
-            (severity, style),
+            ("" if number is None else f"{number}. ", "bold"),
+            (severity, _SEVERITY_STYLE.get(finding.severity, "bold")),
             (f" {printable(finding.rule, SHORT)}: ", "bold"),
-            printable(finding.summary or finding.title),
-            where,
+            sentences.finding_sentence(finding, headline),
+            place_text,
             overflow="fold",
         )
 
-    def _finding(self, number: int, finding: Finding, run: RunSummary) -> Iterator[RenderableType]:
-        yield self._finding_title(f"{number}. ", finding)
+    def _finding(
+        self, number: int, finding: Finding, diagnosis: Diagnosis
+    ) -> Iterator[RenderableType]:
+        yield self._finding_title(finding, diagnosis.headline, number)
         if finding.where is not None:
             function = finding.where.function
             inside = f" in {printable(function, SHORT)}" if function else ""
             yield _copyable(f"  --> {place(finding.where)}{inside}", style="cyan")
-            line = source_line(finding.where, run)
+            line = source_line(finding.where, diagnosis.run)
             if line and line.strip():
                 source = f"{finding.where.line} | {printable(line.strip())}"
                 yield Padding(Text(source, overflow="fold"), (0, 0, 0, 6))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding, RunSummary
 from trainprof.reports.source import source_line
+from trainprof.rules.engine import LEAST_STEADY_STEPS, SEVERITIES
 
 _COMMENT = re.compile(r"#\s*trainprof:\s*ignore\[([^\]]*)\]")
 
@@ -14,8 +15,8 @@ _COMMENT = re.compile(r"#\s*trainprof:\s*ignore\[([^\]]*)\]")
 def drop_ignored(diagnosis: Diagnosis) -> Diagnosis:
     """The diagnosis, of every training, without the findings that its source asks to leave out.
 
-    They are kept under `ignored`, so that a report can say how many there were. A bottleneck all
-    of whose findings are left out is a healthy run.
+    They are kept under `ignored`, so that a report can say how many there were. A run is judged
+    again by the findings that are left.
     """
     ignored = [finding for finding in diagnosis.findings if is_ignored(finding, diagnosis.run)]
     others = tuple(drop_ignored(other) for other in diagnosis.other_sessions)
@@ -41,7 +42,16 @@ def _judged_again(diagnosis: Diagnosis) -> Diagnosis:
         return diagnosis
     grave = [finding for finding in diagnosis.findings if finding.severity != "info"]
     if grave:
-        return replace(diagnosis, headline=grave[0].summary)
+        gravest = max(grave, key=lambda finding: SEVERITIES.index(finding.severity))
+        return replace(diagnosis, headline=gravest.summary)
+    steady = diagnosis.steps.steady
+    if steady < LEAST_STEADY_STEPS:
+        return replace(
+            diagnosis,
+            verdict="insufficient",
+            headline=f"Not enough evidence, because only {steady} steady steps were recorded; "
+            f"{LEAST_STEADY_STEPS} are needed.",
+        )
     return replace(
         diagnosis,
         verdict="healthy",

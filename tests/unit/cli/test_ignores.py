@@ -26,9 +26,9 @@ def finding(rule, line, severity="warn"):
     return Finding(rule, severity, rule, f"{rule} costs time.", (), Location("train.py", line))
 
 
-def diagnosis(project, *findings, verdict="bottleneck"):
+def diagnosis(project, *findings, verdict="bottleneck", steady=90):
     run = RunSummary("complete", cwd=str(project))
-    return Diagnosis(1, "run", run, verdict, "Headline.", StepSummary(100, 90), findings)
+    return Diagnosis(1, "run", run, verdict, "Headline.", StepSummary(100, steady), findings)
 
 
 def test_drops_the_named_rules_on_that_line_only(project):
@@ -52,6 +52,20 @@ def test_what_remains_is_judged_again(project):
     assert result.findings == (rest,)
     assert result.verdict == "healthy"
     assert "ignore" in result.headline
+
+
+def test_few_steps_are_no_health(project):
+    result = drop_ignored(diagnosis(project, finding("loop-debug-on", 1), steady=3))
+    assert result.verdict == "bottleneck"
+    result = drop_ignored(diagnosis(project, finding("data-persistent", 1), steady=3))
+    assert result.verdict == "insufficient"
+    assert "only 3 steady steps" in result.headline
+
+
+def test_the_headline_is_the_gravest_finding_left(project):
+    rest = (finding("opt-unfused", 2), finding("loop-gc", 2, "critical"))
+    result = drop_ignored(diagnosis(project, finding("data-persistent", 1), *rest))
+    assert result.headline == "loop-gc costs time."
 
 
 def test_a_run_with_too_little_evidence_stays_so(project):

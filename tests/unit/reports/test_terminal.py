@@ -132,3 +132,10 @@ def test_finding_shows_its_source_line_stripped_of_control_codes(tmp_path):
 def test_healthy_run_is_short():
     text = TerminalReport().render(diagnosis())
     assert len(text.splitlines()) <= 14
+
+
+def test_a_finding_does_not_repeat_the_headline():
+    finding = Finding("r-x", "warn", "Too few workers", "Fine.", ())
+    text = TerminalReport().render(diagnosis(findings=(finding,), verdict="bottleneck"))
+    assert text.count("Fine.") == 1
+    assert "1. warn r-x: Too few workers (see above)\n" in text
