@@ -110,6 +110,8 @@ class Agent:
         self._role = "trainer"
         self.recorder.started = True
         self.hooks.flags_due = True
+        self.hooks.modules.hold()
+        self.hooks.optimizers.hold()
         self._open_folder()
         self._start_thread()
 
@@ -149,6 +151,9 @@ class Agent:
         if writer is None:
             return
         self._ticks += 1
+        described = self._facts.complete
+        if not described or self._ticks % 10 == 1:
+            guard.attempt("facts", self._facts.write, writer, self._segmenter, self._ticks)
         if self._ticks % 10 == 1:
             self._once_a_second(writer)
         writer.flush()
@@ -191,7 +196,6 @@ class Agent:
         measure.validations.clear()
 
     def _once_a_second(self, writer: ProcessWriter) -> None:
-        guard.attempt("facts", self._facts.write, writer, self._segmenter, self._ticks)
         for event in [*self._observers.take_events(), *self.hooks.graphs.take_events()]:
             writer.event(event)
         for at_ns, value in self.hooks.device_losses.take():
@@ -270,6 +274,7 @@ class Agent:
 
     def _write_last_facts(self) -> None:
         if self._writer is not None and self._role == "trainer":
+            guard.attempt("facts", self._facts.write, self._writer, self._segmenter, self._ticks)
             self._once_a_second(self._writer)
             self._facts.write_cost(
                 self._writer, self._segmenter.count, self._marks_seen, self._thread_cpu_ns

@@ -33,6 +33,7 @@ OPENS = {
     m.BACKWARD: BACKWARD,
     m.OPTIMIZER: OPTIMIZER,
     m.ZERO_GRAD: OPTIMIZER,
+    m.SCALER: OPTIMIZER,
     m.COMM: PHASE_INDEX["comm_exposed"],
     m.SYNC: PHASE_INDEX["sync"],
     m.SAVE: PHASE_INDEX["checkpoint"],
@@ -42,11 +43,13 @@ OPENS = {
     m.PHASE: RESIDUAL,
 }
 CLOSES = {kind + 1: phase for kind, phase in OPENS.items()} | {m.END: DATA_WAIT}
-STRUCTURAL = frozenset({m.ASK, m.ITERATOR, m.FORWARD, m.BACKWARD, m.OPTIMIZER, m.UPDATE, m.STEP})
+STRUCTURAL = frozenset(
+    {m.ASK, m.ITERATOR, m.FORWARD, m.BACKWARD, m.OPTIMIZER, m.SCALER, m.UPDATE, m.STEP}
+)
 """Kinds that delimit inferred phases; zero_grad, logging, saving, GC … are transparent to them."""
 
 _TAKEN_BY_VALIDATION = frozenset({DATA_WAIT, FORWARD, LOSS, RESIDUAL})
-_VALIDATION_ENDS = frozenset({m.BACKWARD, m.OPTIMIZER, m.ZERO_GRAD, m.UPDATE, m.STEP})
+_VALIDATION_ENDS = frozenset({m.BACKWARD, m.OPTIMIZER, m.SCALER, m.ZERO_GRAD, m.UPDATE, m.STEP})
 _OPEN_GAP = -1
 
 
@@ -152,7 +155,7 @@ def _infer(previous: tuple[int, int], upcoming: tuple[int, int]) -> int:
     after, after_bits = upcoming
     if after == m.BACKWARD:
         return LOSS if before in (m.FORWARD, m.BACKWARD) else FORWARD
-    if before == m.BACKWARD and after == m.OPTIMIZER:
+    if before == m.BACKWARD and after in (m.OPTIMIZER, m.SCALER):
         return OPTIMIZER
     if before == m.FORWARD and after == m.FORWARD and before_bits & after_bits & m.FORWARD_GRAD:
         return FORWARD

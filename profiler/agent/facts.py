@@ -9,7 +9,6 @@ from ..model.records import Fact
 from ..store.writer import ProcessWriter
 from . import guard
 from .describe.distributed import describe_distributed
-from .describe.loader import describe_loader
 from .describe.memory import read_peak_memory
 from .describe.model import describe_model
 from .describe.optimizer import describe_optimizer
@@ -28,17 +27,22 @@ class FactCollector:
     Args:
         torch: The user's torch.
         hooks: Knows the loaders, root modules and optimizers by number.
+
+    Attributes:
+        complete: Whether facts were written once; until then no second is waited for.
     """
 
     def __init__(self, torch: Any, hooks: TrainingHooks) -> None:
         self._torch = torch
         self._hooks = hooks
+        self.complete = False
         self._described_models: set[int] = set()
         self._flags_written = 0
         self._optimizer_fingerprints: dict[int, Any] = {}
 
     def after_fork(self) -> None:
         """The child writes its own facts."""
+        self.complete = False
         self._described_models.clear()
         self._optimizer_fingerprints.clear()
         self._flags_written = 0
@@ -47,10 +51,13 @@ class FactCollector:
         """Once a second: whatever is new."""
         if segmenter.count == 0:
             return
+        self.complete = True
         self._write_models(writer, segmenter)
         self._write_optimizers(writer)
         self._write_loaders(writer, segmenter)
         self._write_flags(writer, ticks)
+        self._hooks.modules.release()
+        self._hooks.optimizers.release()
         self._fact(writer, "memory", "peak", dict(read_peak_memory(self._torch)))
 
     def _fact(self, writer: ProcessWriter, kind: str, key: str, data: dict[str, Any]) -> None:
@@ -116,10 +123,6 @@ class FactCollector:
 
     def _write_loaders(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
         for number, entry in enumerate(self._hooks.loaders.entries):
-            loader = entry.loader() if entry.loader is not None else None
-            if loader is not None and entry.described != entry.made:
-                entry.described = entry.made
-                entry.fact = guard.attempt("loader facts", describe_loader, self._torch, loader)
             if entry.fact is None:
                 continue
             role = "training" if number in segmenter.training_loaders else "validation"

@@ -18,6 +18,7 @@ from . import guard
 from . import marks as m
 from .describe.batch import batch_samples, describe_batch
 from .describe.flags import FlagWatch, read_flags
+from .describe.loader import describe_loader
 from .hooks_comm import CommunicationHooks
 from .hooks_device import DeviceHooks, DeviceLosses
 from .hooks_graph import GraphWatch
@@ -68,6 +69,7 @@ class TrainingHooks:
         self.first_batches: dict[int, Any] = {}
         self._started = False
         self._update_pending = False  # a backward ran, no optimizer since
+        self._optimizing = False  # an optimizer step is under way
         self._watched: Any = None  # weak reference to one trainable parameter
         self._watched_version = -1
         self._handles: list[Any] = []
@@ -142,6 +144,7 @@ class TrainingHooks:
                 return original(loader)
             site = getattr(loader, "_trainprof_site", None)
             number = guard.attempt("loaders", number_of, loader, site)
+            guard.attempt("loader facts", self._describe_loader, number, loader)
             guard.attempt("modules", self._modules.discover)
             if number is None:
                 return original(loader)
@@ -165,6 +168,7 @@ class TrainingHooks:
             if ident() != recorder.thread or recorder.compiling():
                 return original(iterator)
             number = getattr(iterator, "_trainprof_loader", -1)
+            self._optimizing = False  # its end is lost where a step has raised
             if self._update_pending:
                 guard.attempt("updates", self._look_for_update)
             recorder.boundary(
@@ -186,6 +190,13 @@ class TrainingHooks:
             return batch
 
         return like(original, __next__)
+
+    def _describe_loader(self, number: int, loader: Any) -> None:
+        """At once, as a loader built inline in the loop is gone when the loop is."""
+        entry = self.loaders.entries[number]
+        if entry.described != entry.made:
+            entry.described = entry.made
+            entry.fact = describe_loader(self._torch, loader)
 
     def _describe_batch(self, batch: Any) -> Any:
         return describe_batch(self._torch, batch)
@@ -281,6 +292,8 @@ class TrainingHooks:
 
     def _backward_ended(self) -> None:
         """From here on a change of a parameter is an update."""
+        if self._optimizing:
+            return  # a closure: the optimizer's own end follows
         self._update_pending = True
         parameter = self._watched() if self._watched is not None else None
         if parameter is not None:
@@ -307,6 +320,7 @@ class TrainingHooks:
             return
         if not self._started:
             self._start()
+        self._optimizing = True
         self._recorder.mark(m.OPTIMIZER, self.optimizers.number(optimizer))
         if self._check_limit is not None:
             self._check_limit()
@@ -314,7 +328,7 @@ class TrainingHooks:
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if not self._recorder.active():
             return
-        self._update_pending = False
+        self._update_pending = self._optimizing = False
         self._recorder.updated(m.OPTIMIZER_END, self.optimizers.number(optimizer))
         guard.attempt("modules", self._modules.consider)
 
@@ -343,16 +357,14 @@ class TrainingHooks:
         recorder = self._recorder
 
         def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-            """A step that the scaler skips (overflow) is a step of the loop all the same."""
+            """Its own work is the optimizer's; the step counts only if the optimizer's runs."""
             if not recorder.active():
                 return original(scaler, optimizer, *args, **kwargs)
-            number = self.optimizers.number(optimizer)
-            recorder.mark(m.OPTIMIZER, number)
+            recorder.mark(m.SCALER)
             try:
                 return original(scaler, optimizer, *args, **kwargs)
             finally:
-                self._update_pending = False
-                recorder.updated(m.OPTIMIZER_END, number)
+                recorder.mark(m.SCALER_END)
 
         return like(original, step)
 

@@ -39,6 +39,8 @@ UPDATE = 28  # a parameter changed in place without an optimizer (no closing mar
 STEP = 30  # the public trainprof.step() (no closing mark)
 END = 32  # the iterator is exhausted: closes an ASK like GOT does; object: loader
 FINISH = 34  # the training is over (no closing mark)
+SCALER = 36  # GradScaler.step: an update only if the optimizer's own step runs inside it
+SCALER_END = 37
 
 FORWARD_GRAD = 1  # gradients were enabled
 FORWARD_TRAINING = 2  # module.training

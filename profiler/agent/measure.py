@@ -17,6 +17,13 @@ Mark = tuple[Any, ...]
 MAX_PLANS = 64
 """Distinct mark sequences whose interval labels are remembered; most loops have one or two."""
 
+_FLAGS = {
+    m.END: records.EPOCH_BOUNDARY,
+    m.ITERATOR: records.EPOCH_BOUNDARY,
+    m.COMPILE: records.COMPILED,
+    m.UPDATE: records.UPDATE_INFERRED,
+}
+_OF_LOADER = (m.END, m.ITERATOR)
 _PLAIN_FORWARD = m.FORWARD_GRAD | m.FORWARD_TRAINING
 _ZEROES = (0,) * len(PHASES)
 
@@ -78,6 +85,7 @@ class StepMeasure:
         self.losses: list[tuple[int, float]] = []
         self.queue: list[tuple[int, int, int, int | None]] = []  # step, loader, wait_ns, ready
         self.validations: list[tuple[int, int]] = []  # start_ns, duration_ns
+        self._fetched_ahead = 0
         self._reading: tuple[int, int] | None = None  # CPU and run queue at the last boundary
 
     def step(self, index: int, marks: Sequence[Mark], end: Mark, flags: int) -> StepRecord:
@@ -223,41 +231,82 @@ class StepMeasure:
 
     def _contents(self, marks: Sequence[Mark], flags: int) -> tuple[int | None, int, int]:
         """Samples, micro-batches and flags."""
-        samples: dict[int, int] = {}
-        batches: dict[int, int] = {}
-        backwards = 0
+        batches = _Batches(self._training_loaders)
+        groups = 0  # forwards that a backward followed
         asked = forward = optimizing = False
         for mark in marks:
             kind = mark[0]
             if kind == m.GOT:
-                loader, size = mark[2], mark[3]
-                if loader in self._training_loaders:
-                    unknown = size < 0 or samples.get(loader, 0) < 0
-                    samples[loader] = -1 if unknown else samples.get(loader, 0) + size
-                    batches[loader] = batches.get(loader, 0) + 1
+                batches.got(mark[2], mark[3])
             elif kind == m.ASK:
                 asked = True
             elif kind == m.FORWARD:
                 forward = True
+                if not (mark[3] or 0) & m.FORWARD_GRAD:
+                    batches.evaluated()
+                else:
+                    batches.used()
             elif kind == m.BACKWARD:
-                backwards += forward and not optimizing
+                groups += forward and not optimizing
                 forward = False
             elif kind == m.OPTIMIZER:
                 optimizing = True
             elif kind == m.OPTIMIZER_END:
                 optimizing = False
-            elif kind == m.END or kind == m.ITERATOR:
-                if mark[2] in self._training_loaders:
-                    flags |= records.EPOCH_BOUNDARY
-            elif kind == m.COMPILE:
-                flags |= records.COMPILED
-            elif kind == m.UPDATE:
-                flags |= records.UPDATE_INFERRED
+            elif kind in _FLAGS and (kind not in _OF_LOADER or mark[2] in self._training_loaders):
+                flags |= _FLAGS[kind]
         if not asked:
             flags |= records.NO_LOADER
-        count = max(batches.values()) if batches else max(backwards, 1)
-        size = max(samples.values()) if samples and min(samples.values()) >= 0 else -1
-        return (size if size >= 0 else None), count, flags
+        return batches.samples(), self._micro_batches(batches.count(), groups), flags
+
+    def _micro_batches(self, received: int, groups: int) -> int:
+        """Batches that backwards have used up: some loops fetch one ahead, some use one twice."""
+        available = received + self._fetched_ahead
+        used = min(groups, available) if available and groups else max(groups, 1)
+        self._fetched_ahead = min(max(available - used, 0), 1)
+        return max(used, 1)
+
+
+class _Batches:
+    """The training batches that arrived in a step, without those that were only evaluated."""
+
+    def __init__(self, training_loaders: set[int]) -> None:
+        self._training_loaders = training_loaders
+        self._sizes: dict[int, list[int]] = {}
+        self._last: list[int] | None = None
+        self._dropped: tuple[list[int], int] | None = None
+
+    def got(self, loader: int, size: int) -> None:
+        """A batch arrived."""
+        self._last = None
+        self._dropped = None
+        if loader in self._training_loaders:
+            self._last = self._sizes.setdefault(loader, [])
+            self._last.append(size)
+
+    def evaluated(self) -> None:
+        """A forward without gradients: the latest batch may be for that alone."""
+        if self._last:
+            self._dropped = (self._last, self._last.pop())
+            self._last = None
+
+    def used(self) -> None:
+        """A forward with gradients: the latest batch is for training after all."""
+        if self._dropped is not None:
+            sizes, size = self._dropped
+            sizes.append(size)
+            self._dropped = None
+
+    def count(self) -> int:
+        """Batches of the loader that gave most."""
+        return max((len(sizes) for sizes in self._sizes.values()), default=0)
+
+    def samples(self) -> int | None:
+        """Samples of the loader that gave most; None where a size is unknown."""
+        sizes = [size for loader in self._sizes.values() for size in loader]
+        if not sizes or min(sizes) < 0:
+            return None
+        return max(sum(loader) for loader in self._sizes.values())
 
 
 def _states(

@@ -21,6 +21,16 @@ class Registry(Generic[Thing]):
     def __init__(self) -> None:
         self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._things: list[weakref.ref[Any]] = []
+        self._held: list[Any] | None = None
+
+    def hold(self) -> None:
+        """Keeps what is alive, and what is new, until `release`: it is about to be described."""
+        self._held = [thing for reference in self._things if (thing := reference()) is not None]
+
+    def release(self) -> None:
+        """Ends the holding; what comes later is held until the next call."""
+        if self._held:
+            self._held = []
 
     def number(self, thing: Thing) -> int:
         """The number of `thing`; -1 for objects that cannot be referred to weakly."""
@@ -34,6 +44,8 @@ class Registry(Generic[Thing]):
         number = len(self._things)
         self._numbers[id(thing)] = (reference, number)
         self._things.append(reference)
+        if self._held is not None:
+            self._held.append(thing)
         return number
 
     def known(self, thing: Thing) -> bool:

@@ -398,14 +398,17 @@ class Segmenter:
 
     def _after_first_backward(self) -> int | None:
         """Where the step of the first backward group ends; None when it is the last group."""
-        seen_backward = False
+        ended = -1
+        forwards = any(mark[0] == m.FORWARD for mark in self._marks)
         for position, mark in enumerate(self._marks):
             kind = mark[0]
-            if kind == m.BACKWARD_END:
-                seen_backward = True
-            elif seen_backward and kind in (m.ASK, m.FORWARD):
+            if kind == m.BACKWARD_END and position:
+                ended = position
+            elif ended >= 0 and (
+                kind in (m.ASK, m.FORWARD) or (kind == m.BACKWARD and not forwards)
+            ):
                 later = any(other[0] == m.BACKWARD for other in self._marks[position:])
-                return position if later else None
+                return None if not later else position if kind != m.BACKWARD else ended
         return None
 
     def _forget_half(self) -> None:

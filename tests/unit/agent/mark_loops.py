@@ -303,6 +303,33 @@ def functional(steps=6):
     return tape, steps
 
 
+def functional_by_hand(steps=6):
+    """Raw tensors without loader, module and optimizer: one step per backward."""
+    tape = Tape()
+    for step in range(steps):
+        tape.spend("forward" if step else "residual", 150)
+        tape.backward()
+    return tape, steps
+
+
+def accuracy_on_the_training_loader(steps=4, epochs=2):
+    """A pass over the training loader itself without gradients, between the epochs."""
+    tape = Tape()
+    for epoch in range(epochs):
+        tape.iterator()
+        for _ in range(steps):
+            tape.micro_batch()
+            tape.optimizer()
+        tape.exhausted()
+        if epoch < epochs - 1:
+            tape.iterator(phase="data_wait")
+            for _ in range(3):
+                tape.batch()  # the training loader's wait stays data wait
+                tape.forward(bits=0, phase="validation")
+            tape.exhausted(phase="data_wait")
+    return tape, steps * epochs
+
+
 def one_batch_kept(steps=30):
     """Overfitting a single batch: the loader is asked once."""
     tape = Tape()
@@ -409,7 +436,7 @@ def interrupted(steps=6):
 
 
 def scaler(steps=6, skip=(1, 2)):
-    """GradScaler.step around the optimizer; an overflow skips the inner step."""
+    """GradScaler.step around the optimizer; a batch whose update is skipped joins the next."""
     tape = Tape()
     tape.iterator()
     for step in range(steps):
@@ -418,14 +445,14 @@ def scaler(steps=6, skip=(1, 2)):
         tape.loss()
         tape.backward()
         tape.spend("optimizer", 12)  # unscale
-        with tape.bracket(m.OPTIMIZER, 0):
+        with tape.bracket(m.SCALER):
             tape.spend("optimizer", 5)
             if step not in skip:
                 with tape.bracket(m.OPTIMIZER, 0):
                     tape.spend("optimizer", 60)
         tape.spend("residual", 6)
     tape.exhausted()
-    return tape, steps
+    return tape, steps - len(skip)
 
 
 LOOPS = {
@@ -452,6 +479,8 @@ LOOPS = {
     "behind autograd, long": lambda: behind_autograd(100),
     "without loader": without_loader,
     "functional": functional,
+    "functional, by hand": functional_by_hand,
+    "accuracy on the training loader": accuracy_on_the_training_loader,
     "one batch kept": one_batch_kept,
     "two loaders": two_loaders,
     "teacher": teacher,

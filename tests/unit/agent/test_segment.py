@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_phases_sum_to_the_step_and_steps_join(loop):
     steps = segment(LOOPS[loop]()[0].marks)
     for step in steps:
         assert sum(step.phases_ns) == step.wall_ns
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         assert before.start_ns + before.wall_ns == after.start_ns
         assert after.index == before.index + 1
 
@@ -83,6 +84,17 @@ def test_micro_batches_are_counted_and_recorded(loop):
         assert sum(part.wall_ns for part in step.micro) == step.wall_ns
         assert [part.backward_ns for part in step.micro] == [400, 400, 400]
         assert step.samples == 24
+
+
+@pytest.mark.parametrize("loop", ["one ahead", "gan", "accuracy on the training loader"])
+def test_a_batch_is_counted_once_however_it_is_fetched_and_used(loop):
+    steps = segment(LOOPS[loop]()[0].marks)
+    assert [step.micro_batches for step in steps] == [1] * len(steps)
+
+
+def test_evaluated_batches_are_no_training_samples():
+    steps = segment(mark_loops.accuracy_on_the_training_loader()[0].marks)
+    assert [step.samples for step in steps] == [8] * len(steps)
 
 
 def test_an_unfinished_accumulation_is_a_partial_step():
@@ -261,8 +273,7 @@ def test_any_interleaving_keeps_the_laws(parts, chunk):
     assert len(steps) == tape.updates
     assert all(sum(step.phases_ns) == step.wall_ns for step in steps)
     assert all(
-        before.start_ns + before.wall_ns == after.start_ns
-        for before, after in zip(steps, steps[1:], strict=False)
+        before.start_ns + before.wall_ns == after.start_ns for before, after in pairwise(steps)
     )
     assert segmenter.seen["updates"] == tape.updates
 
