@@ -18,6 +18,7 @@ def next_commands(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     if diagnosis.findings and path:
         folder = shlex.quote(short_path(path))
         commands.append((f"trainprof diagnose {folder} --format markdown", "to pass this on"))
-    if diagnosis.verdict == "insufficient":
+    lost = any(collector.status != "ok" for collector in diagnosis.collectors)
+    if diagnosis.verdict == "insufficient" and lost:
         commands.append(("trainprof doctor", "to see what can be measured here"))
     return commands

@@ -94,7 +94,8 @@ def caution(diagnosis: Diagnosis) -> str | None:
     if count == 0:
         return f"{what}; no step was seen."
     steps = "the one step" if count == 1 else f"the {numbers.count(count)} steps"
-    return f"{what}; this is the diagnosis of {steps} seen so far."
+    when = "so far" if run.status == "running" else "until then"
+    return f"{what}; this is the diagnosis of {steps} seen {when}."
 
 
 def run_lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:

@@ -186,6 +186,9 @@ SCENARIOS = {
         steps=replace(STEPS, count=14, steady=12),
     ),
     "no steps": NO_STEPS,
+    "lost collector": replace(
+        NO_STEPS, collectors=(CollectorStatus("steps", "failed", "the disk is full"),)
+    ),
     "one finding": ONE_FINDING,
     "twelve findings": replace(
         ONE_FINDING,

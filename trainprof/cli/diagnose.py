@@ -9,7 +9,6 @@ from typing import Literal
 
 import click
 
-from trainprof.cli.ignores import drop_ignored
 from trainprof.cli.settings import FAIL_ON, Settings, load_settings
 from trainprof.errors import TrainprofError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding
@@ -63,11 +62,10 @@ def diagnose(
 
 
 def _diagnosis(run: str | None, settings: Settings) -> Diagnosis:
-    from trainprof.profiler.store.reader import read_run, resolve_run
-    from trainprof.rules.diagnose import diagnose as judge
+    from trainprof.cli.judgement import judge  # numpy takes a tenth of a second
+    from trainprof.profiler.store.reader import resolve_run
 
-    recorded = read_run(resolve_run(run))
-    return drop_ignored(judge(recorded, select=settings.select, ignore=settings.ignore))
+    return judge(resolve_run(run), settings)
 
 
 def _render(diagnosis: Diagnosis, style: str, quiet: bool, out: Path | None) -> str:

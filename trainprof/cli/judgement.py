@@ -1,0 +1,22 @@
+"""Reads a run and judges it as the project's settings and the comments in its source ask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainprof.cli.ignores import drop_ignored
+from trainprof.cli.settings import Settings
+from trainprof.profiler.model.diagnosis import Diagnosis
+from trainprof.profiler.store.reader import read_run
+from trainprof.rules.diagnose import diagnose
+
+
+def judge(folder: Path, settings: Settings) -> Diagnosis:
+    """The diagnosis of a run folder, finished or still being written.
+
+    Raises:
+        RunFolderError: the folder is none of a run, or of a newer format.
+        UsageError: the settings name a rule that does not exist.
+    """
+    diagnosis = diagnose(read_run(folder), select=settings.select, ignore=settings.ignore)
+    return drop_ignored(diagnosis)
