@@ -260,6 +260,8 @@ class Segmenter:
         self._close(m.OPTIMIZER)  # it raised: its end was lost
         self._open.append(m.OPTIMIZER)
         self._backward_in_optimizer = False
+        if self._first_training < 0:
+            self._first_training = len(self._marks) - 1  # a closure: its forwards come inside
         if self._explicit:
             return
         self._partial_end = -1

@@ -224,11 +224,13 @@ def validation_each_epoch(steps=4, epochs=3, bits=0):
     return tape, steps * epochs
 
 
-def lbfgs(steps=5, evaluations=4):
+def lbfgs(steps=5, evaluations=4, loader=True):
     tape = Tape()
-    tape.iterator()
+    if loader:
+        tape.iterator()
     for _ in range(steps):
-        tape.batch()
+        if loader:
+            tape.batch()
         with tape.bracket(m.OPTIMIZER, 0):
             for _ in range(evaluations):
                 tape.spend("optimizer", 15)
@@ -237,7 +239,8 @@ def lbfgs(steps=5, evaluations=4):
                 tape.backward()
             tape.spend("optimizer", 15)
         tape.updates += 1
-    tape.exhausted()
+    if loader:
+        tape.exhausted()
     return tape, steps
 
 
@@ -472,6 +475,7 @@ LOOPS = {
     ),
     "validation each epoch": validation_each_epoch,
     "lbfgs": lbfgs,
+    "lbfgs, without loader": lambda: lbfgs(loader=False),
     "by hand": by_hand,
     "by hand, without loader": lambda: by_hand(loader=False),
     "behind autograd": behind_autograd,

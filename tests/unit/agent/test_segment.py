@@ -86,7 +86,9 @@ def test_micro_batches_are_counted_and_recorded(loop):
         assert step.samples == 24
 
 
-@pytest.mark.parametrize("loop", ["one ahead", "gan", "accuracy on the training loader"])
+@pytest.mark.parametrize(
+    "loop", ["one ahead", "gan", "lbfgs, without loader", "accuracy on the training loader"]
+)
 def test_a_batch_is_counted_once_however_it_is_fetched_and_used(loop):
     steps = segment(LOOPS[loop]()[0].marks)
     assert [step.micro_batches for step in steps] == [1] * len(steps)
