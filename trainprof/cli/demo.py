@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import click
 from trainprof.errors import UsageError
 from trainprof.profiler.launch import target_python
 
+USUAL_WORKERS = 4
 _HAS_TORCH = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
 
 
@@ -67,14 +69,25 @@ def _tour(folder: Path, python: str) -> str:
     script = shlex.join([python, str(folder / "train.py")])
     repaired = shlex.quote(str(folder / "repaired"))
     recorded = shlex.quote(str(folder / "run"))
+    workers = _advised_workers(folder / "run" / "diagnosis.json")
     return "\n".join(
         (
             "Try next:",
             "  The repair, and the diagnosis of the repaired training:",
-            f"    trainprof run --out {repaired} -- {script} --workers 2",
+            f"    trainprof run --out {repaired} -- {script} --workers {workers}",
             "  The first run again, for a program to read:",
             f"    trainprof diagnose {recorded} --format json",
             "  Your own training, unmodified:",
             "    trainprof run YOUR-TRAINING.py",
         )
     )
+
+
+def _advised_workers(path: Path) -> int:
+    """The number of workers that the diagnosis advises, or one that helps on any machine."""
+    try:
+        findings = json.loads(path.read_text(encoding="utf-8"))["findings"]
+    except (OSError, ValueError, KeyError):
+        findings = []
+    advised = [fix["params"].get("num_workers") for found in findings for fix in found["fixes"]]
+    return next((workers for workers in advised if isinstance(workers, int)), USUAL_WORKERS)

@@ -1,6 +1,6 @@
 """An image classifier that waits for its data.
 
-Run it with `python train.py`, or with `--workers 2` to let two processes prepare the batches.
+Run it with `python train.py`, or with `--workers 4` to let four processes prepare the batches.
 """
 
 import argparse
@@ -45,9 +45,8 @@ def main():
     convolution = nn.Conv2d(3, 16, 5, stride=2)
     model = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), nn.Linear(16 * 46 * 46, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
-    loader = DataLoader(
-        StoredImages(16 * arguments.steps), batch_size=16, num_workers=arguments.workers
-    )
+    data = StoredImages(16 * arguments.steps)
+    loader = DataLoader(data, batch_size=16, num_workers=arguments.workers)
     for images, labels in loader:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(images), labels)

@@ -1,4 +1,5 @@
 import importlib
+import json
 
 import pytest
 
@@ -35,3 +36,12 @@ def test_the_tour_names_only_commands_that_exist(tmp_path):
     commands = [line.split()[1] for line in tour.splitlines() if line.startswith("    trainprof ")]
     assert len(commands) == 3
     assert set(commands) <= set(COMMANDS)
+
+
+def test_the_tour_takes_the_advice_of_the_diagnosis(tmp_path):
+    assert "--workers 4\n" in MODULE._tour(tmp_path, "python")
+    (tmp_path / "run").mkdir()
+    fixes = [{"params": {"fused": True}}, {"params": {"num_workers": 7}}]
+    diagnosis = {"findings": [{"fixes": []}, {"fixes": fixes}]}
+    (tmp_path / "run" / "diagnosis.json").write_text(json.dumps(diagnosis))
+    assert "--workers 7\n" in MODULE._tour(tmp_path, "python")

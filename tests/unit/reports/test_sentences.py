@@ -44,7 +44,8 @@ def test_caution_only_where_the_run_did_not_end_by_itself():
     assert crashed is not None
     assert "exit status 1" in crashed
     assert "the 100 steps" in crashed
-    assert sentences.caution(diagnosis("incomplete", steps=1)).endswith("the one step seen until then.")
+    killed = sentences.caution(diagnosis("incomplete", steps=1))
+    assert killed.endswith("the one step seen until then.")
     assert sentences.caution(diagnosis("running", steps=0)) == "The run goes on; no step was seen."
 
 
