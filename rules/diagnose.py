@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from trainprof.profiler.model.diagnosis import SCHEMA, Diagnosis, StepSummary
-from trainprof.profiler.model.run import Run, Session
+from trainprof.profiler.model.diagnosis import SCHEMA, Diagnosis, RankSummary, StepSummary
+from trainprof.profiler.model.phases import PHASES
+from trainprof.profiler.model.run import ProcessRecord, Run, Session
+from trainprof.profiler.model.signals import Signals
+from trainprof.rules.coverage import collectors, overhead, problems
 from trainprof.rules.engine import evaluate
+from trainprof.rules.fact_sheet import collect_facts
+from trainprof.rules.nulls import reasons_for_nulls
+from trainprof.rules.reading import number
 from trainprof.rules.registry import chosen_rules
 from trainprof.rules.rule import Rule
 from trainprof.rules.run_summary import summarise_run
+from trainprof.rules.series import build_series
 from trainprof.rules.signals import measure
+from trainprof.rules.signals.ranks import mean_step_ns
 from trainprof.rules.signals.training import Training
 from trainprof.rules.step_summary import summarise_steps
 from trainprof.rules.unseen import why_no_steps
@@ -19,6 +28,8 @@ from trainprof.rules.verdict import insufficient, pronounce
 
 def diagnose(run: Run, *, select: Sequence[str] = (), ignore: Sequence[str] = ()) -> Diagnosis:
     """The diagnosis of a run; of several trainings in it, that of the longest.
+
+    The other trainings are diagnosed by themselves, in `other_sessions`.
 
     Args:
         run: What the store read back, also while the run still goes on.
@@ -29,28 +40,82 @@ def diagnose(run: Run, *, select: Sequence[str] = (), ignore: Sequence[str] = ()
         UsageError: `select` or `ignore` names a rule that does not exist.
     """
     rules = chosen_rules(select, ignore)
-    return _without_steps(run) if not run.sessions else _of_session(run, run.sessions[0], rules)
+    if not run.sessions:
+        return _without_steps(run)
+    longest = max(range(len(run.sessions)), key=lambda place: _trained_ns(run.sessions[place]))
+    diagnoses = [_of_session(run, place, rules) for place in range(len(run.sessions))]
+    others = tuple(one for place, one in enumerate(diagnoses) if place != longest)
+    return replace(diagnoses[longest], other_sessions=others)
 
 
-def _of_session(run: Run, session: Session, rules: Sequence[Rule]) -> Diagnosis:
-    training = Training(run, session)
+def _trained_ns(session: Session) -> int:
+    return max(sum(trainer.steps.columns["wall_ns"]) for trainer in session.trainers)
+
+
+def _of_session(run: Run, place: int, rules: Sequence[Rule]) -> Diagnosis:
+    training = Training(run, run.sessions[place])
     signals = measure(training)
     evaluation = evaluate(rules, signals)
     verdict = pronounce(evaluation, training.count, training.window.steady_count)
-    return Diagnosis(
+    if training.count == 0 and verdict.word != "bottleneck":
+        verdict = insufficient(why_no_steps(run))
+    world_size = number(signals, "distributed.world_size")
+    diagnosis = Diagnosis(
         schema=SCHEMA,
         source="run",
-        run=summarise_run(run),
+        run=summarise_run(
+            run,
+            training.trainer,
+            session=place,
+            startup_s=number(signals, "run.startup_s"),
+            world_size=None if world_size is None else int(world_size),
+        ),
         verdict=verdict.word,
         headline=verdict.headline,
         steps=summarise_steps(training, signals),
         findings=evaluation.findings,
         skipped_rules=evaluation.skipped,
+        collectors=collectors(run, training.trainer),
+        overhead=overhead(training),
+        series=build_series(training),
+        ranks=tuple(_rank(training, *one) for one in enumerate(training.session.trainers)),
+        facts=collect_facts(training.trainer, signals),
+        problems=problems(training, signals),
+    )
+    return replace(diagnosis, missing=reasons_for_nulls(diagnosis, signals))
+
+
+def _rank(training: Training, place: int, trainer: ProcessRecord) -> RankSummary:
+    """A rank's steps; where ranks have no numbers, the place in the session."""
+    mean_ns = mean_step_ns(trainer)
+    shares: dict[str, float] = {}
+    if mean_ns:
+        means = {phase: mean_step_ns(trainer, f"{phase}_ns") or 0.0 for phase in PHASES}
+        shares = {
+            phase: mean / mean_ns
+            for phase, mean in means.items()
+            if phase not in training.unmeasured
+        }
+    return RankSummary(
+        rank=place if trainer.info.rank is None else trainer.info.rank,
+        pid=trainer.info.pid,
+        steps=len(trainer.steps),
+        mean_s=None if mean_ns is None else mean_ns / 1e9,
+        phases_share=shares,
     )
 
 
 def _without_steps(run: Run) -> Diagnosis:
+    """A run in which no process trained."""
     verdict = insufficient(why_no_steps(run))
-    return Diagnosis(
-        SCHEMA, "run", summarise_run(run), verdict.word, verdict.headline, StepSummary(0, 0)
+    diagnosis = Diagnosis(
+        schema=SCHEMA,
+        source="run",
+        run=summarise_run(run),
+        verdict=verdict.word,
+        headline=verdict.headline,
+        steps=StepSummary(0, 0),
+        collectors=collectors(run, None),
+        problems=(*run.problems, *run.info.notes),
     )
+    return replace(diagnosis, missing=reasons_for_nulls(diagnosis, Signals()))

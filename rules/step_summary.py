@@ -36,6 +36,8 @@ def _phase(
     if share is None or seconds is None:
         return None
     inferred = is_on(signals, f"step.{phase}_inferred")
+    if seconds == 0.0:
+        return PhaseTime(share, seconds, 0.0, 0.0, 0.0)
     if state is None:
         return PhaseTime(share, seconds, inferred=inferred)
     on_cpu, waiting = state

@@ -27,6 +27,8 @@ def why_no_steps(run: Run) -> str:
             "no Python of this command loaded trainprof's agent (it needs Python 3.10 or newer, "
             "started without -I, -S and -E)"
         )
+    if run.status == "running":
+        return "no step has been completed yet"
     if run.status == "crashed" and run.info.exit_status is not None:
         reason = f"the script ended with status {run.info.exit_status} before its first step ended"
     return reason

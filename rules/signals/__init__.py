@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from trainprof.profiler.model.signals import Signal, Signals
-from trainprof.rules.signals import steps
-from trainprof.rules.signals.training import Training
+from trainprof.rules.signals import (
+    flags,
+    host,
+    interruptions,
+    loader,
+    loss,
+    memory,
+    models,
+    ranks,
+    steps,
+    whole_run,
+)
+from trainprof.rules.signals.training import SIGNALS_OF_COLLECTOR, Training
 
-TOPICS = (steps,)
+TOPICS = (whole_run, steps, loader, models, flags, interruptions, host, memory, loss, ranks)
 """Each has `DESCRIPTIONS` and `measure(training)`."""
 
 
@@ -15,4 +26,9 @@ def measure(training: Training) -> Signals:
     values: dict[str, Signal] = {}
     for topic in TOPICS:
         values.update(topic.measure(training))
+    for collector, reason in training.failures.items():
+        beginnings = SIGNALS_OF_COLLECTOR.get(collector, ())
+        for name, signal in values.items():
+            if name.startswith(beginnings) and not signal.value:
+                values[name] = Signal(None, signal.unit, reason=reason, lost=True)
     return Signals(values)

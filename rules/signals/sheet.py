@@ -71,6 +71,11 @@ class Sheet:
         """Notes that a signal could not be measured, and why; `lost` if a collector failed."""
         self._signals[name] = Signal(None, self._unit(name), reason=reason, lost=lost)
 
+    def value(self, name: str) -> object | None:
+        """What was put under a name, None where it is missing."""
+        signal = self._signals.get(name)
+        return None if signal is None else signal.value
+
     def finish(self, reason: str) -> dict[str, Signal]:
         """All signals; those described and not put are missing because of `reason`."""
         for name in self._units:

@@ -11,6 +11,7 @@ from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training, evenly
 from trainprof.rules.statistics.intervals import (
     Floats,
+    Interval,
     block_length,
     ratio_intervals,
     unit_edges,
@@ -114,29 +115,38 @@ def _phases(training: Training, sheet: Sheet) -> None:
 
 def _states(training: Training, sheet: Sheet) -> None:
     """Wall time of the training thread, divided by what it did."""
-    names = ("step.cpu_share", "step.run_queue_share", "step.blocked_share")
+    states = thread_states(training)
+    reason = "this system has no /proc/*/schedstat"
+    if not states:
+        reason = "the thread's CPU time was read too seldom"
+    for state in ("cpu", "run_queue", "blocked"):
+        name = f"step.{state}_share"
+        if state in states:
+            sheet.put_interval(name, states[state], method="read between steps")
+        else:
+            sheet.miss(name, reason)
+
+
+def thread_states(training: Training) -> dict[str, Interval]:
+    """Parts of the window's time the training thread was on a CPU, queued for one, or blocked.
+
+    Empty where its CPU time was not read; "cpu" alone where the run queue cannot be read.
+    """
     cpu_ns, queue_ns = training.steady("cpu_ns"), training.steady("run_queue_ns")
     readings = np.flatnonzero(cpu_ns >= 0)
     if len(readings) < LEAST_READINGS:
-        for name in names:
-            sheet.miss(name, "the thread's CPU time was read too seldom")
-        return
+        return {}
     spans_ns = np.diff(np.cumsum(training.steady("wall_ns"))[readings])
     edges = unit_edges(len(spans_ns))
     wall = unit_sums(spans_ns, edges)
     cpu = unit_sums(cpu_ns[readings[1:]], edges)
     queued = queue_ns[readings[1:]]
-    has_queue = bool(np.all(queued >= 0))
-    series = [cpu]
-    if has_queue:
-        queue = unit_sums(queued, edges)
-        series += [queue, np.maximum(wall - cpu - queue, 0.0)]
-    block = block_length(len(edges), 1, 1)
-    for name, interval in zip(names, ratio_intervals(series, wall, block), strict=False):
-        sheet.put_interval(name, interval, method="read between steps", samples=len(spans_ns))
-    if not has_queue:
-        for name in names[1:]:
-            sheet.miss(name, "this system has no /proc/*/schedstat")
+    series = {"cpu": np.minimum(cpu, wall)}
+    if bool(np.all(queued >= 0)):
+        queue = np.minimum(unit_sums(queued, edges), wall - series["cpu"])
+        series |= {"run_queue": queue, "blocked": wall - series["cpu"] - queue}
+    intervals = ratio_intervals(list(series.values()), wall, block_length(len(edges), 1, 1))
+    return dict(zip(series, intervals, strict=True))
 
 
 def phase_states(training: Training) -> dict[str, tuple[float, float | None]]:

@@ -44,6 +44,18 @@ PHASES_OF_COLLECTOR = {
 }
 """What is not measured once the agent has disabled a collector of this name."""
 
+SIGNALS_OF_COLLECTOR: dict[str, tuple[str, ...]] = {
+    "flags": ("flags.",),
+    "graphs": ("memory.graph_",),
+    "losses": ("loss.",),
+    "loader facts": ("loader.",),
+    "model facts": ("model.",),
+    "optimizer facts": ("optimizer.",),
+    "facts": ("flags.", "loader.", "model.", "optimizer.", "batch."),
+    "batches": ("batch.",),
+}
+"""Beginnings of the signals that such a collector leaves out."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingLoader:
@@ -168,13 +180,31 @@ class Training:
         return reasons
 
     @cached_property
+    def failures(self) -> dict[str, str]:
+        """Collectors that the agent disabled, and what that means for what they measure."""
+        return {
+            str(event.data.get("collector")): (
+                f"its collector failed ({event.data.get('error', 'no error recorded')})"
+            )
+            for event in self.events("collector_failed")
+        }
+
+    @cached_property
     def lost_phases(self) -> dict[str, str]:
         """Phases whose collector failed, and how."""
         return {
-            phase: f"its collector failed ({event.data.get('error', 'no error recorded')})"
-            for event in self.events("collector_failed")
-            for phase in PHASES_OF_COLLECTOR.get(str(event.data.get("collector")), ())
+            phase: reason
+            for collector, reason in self.failures.items()
+            for phase in PHASES_OF_COLLECTOR.get(collector, ())
         }
+
+    @cached_property
+    def losses(self) -> NDArray[Any]:
+        """Loss values with their steps: an array of (step, value)."""
+        kind = np.dtype([("step", np.int64), ("value", np.float64)])
+        losses = self.trainer.losses
+        pairs = ((loss.step, loss.value) for loss in losses)
+        return np.fromiter(pairs, dtype=kind, count=len(losses))
 
     def events(self, kind: str) -> list[Event]:
         """The trainer's events of one kind."""

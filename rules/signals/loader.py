@@ -1,0 +1,288 @@
+"""The DataLoader that feeds the training: how it is set up, what a batch costs, who waits."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+
+from trainprof.profiler.model.records import EPOCH_BOUNDARY, Event, Fetch
+from trainprof.profiler.model.run import ProcessRecord
+from trainprof.profiler.model.signals import Signal
+from trainprof.rules.signals.sheet import Description, Sheet
+from trainprof.rules.signals.steps import phase_states
+from trainprof.rules.signals.training import Training, evenly, location
+from trainprof.rules.statistics.intervals import Interval, mean_interval, ratio_intervals
+
+MOST_READ = 4_000
+"""Records of one kind that are looked at; a longer series is read at even distances."""
+
+SETTINGS = (
+    Description("loader.num_workers", "count", "Worker processes of the training's loader."),
+    Description("loader.batch_size", "count", "Samples in a batch, as the loader was told."),
+    Description("loader.persistent_workers", "bool", "Workers live on between epochs."),
+    Description("loader.prefetch_factor", "count", "Batches that each worker prepares ahead."),
+    Description("loader.pin_memory", "bool", "Batches are copied to page-locked memory."),
+    Description("loader.iterable", "bool", "The data set is an IterableDataset."),
+    Description("loader.shuffle", "bool", "The order of samples is drawn at random."),
+    Description("loader.drop_last", "bool", "An incomplete last batch is left out."),
+    Description("loader.in_order", "bool", "Batches are delivered in the sampler's order."),
+    Description("loader.multiprocessing_context", "text", "How workers are started."),
+    Description("loader.sampler", "text", "Class of the sampler."),
+    Description("loader.collate", "text", "Function that makes a batch of samples."),
+    Description("loader.dataset_type", "text", "Class of the data set."),
+    Description("loader.dataset_length", "count", "Samples in the data set."),
+    Description("loader.batches", "count", "Batches of one epoch, as the loader says."),
+    Description("loader.loaders_made", "count", "DataLoader objects made for this data set."),
+    Description("loader.iterators_made", "count", "Iterators made: epochs begun."),
+)
+"""Signals that are keys of the fact "loader"."""
+
+DESCRIPTIONS = (
+    *SETTINGS,
+    Description("loader.key", "text", 'The loader\'s key in the facts, "l0", "l1" ...'),
+    Description("loader.where", "place", "Where the loader was made."),
+    Description("loader.dataset_where", "place", "Where the data set's class is defined."),
+    Description("loader.epochs", "count", "Epochs begun."),
+    Description("loader.batches_per_epoch", "count", "Batches between two starts of an epoch."),
+    Description("loader.wait_s", "s", "Mean wait of the loop for a batch."),
+    Description(
+        "loader.producer_wall_s",
+        "s",
+        "Wall time of a batch in one worker; without workers, the loop's wait for it.",
+    ),
+    Description("loader.producer_cpu_s", "s", "CPU time of the same."),
+    Description("loader.consumer_s", "s", "Time of the loop per batch, without the wait for it."),
+    Description(
+        "loader.consumer_cpu_s",
+        "s",
+        "CPU time of the training process per batch, all threads, making the batch left out.",
+    ),
+    Description("loader.ready_mean", "count", "Batches ready when the loop asked."),
+    Description("loader.starved_share", "share", "Asks that found no batch ready."),
+    Description("loader.start_s", "s", "Mean time from iter() to the first batch of an epoch."),
+    Description(
+        "loader.start_share",
+        "share",
+        "Part of the window spent on starts of epochs, a usual wait for each batch left out.",
+    ),
+    Description("loader.worker_count_seen", "count", "Worker numbers that wrote records."),
+)
+
+
+def measure(training: Training) -> dict[str, Signal]:
+    """Signals loader.*."""
+    sheet = Sheet(DESCRIPTIONS)
+    loader = training.loader
+    if loader.key is None:
+        return sheet.finish("no DataLoader was iterated")
+    sheet.put("loader.key", loader.key)
+    for setting in SETTINGS:
+        key = setting.name.partition(".")[2]
+        sheet.put(setting.name, loader.fact.get(key), reason="the loader does not say")
+    for key in ("where", "dataset_where"):
+        place = location(loader.fact.get(key))
+        sheet.put(f"loader.{key}", place, reason="it was not made in the user's own source")
+    sheet.put("loader.epochs", loader.fact.get("iterators_made"), reason="it was not counted")
+    if training.has_window and "data_wait" not in training.unmeasured:
+        _consumer(training, sheet)
+        _producer(training, sheet)
+        _queue(training, sheet)
+        _starts(training, sheet)
+    return sheet.finish("no steady step asked the loader")
+
+
+def _consumer(training: Training, sheet: Sheet) -> None:
+    """Waiting and working, per batch."""
+    batches = training.sums("micro_batches")
+    wait, wall = training.sums("data_wait_ns") / 1e9, training.sums("wall_ns") / 1e9
+    count = int(batches.sum())
+    waiting, working = ratio_intervals([wait, wall - wait], batches, training.block)
+    sheet.put_interval("loader.wait_s", waiting, method="sum over the window", samples=count)
+    sheet.put_interval("loader.consumer_s", working, method="sum over the window", samples=count)
+    sheet.put(
+        "loader.batches_per_epoch",
+        _batches_per_epoch(training),
+        reason="the run was over before an epoch was",
+    )
+    cpu_s = process_cpu_s_per_ns(training)
+    method = "CPU time of the process, less that of the wait"
+    making_s = _cpu_s_of_wait(training, waiting.mean)
+    if cpu_s is None:
+        reason = "the training process was sampled fewer than twice in the window"
+        sheet.miss("loader.consumer_cpu_s", reason)
+    else:
+        per_batch = cpu_s * training.wall_s * 1e9 / count
+        sheet.put(
+            "loader.consumer_cpu_s",
+            max(per_batch - (making_s or 0.0), 0.0),
+            method=method,
+            samples=count,
+        )
+
+
+def process_cpu_s_per_ns(training: Training) -> float | None:
+    """CPU seconds of the training process over time, None with fewer than two samples of it."""
+    start, end = training.span_ns
+    pid = training.trainer.info.pid
+    seen = [
+        (sample.at_ns, process.cpu_total_s)
+        for sample in training.run.samples
+        if start <= sample.at_ns <= end
+        for process in sample.processes
+        if process.pid == pid
+    ]
+    if len(seen) < 2 or seen[-1][0] == seen[0][0]:
+        return None
+    return (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0])
+
+
+def _cpu_s_of_wait(training: Training, wait_s: float) -> float | None:
+    """CPU time of the training thread in one wait: making the batch, where there are no workers."""
+    states = phase_states(training).get("data_wait")
+    return None if states is None else states[0] * wait_s
+
+
+def _batches_per_epoch(training: Training) -> float | None:
+    batches = training.columns["micro_batches"]
+    starts = np.flatnonzero(training.columns["flags"] & EPOCH_BOUNDARY)
+    if len(starts) >= 2:
+        total = int(batches[starts[0] : starts[-1]].sum())
+        return total / (len(starts) - 1)
+    made = training.loader.fact.get("batches")
+    return float(made) if isinstance(made, int) else None
+
+
+def _producer(training: Training, sheet: Sheet) -> None:
+    names = ("loader.producer_wall_s", "loader.producer_cpu_s", "loader.worker_count_seen")
+    if training.loader.workers == 0:
+        wait_s = sheet.value("loader.wait_s")
+        assert isinstance(wait_s, float)
+        sheet.put(names[0], wait_s, method="no workers: the loop's wait per batch")
+        cpu_s = _cpu_s_of_wait(training, wait_s)
+        sheet.put(names[1], cpu_s, reason="no step carried CPU readings of its phases")
+        sheet.put(names[2], 0)
+        return
+    fetches = [
+        fetch for worker in loader_workers(training) for fetch in _steady_fetches(training, worker)
+    ]
+    if not fetches:
+        failed = _worker_failure(training)
+        for name in names:
+            reason = failed or "no worker wrote down what it made"
+            sheet.miss(name, reason, lost=failed is not None)
+        return
+    count = len(fetches)
+    for name, times in (
+        (names[0], [fetch.wall_ns for fetch in fetches]),
+        (names[1], [fetch.cpu_ns for fetch in fetches]),
+    ):
+        interval = mean_interval(np.array(times, dtype=np.float64) / 1e9)
+        sheet.put_interval(name, interval, method="timed in the workers", samples=count)
+    sheet.put(names[2], len({fetch.worker for fetch in fetches}))
+
+
+def loader_workers(training: Training) -> list[ProcessRecord]:
+    """The processes that worked for the training's loader.
+
+    A worker does not know its loader: it belongs to the iterator that was begun last before it.
+    """
+    key = training.loader.key
+    starts = sorted(training.events("loader_start"), key=lambda event: event.start_ns)
+    times = [event.start_ns for event in starts]
+    workers = []
+    for worker in training.session.workers:
+        place = bisect_left(times, worker.info.started_ns) - 1
+        if place < 0 or starts[place].data.get("loader") == key:
+            workers.append(worker)
+    return workers
+
+
+def _steady_fetches(training: Training, worker: ProcessRecord) -> list[Fetch]:
+    """Batches that a worker began inside the window, or any if it began none there."""
+    fetches = worker.fetches
+    start, end = training.span_ns
+    first = bisect_left(fetches, start, key=lambda fetch: fetch.start_ns)
+    stop = bisect_left(fetches, end, key=lambda fetch: fetch.start_ns)
+    if first == stop:
+        return []
+    share = max(MOST_READ // max(len(training.session.workers), 1), 50)
+    return [fetches[first + place] for place in evenly(stop - first, share)]
+
+
+def _worker_failure(training: Training) -> str | None:
+    for worker in training.session.workers:
+        for event in worker.events:
+            if event.kind == "collector_failed":
+                return f"timing in the workers failed ({event.data.get('error')})"
+    return None
+
+
+def _queue(training: Training, sheet: Sheet) -> None:
+    names = ("loader.ready_mean", "loader.starved_share")
+    if training.loader.workers == 0:
+        for name in names:
+            sheet.miss(name, "there are no workers: a batch is made when it is asked for")
+        return
+    queue = training.trainer.queue
+    first = int(training.steady("index")[0])
+    depths = [
+        depth.ready
+        for depth in (queue[place] for place in evenly(len(queue), MOST_READ))
+        if depth.loader == training.loader.key and depth.step >= first and depth.ready is not None
+    ]
+    if not depths:
+        for name in names:
+            sheet.miss(name, "no ask of a steady step read the queue")
+        return
+    ready = np.array(depths, dtype=np.float64)
+    method = "read at one ask in 16"
+    sheet.put_interval(names[0], mean_interval(ready), method=method, samples=len(ready))
+    starved = mean_interval((ready == 0).astype(np.float64))
+    sheet.put_interval(names[1], starved, method=method, samples=len(ready))
+
+
+def _starts(training: Training, sheet: Sheet) -> None:
+    key = training.loader.key
+    every = [e for e in training.events("loader_start") if e.data.get("loader") == key]
+    start, end = training.span_ns
+    inside = [event for event in every if start <= event.start_ns < end]
+    if not every:
+        for name in ("loader.start_s", "loader.start_share"):
+            sheet.miss(name, "no start of an epoch was seen")
+        return
+    seconds = [event.duration_ns / 1e9 for event in inside or every]
+    sheet.put("loader.start_s", sum(seconds) / len(seconds), samples=len(seconds))
+    wait_share = training.phase_shares["data_wait"].mean
+    interval = _start_share(training, inside)
+    sheet.put(
+        "loader.start_share",
+        min(interval.mean, wait_share),
+        method="starts inside the window over its time",
+        samples=len(inside),
+        low=None if interval.low is None else min(max(interval.low, 0.0), wait_share),
+        high=None if interval.high is None else min(interval.high, 1.0),
+    )
+
+
+def _start_share(training: Training, starts: Sequence[Event]) -> Interval:
+    """The part of the window that starts took beyond a usual wait, with an interval over epochs."""
+    begin, end = training.span_ns
+    usual_ns = _usual_wait_ns(training)
+    extra = np.array([max(event.duration_ns - usual_ns, 0.0) for event in starts])
+    if len(starts) < 2:
+        return Interval(float(extra.sum()) / (end - begin), None, None)
+    # An epoch reaches from its start to the next one; what came before the first start is added to
+    # the last epoch, so that the parts are the whole.
+    times = np.array([event.start_ns for event in starts], dtype=np.float64)
+    lengths = np.diff(np.append(times, end))
+    lengths[-1] += times[0] - begin
+    return ratio_intervals([extra], lengths, 1)[0]
+
+
+def _usual_wait_ns(training: Training) -> float:
+    """The mean wait for a batch in steps that begin no epoch."""
+    usual = (training.steady("flags") & EPOCH_BOUNDARY) == 0
+    batches = int(training.steady("micro_batches")[usual].sum())
+    return float(training.steady("data_wait_ns")[usual].sum()) / batches if batches else 0.0

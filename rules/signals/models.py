@@ -1,0 +1,125 @@
+"""The models that are trained, the batches they get, and the optimizer that moves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainprof.profiler.model.signals import Signal
+from trainprof.rules.signals.sheet import Description, Sheet
+from trainprof.rules.signals.training import Training, location
+
+OPTIMIZER_SETTINGS = (
+    Description("optimizer.type", "text", "Class of the optimizer with the most parameters."),
+    Description(
+        "optimizer.implementation", "text", "What it really runs: forloop, foreach, fused."
+    ),
+    Description("optimizer.fused_supported", "bool", "A fused implementation exists for it here."),
+    Description("optimizer.tensor_count", "count", "Tensors that it updates."),
+    Description("optimizer.parameter_count", "count", "Elements of them."),
+    Description("optimizer.state_bytes", "bytes", "Memory of its state."),
+    Description("optimizer.params_in_no_group", "count", "Trainable elements that no group holds."),
+)
+
+DESCRIPTIONS = (
+    Description("model.type", "text", "Class of the largest trained model."),
+    Description("model.parameter_count", "count", "Elements of all trained models."),
+    Description("model.parameter_bytes", "bytes", "Memory of them."),
+    Description("model.trainable_count", "count", "Elements that take part in training."),
+    Description("model.submodule_count", "count", "Submodules of all trained models."),
+    Description("model.dtypes", "mapping", "Elements by data type."),
+    Description("model.devices", "mapping", "Elements by device."),
+    Description("model.float64_share", "share", "Part of the elements in double precision."),
+    Description("model.wrapper", "text", "What wraps the largest model (DDP, FSDP, compile ...)."),
+    Description("model.where", "place", "Where the largest model's class is defined."),
+    Description("batch.dtypes", "mapping", "Tensors of a batch by data type."),
+    Description("batch.bytes", "bytes", "Size of a batch."),
+    Description("batch.float64", "bool", "A batch holds double precision."),
+    *OPTIMIZER_SETTINGS,
+    Description("optimizer.list", "list", "All optimizers, as their facts."),
+    Description("optimizer.momentum", "number", "Momentum of its first group."),
+    Description("optimizer.where", "place", "Where it was made."),
+)
+
+Fact = Mapping[str, Any]
+
+
+def measure(training: Training) -> dict[str, Signal]:
+    """Signals model.*, batch.* and optimizer.*."""
+    sheet = Sheet(DESCRIPTIONS)
+    _models(training, sheet)
+    _batch(training, sheet)
+    _optimizers(training, sheet)
+    return sheet.finish("the agent described no such object")
+
+
+def trained_models(training: Training) -> list[Fact]:
+    """The models whose forwards are followed by a backward, the largest first."""
+    facts = [fact.data for fact in training.trainer.latest_facts("model").values()]
+    trained = [fact for fact in facts if fact.get("trained", True)]
+    return sorted(trained or facts, key=_elements, reverse=True)
+
+
+def _elements(fact: Fact) -> int:
+    return int(fact.get("parameter_count") or 0)
+
+
+def _models(training: Training, sheet: Sheet) -> None:
+    models = trained_models(training)
+    if not models:
+        return
+    for key in ("parameter_count", "parameter_bytes", "trainable_count", "submodule_count"):
+        sheet.put(f"model.{key}", sum(int(model.get(key) or 0) for model in models))
+    dtypes, devices = _summed(models, "dtypes"), _summed(models, "devices")
+    sheet.put("model.dtypes", dtypes or None, reason="no model has parameters")
+    sheet.put("model.devices", devices or None, reason="no model has parameters")
+    total = sum(dtypes.values())
+    doubles = sum(count for name, count in dtypes.items() if "float64" in name)
+    share = doubles / total if total else None
+    sheet.put("model.float64_share", share, reason="no model has parameters")
+    largest = models[0]
+    sheet.put("model.type", largest.get("type"))
+    sheet.put("model.wrapper", largest.get("wrapper"), reason="nothing wraps it")
+    sheet.put("model.where", location(largest.get("where")), reason="its class has no source file")
+
+
+def _summed(models: list[Fact], key: str) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for model in models:
+        for name, count in dict(model.get(key) or {}).items():
+            totals[name] = totals.get(name, 0) + int(count)
+    return totals
+
+
+def _batch(training: Training, sheet: Sheet) -> None:
+    key = training.loader.key
+    fact = training.trainer.latest_facts("batch").get(key) if key is not None else None
+    if fact is None:
+        return
+    tensors = list(fact.data.get("tensors") or ())
+    dtypes: dict[str, int] = {}
+    for tensor in tensors:
+        dtypes[str(tensor.get("dtype"))] = dtypes.get(str(tensor.get("dtype")), 0) + 1
+    none = "a batch holds no tensor"
+    sheet.put("batch.dtypes", dtypes or None, reason=none)
+    sheet.put("batch.bytes", fact.data.get("bytes") if tensors else None, reason=none)
+    doubles = any("float64" in name for name in dtypes)
+    sheet.put("batch.float64", doubles if tensors else None, reason=none)
+
+
+def _optimizers(training: Training, sheet: Sheet) -> None:
+    facts = [fact.data for fact in training.trainer.latest_facts("optimizer").values()]
+    if not facts:
+        for description in DESCRIPTIONS:
+            if description.name.startswith("optimizer."):
+                sheet.miss(description.name, "no optimizer was seen")
+        return
+    sheet.put("optimizer.list", tuple(facts))
+    largest = max(facts, key=_elements)
+    for setting in OPTIMIZER_SETTINGS:
+        key = setting.name.partition(".")[2]
+        sheet.put(setting.name, largest.get(key), reason="it is none of torch's own optimizers")
+    sheet.put("optimizer.where", location(largest.get("where")), reason="a library made it")
+    groups = list(largest.get("groups") or ())
+    momentum = groups[0].get("momentum") if groups else None
+    sheet.put("optimizer.momentum", momentum, reason="it has no momentum")
