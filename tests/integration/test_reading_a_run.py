@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,11 @@ def tour(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recorded(tour):
-    return tour[0] / "run"
+    """The run without its samples of the machine: what else ran there must not decide a test."""
+    folder = tour[0] / "recorded"
+    shutil.copytree(tour[0] / "run", folder)
+    (folder / "host.jsonl").unlink()
+    return folder
 
 
 def test_the_tour_shows_the_diagnosis_and_what_to_try_next(tour):
@@ -45,8 +50,8 @@ def test_the_tour_shows_the_diagnosis_and_what_to_try_next(tour):
     assert "80 steps, loss" in result.stdout
     assert "Try next:" in result.stdout
     assert str(folder / "repaired") in result.stdout
-    assert RULE in result.stderr
-    assert "num_workers=arguments.workers" in result.stderr  # the line of source
+    assert "data wait" in result.stderr
+    assert " · complete in " in result.stderr
 
 
 def test_text_goes_to_stdout_without_control_codes(recorded):
@@ -55,12 +60,16 @@ def test_text_goes_to_stdout_without_control_codes(recorded):
     assert result.stderr == ""
     assert "\x1b" not in result.stdout
     assert max(map(len, result.stdout.splitlines()[:20])) <= 80
-    assert f" {RULE}: " in result.stdout
+    assert f" critical {RULE}: " in result.stdout
+    assert "| loader = DataLoader(data, batch_size=16," in result.stdout
 
 
-def test_run_and_diagnose_print_the_same(tour, recorded):
-    result = trainprof("diagnose", recorded, cwd=recorded.parent.parent)
-    assert tour[1].stderr.rstrip().endswith(result.stdout.rstrip())
+def test_run_and_diagnose_say_the_same(tour):
+    folder, result = tour
+    again = trainprof("diagnose", folder / "run", cwd=folder.parent)
+    assert again.stdout == result.stderr
+    read = trainprof("diagnose", folder / "run", "--format", "json", cwd=folder.parent)
+    assert json.loads(read.stdout) == json.loads((folder / "run" / "diagnosis.json").read_text())
 
 
 def test_json_is_one_object_of_the_published_schema(recorded):
@@ -72,8 +81,6 @@ def test_json_is_one_object_of_the_published_schema(recorded):
     assert diagnosis["verdict"] == "bottleneck"
     assert diagnosis["findings"][0]["rule"] == RULE
     assert diagnosis["findings"][0]["where"]["file"].endswith("train.py")
-    kept = json.loads((recorded / "diagnosis.json").read_text())
-    assert kept["findings"] == diagnosis["findings"]
 
 
 def test_exit_statuses(recorded):
