@@ -22,6 +22,10 @@ HANDOVER_S, HANDOVER_LEAST_S = 1e-3, 0.5e-3
 WORST_UNDERESTIMATE = 1.25
 """Measured time over predicted time in the worst case met, rounded up."""
 
+MOST_TO_OTHERS = 0.5
+"""Part of the cores that other programs keep: the scheduler is fair, so that more processes of ours
+take back what theirs have beyond that."""
+
 CLOSE_ENOUGH = 1.05
 """The recommended number of workers is the smallest within 5 % of the best pace."""
 
@@ -56,13 +60,14 @@ class LoaderTimes:
         produce_cpu_s = number(signals, "loader.producer_cpu_s")
         consume_cpu_s = number(signals, "loader.consumer_cpu_s")
         busy_s = consume_s if trains_on_cpu(signals) else 0.0
-        others = number(signals, "host.other_cores") or 0.0
+        usable = needed(signals, "host.usable_cores")
+        others = min(number(signals, "host.other_cores") or 0.0, usable * MOST_TO_OTHERS)
         return cls(
             produce_s=produce_s,
             produce_cpu_s=produce_s if produce_cpu_s is None else produce_cpu_s,
             consume_s=consume_s,
             consume_cpu_s=busy_s if consume_cpu_s is None else consume_cpu_s,
-            cores=needed(signals, "host.usable_cores") - others,
+            cores=usable - others,
         )
 
     def batch_s(self, workers: int, handover_s: float = HANDOVER_S) -> float:

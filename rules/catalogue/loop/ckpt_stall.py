@@ -33,8 +33,8 @@ class CkptStall(Rule):
     times the model's bytes. Nothing else happens meanwhile; on an accelerator the device idles.
 
     ## Evidence needed
-    - Two saves or more, so that the interval between them is known; the one at the end of a short
-      run says nothing about a long one.
+    - Two saves or more in different steps, so that the interval between them is known; the one at
+      the end of a short run says nothing about a long one.
     - At least 3 % of the time between two saves is spent saving.
 
     The interval of the gain: saving in the background still copies the tensors once, and the
@@ -110,6 +110,10 @@ class CkptStall(Rule):
                 "checkpoint.mean_s": 0.2,
             },
         ),
+        Case(
+            "model and optimizer saved once, one after the other",
+            {"checkpoint.share": 0.3, "checkpoint.count": 2, "checkpoint.mean_s": 1.0},
+        ),
         Case("never saves", {"checkpoint.share": 0.0, "checkpoint.count": 0}),
     )
 
@@ -128,11 +132,12 @@ class CkptStall(Rule):
         """Reports saves whose interval is known."""
         share = needed(signals, "checkpoint.share")
         saves = needed(signals, "checkpoint.count")
-        if share < self.min_checkpoint_share or saves < self.min_saves:
+        steps = number(signals, "checkpoint.interval_steps")
+        if share < self.min_checkpoint_share or saves < self.min_saves or not steps:
             return
         share_low = low(signals, "checkpoint.share") or 0.0
         yield Candidate(
-            summary=self._summary(signals, share),
+            summary=self._summary(signals, share, steps),
             evidence=(
                 *observed(signals, "checkpoint.share", self.min_checkpoint_share),
                 *observed(signals, "checkpoint.count", self.min_saves),
@@ -144,43 +149,39 @@ class CkptStall(Rule):
             share_low=share_low,
             gain=Gain(amdahl(share_low * self.background_saving), amdahl(share)),
             where=place(signals, "checkpoint.where"),
-            fixes=(self._rarer(signals, share), self._background()),
+            fixes=(self._rarer(signals, share, steps), self._background()),
             confidence="high",
         )
 
     @staticmethod
-    def _summary(signals: Signals, share: float) -> str:
+    def _summary(signals: Signals, share: float, steps: float) -> str:
         mean_s = number(signals, "checkpoint.mean_s")
         bytes_ = number(signals, "checkpoint.bytes")
-        steps = number(signals, "checkpoint.interval_steps")
-        often = ""
-        if steps is not None:
-            often = f" every {steps:.3g} steps" if steps >= 1.5 else " in each step"
+        often = f" every {steps:.3g} steps" if steps >= 1.5 else " in each step"
         each = [duration(mean_s)] if mean_s is not None else []
         each += [size(bytes_)] if bytes_ else []
         what = f" ({', '.join(each)})" if each else ""
         return f"A save{what}{often} takes {percent(share)} of the training's time."
 
-    def _rarer(self, signals: Signals, share: float) -> FixAdvice:
-        text = "Save less often, and keep the last few checkpoints only."
-        params: dict[str, object] = {}
-        code = None
-        steps = number(signals, "checkpoint.interval_steps")
+    def _rarer(self, signals: Signals, share: float, steps: float) -> FixAdvice:
+        """An interval at which saving takes `target_share` of the time."""
+        saving = min(share, 0.99) / (1 - min(share, 0.99))
+        every = _round_up(steps * saving * (1 - self.target_share) / self.target_share)
+        text = (
+            f"Save every {every:,} steps, which leaves {percent(self.target_share)} of the time to "
+            "it, and keep the last few checkpoints only."
+        )
         mean_s = number(signals, "checkpoint.mean_s")
-        if steps:
-            every = _round_up(
-                steps
-                * share
-                * (1 - self.target_share)
-                / (self.target_share * (1 - min(share, 0.99)))
-            )
-            params["every_steps"] = every
-            text = f"Save every {every:,} steps: that leaves 1 % of the time to saving."
-            code = f"if step % {every} == 0:"
         if mean_s:
             best_s = math.sqrt(2 * mean_s * self.time_between_failures_s)
             text += f" With one failure a day, {duration(best_s)} between saves loses the least."
-        return FixAdvice("checkpoint-interval", params, "semantics", text, code)
+        return FixAdvice(
+            fix="checkpoint-interval",
+            params={"every_steps": every},
+            safety="semantics",
+            text=text,
+            code=f"if step % {every} == 0:",
+        )
 
     @staticmethod
     def _background() -> FixAdvice:
