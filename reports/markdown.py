@@ -66,10 +66,11 @@ def _session(diagnosis: Diagnosis) -> Iterator[str]:
     yield from _phases(diagnosis)
     for number, finding in enumerate(diagnosis.findings, start=1):
         yield from _finding(number, finding, diagnosis)
-    ignored = sentences.ignored_line(diagnosis)
-    if ignored:
+    remarks = sentences.remarks(diagnosis)
+    if remarks:
         yield ""
-        yield escaped(ignored)
+    for remark in remarks:
+        yield f"- {escaped(remark)}"
     yield from _unseen(sentences.unseen(diagnosis))
 
 

@@ -184,6 +184,21 @@ def gain_line(finding: Finding) -> str:
     return text
 
 
+def remarks(diagnosis: Diagnosis) -> list[str]:
+    """What makes this diagnosis less than it could be, and what comments left out."""
+    lines = [printable(problem) for problem in diagnosis.problems]
+    ignored = _ignored(diagnosis.ignored)
+    return [ignored, *lines] if ignored else lines
+
+
+def _ignored(ignored: tuple[Finding, ...]) -> str | None:
+    if not ignored:
+        return None
+    rules = ", ".join(sorted({printable(finding.rule, SHORT) for finding in ignored}))
+    noun = "finding" if len(ignored) == 1 else "findings"
+    return f"{len(ignored)} {noun} ignored by a comment in the source: {rules}"
+
+
 def unseen(diagnosis: Diagnosis) -> list[str]:
     """What could not be seen, one line each, like reasons folded together."""
     lines = [
@@ -193,10 +208,11 @@ def unseen(diagnosis: Diagnosis) -> list[str]:
         for collector in diagnosis.collectors
         if collector.status != "ok"
     ]
-    lines += [printable(problem) for problem in diagnosis.problems]
     skipped = _by_reason((rule.rule, rule.reason) for rule in diagnosis.skipped_rules)
     lines += _folded(skipped, "rule", "rules", "skipped")
-    lines += _folded(_by_reason(diagnosis.missing.items()), "value", "values", "missing")
+    # A finding's own gaps are told with the finding.
+    missing = [item for item in diagnosis.missing.items() if not item[0].startswith("findings.")]
+    lines += _folded(_by_reason(missing), "value", "values", "missing")
     return lines
 
 
@@ -228,21 +244,10 @@ def unseen_in_short(diagnosis: Diagnosis) -> str | None:
     for count, one, many in (
         (len(diagnosis.skipped_rules), "rule skipped", "rules skipped"),
         (len(diagnosis.missing), "value missing", "values missing"),
-        (len(diagnosis.problems), "file problem", "file problems"),
     ):
         if count:
             parts.append(f"{count} {one if count == 1 else many}")
     return f"Could not be seen: {', '.join(parts)}." if parts else None
-
-
-def ignored_line(diagnosis: Diagnosis) -> str | None:
-    """How many findings a comment in the source dropped, and which."""
-    count = len(diagnosis.ignored)
-    if count == 0:
-        return None
-    rules = ", ".join(sorted({printable(finding.rule, SHORT) for finding in diagnosis.ignored}))
-    noun = "finding" if count == 1 else "findings"
-    return f"{count} {noun} ignored by a comment in the source: {rules}"
 
 
 def overhead_line(diagnosis: Diagnosis) -> str:
@@ -250,6 +255,6 @@ def overhead_line(diagnosis: Diagnosis) -> str:
     overhead = diagnosis.overhead
     method = printable(overhead.method)
     if overhead.share is None:
-        detail = f" ({method})" if method and method != numbers.NOT_MEASURED else ""
-        return f"{numbers.NOT_MEASURED}{detail}"
+        known = not method or method.startswith(numbers.NOT_MEASURED)
+        return method or numbers.NOT_MEASURED if known else f"{numbers.NOT_MEASURED} ({method})"
     return f"{numbers.share(overhead.share)} of a step ({method})"

@@ -82,10 +82,11 @@ class Layout:
         yield from self._unseen(diagnosis)
 
     def _unseen(self, diagnosis: Diagnosis) -> Iterator[RenderableType]:
-        ignored = sentences.ignored_line(diagnosis)
-        if ignored:
+        remarks = sentences.remarks(diagnosis)
+        if remarks:
             yield Text()
-            yield Text(ignored)
+            yield Text("Remarks", style="bold")
+            yield _bullets(remarks)
         if diagnosis.verdict == "healthy" and not diagnosis.findings:
             short = sentences.unseen_in_short(diagnosis)
             if short:
@@ -144,7 +145,7 @@ class Layout:
             line = source_line(finding.where, diagnosis.run)
             if line and line.strip():
                 source = f"{finding.where.line} | {printable(line.strip())}"
-                yield Padding(Text(source, overflow="fold"), (0, 0, 0, 6))
+                yield Padding(Text(source, overflow="fold"), (0, 0, 0, 4))
         yield Padding(_labelled(_finding_rows(finding)), (0, 0, 0, 2))
 
     def _ending(self, diagnosis: Diagnosis) -> Iterator[RenderableType]:

@@ -72,14 +72,29 @@ def test_like_reasons_are_folded():
                 CollectorStatus("gpu", "missing", "no driver"),
                 CollectorStatus("host", "ok", "fine"),
             ),
-            problems=("steps.jsonl is torn",),
         )
     )
     assert lines == [
         "gpu missing: no driver",
-        "steps.jsonl is torn",
         "7 rules skipped (rule-0, rule-1, rule-2, rule-3 and 3 more): no GPU",
         "1 rule skipped (other): too few steps",
+    ]
+
+
+def test_remarks_name_what_was_ignored_first():
+    ignored = tuple(Finding(rule, "warn", "t", "s", ()) for rule in ("loop-gc", "loop-gc", "a-b"))
+    lines = sentences.remarks(diagnosis(ignored=ignored, problems=("steps.jsonl is torn.",)))
+    assert lines == [
+        "3 findings ignored by a comment in the source: a-b, loop-gc",
+        "steps.jsonl is torn.",
+    ]
+    assert sentences.remarks(diagnosis()) == []
+
+
+def test_a_gap_of_a_finding_is_told_there_and_not_again():
+    missing = {"findings.0.gain": "no model", "steps.samples_per_s": "no batch size"}
+    assert sentences.unseen(diagnosis(missing=missing)) == [
+        "1 value missing (steps.samples_per_s): no batch size"
     ]
 
 
@@ -120,6 +135,8 @@ def test_gain_tells_what_bounds_the_step_next():
         (Overhead(0.004, "hooks timed"), "0.4 % of a step (hooks timed)"),
         (Overhead(None, "no step was seen"), "not measured (no step was seen)"),
         (Overhead(None, "not measured"), "not measured"),
+        (Overhead(None, "not measured: it was killed"), "not measured: it was killed"),
+        (Overhead(None, ""), "not measured"),
     ],
 )
 def test_overhead(overhead, text):
