@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from trainprof.profiler.samplers.cgroup import Cgroup
 from trainprof.profiler.samplers.procfs import read_text
 
 SHM = Path("/dev/shm")
+
+GPU_WAIT_S = 2.0
+"""The first call to a driver that nobody keeps loaded takes a second or more."""
 
 
 def read_hardware(proc: Path = Path("/proc"), system: Path = Path("/sys")) -> Hardware:
@@ -25,7 +29,7 @@ def read_hardware(proc: Path = Path("/proc"), system: Path = Path("/sys")) -> Ha
     model, flags = parse_cpu_info(read_text(proc / "cpuinfo"))
     cgroup = Cgroup(os.getpid(), proc)
     limit = cgroup.memory()
-    installed_bytes = psutil.virtual_memory().total
+    installed_bytes = _installed_bytes()
     return Hardware(
         cpu_model=model,
         cpu_flags=flags,
@@ -34,26 +38,34 @@ def read_hardware(proc: Path = Path("/proc"), system: Path = Path("/sys")) -> Ha
         affinity_cores=_affinity_cores(),
         cgroup_quota_cores=cgroup.quota_cores(),
         numa_nodes=_numa_nodes(system / "devices" / "system" / "node"),
-        memory_total_bytes=min(installed_bytes, limit[0]) if limit else installed_bytes,
+        memory_total_bytes=min(
+            (size for size in (installed_bytes, limit and limit[0]) if size), default=None
+        ),
         shm_total_bytes=_shm_total_bytes(),
-        gpus=_gpus(),
+        gpus=_gpu_names(),
     )
 
 
-def read_mounts(paths: Iterable[str], mountinfo: Path | None = None) -> dict[str, str]:
-    """The file system each path lives on: {"/data/train": "nfs4"}; unknown ones are left out.
+def read_mounts(paths: Iterable[str]) -> dict[str, str]:
+    """The kind of file system each path lives on: {"/data/train": "nfs4"}.
 
     Args:
-        paths: Absolute or relative paths; they need not exist.
-        mountinfo: The list of mounts, by default this process's own.
+        paths: Absolute or relative; they need not exist. What cannot be told is left out.
     """
-    mounts = parse_file_systems(read_text(mountinfo or Path("/proc/self/mountinfo")))
+    try:
+        partitions = psutil.disk_partitions(all=True)
+    except (OSError, RuntimeError, psutil.Error):
+        return {}
+    points = {Path(partition.mountpoint): partition.fstype for partition in partitions}
     kinds = {}
     for path in paths:
-        real = Path(path).resolve()
-        inside = [point for point in mounts if real.is_relative_to(point)]
-        if inside:
-            kinds[path] = mounts[max(inside, key=lambda point: len(point.parts))]
+        try:
+            real = Path(path).resolve()
+        except (OSError, RuntimeError):  # links in a circle
+            continue
+        above = [folder for folder in (real, *real.parents) if folder in points]
+        if above:
+            kinds[path] = points[above[0]]
     return kinds
 
 
@@ -68,28 +80,17 @@ def parse_cpu_info(text: str | None) -> tuple[str | None, tuple[str, ...]]:
     return model, tuple((fields.get("flags") or fields.get("Features") or "").split())
 
 
-def parse_file_systems(text: str | None) -> dict[Path, str]:
-    """Mount point -> kind of file system of a /proc/PID/mountinfo; a later mount hides others."""
-    kinds = {}
-    for line in (text or "").splitlines():
-        left, _, right = line.partition(" - ")
-        fields, kind = left.split(), right.split()
-        if len(fields) >= 5 and kind:
-            kinds[Path(_unescape(fields[4]))] = kind[0]
-    return kinds
-
-
-def _unescape(path: str) -> str:
-    """Blanks, tabs, line ends and backslashes are written as three octal digits."""
-    for code, character in (("040", " "), ("011", "\t"), ("012", "\n"), ("134", "\\")):
-        path = path.replace(f"\\{code}", character)
-    return path
-
-
 def _affinity_cores() -> int | None:
     if not hasattr(os, "sched_getaffinity"):  # macOS has none
         return None
     return len(os.sched_getaffinity(0))
+
+
+def _installed_bytes() -> int | None:
+    try:
+        return psutil.virtual_memory().total
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def _numa_nodes(folder: Path) -> int | None:
@@ -104,7 +105,12 @@ def _shm_total_bytes() -> int | None:
     return status.f_blocks * status.f_frsize
 
 
-def _gpus() -> tuple[str, ...]:
+def _gpu_names() -> tuple[str, ...]:
+    """Names by NVML, unless it does not answer in time: a lost driver may hang for ever."""
     from trainprof.profiler.samplers.gpu import GpuSampler
 
-    return GpuSampler().names
+    names: list[str] = []
+    asking = threading.Thread(target=lambda: names.extend(GpuSampler().names), daemon=True)
+    asking.start()
+    asking.join(GPU_WAIT_S)
+    return tuple(names)

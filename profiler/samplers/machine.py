@@ -23,6 +23,12 @@ CpuTimes = Any  # a named tuple; which fields it has depends on the system
 
 SHM = Path("/dev/shm")
 
+CPU_SPAN_MIN_S = 0.1
+"""The kernel counts CPU time in ticks of 10 ms: over a shorter span a share means nothing."""
+
+VIRTUAL_DISKS = ("loop", "ram", "zram")
+"""Backed by files or memory: what they move is counted elsewhere, or moves nowhere."""
+
 
 class MachineSampler:
     """Samples the machine as the process `pid` meets it: inside its cgroup's limits.
@@ -30,29 +36,38 @@ class MachineSampler:
     Args:
         pid: The process whose cgroup counts.
         proc: Where /proc is.
+        system: Where /sys is.
         shm: Where shared memory is mounted.
     """
 
-    def __init__(self, pid: int, proc: Path = Path("/proc"), shm: Path = SHM) -> None:
+    def __init__(
+        self,
+        pid: int,
+        proc: Path = Path("/proc"),
+        system: Path = Path("/sys"),
+        shm: Path = SHM,
+    ) -> None:
         self._proc = proc
+        self._blocks = system / "block"
         self._shm = shm
         self._cgroup = Cgroup(pid, proc)
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
-        self._cpu_before = psutil.cpu_times(percpu=True)
+        self._is_disk: dict[str, bool] = {}
         self._machine = CollectorNotes("machine")
         self._pressure = CollectorNotes("pressure")
         self._throttling = CollectorNotes("cgroup")
+        self._cpu_before = _read_or_none(_cpu_times)
 
     def sample(self) -> MachineSample:
         """One look."""
         busy = self._busy_per_core()
         memory_total, memory_available = self._memory()
         swap_in, swap_out = self._swap()
-        pressure = {name: self._pressure_of(name) for name in ("cpu", "io", "memory")}
+        cpu, io, memory = (self._pressure_of(name) for name in ("cpu", "io", "memory"))
         throttling = self._cgroup.throttling()
+        self._note_throttling(throttling.periods is not None)
         disk_read, disk_written = self._disk()
         received, sent = self._network()
-        self._note_throttling(throttling.periods is not None)
         return MachineSample(
             cpu_busy_share=round(sum(busy) / len(busy), 4) if busy else None,
             cpu_busy_per_core=busy,
@@ -60,10 +75,10 @@ class MachineSampler:
             memory_available_bytes=memory_available,
             swap_in_total_bytes=swap_in,
             swap_out_total_bytes=swap_out,
-            psi_cpu_some_total_us=pressure["cpu"].get("some"),
-            psi_io_some_total_us=pressure["io"].get("some"),
-            psi_io_full_total_us=pressure["io"].get("full"),
-            psi_memory_some_total_us=pressure["memory"].get("some"),
+            psi_cpu_some_total_us=cpu.get("some"),
+            psi_io_some_total_us=io.get("some"),
+            psi_io_full_total_us=io.get("full"),
+            psi_memory_some_total_us=memory.get("some"),
             cgroup_periods_total=throttling.periods,
             cgroup_throttled_periods_total=throttling.throttled_periods,
             cgroup_throttled_total_us=throttling.throttled_us,
@@ -79,25 +94,36 @@ class MachineSampler:
         return tuple(notes.status() for notes in (self._machine, self._pressure, self._throttling))
 
     def _busy_per_core(self) -> tuple[float, ...]:
-        """Busy share of each core since the last look; nothing where the clock has not moved."""
-        before, after = self._cpu_before, psutil.cpu_times(percpu=True)
-        self._cpu_before = after
-        if len(before) != len(after):  # a core came or went
+        """Busy share of each core since the last look; nothing where too little time has passed."""
+        before, after = self._cpu_before, _read_or_none(_cpu_times)
+        if after is None:
+            self._machine.lack("cpu", "no CPU times: /proc/stat cannot be read here")
             return ()
-        shares = [_busy_share(was, now) for was, now in zip(before, after, strict=True)]
+        if before is None or len(before) != len(after):  # a core came or went
+            self._cpu_before = after
+            return ()
+        shares = [busy_share(was, now) for was, now in zip(before, after, strict=True)]
+        known = tuple(share for share in shares if share is not None)
+        if len(known) < len(shares):
+            return ()
+        self._cpu_before = after
         self._machine.deliver()
-        return tuple(share for share in shares if share is not None)
+        return known
 
     def _memory(self) -> tuple[int | None, int | None]:
-        host = psutil.virtual_memory()
+        host = _read_or_none(psutil.virtual_memory)
+        if host is None:
+            self._machine.lack("memory", "no memory figures: /proc/meminfo cannot be read here")
+            return None, None
+        self._machine.deliver()
         limit = self._cgroup.memory()
         if limit is None:
             return host.total, host.available
         return min(host.total, limit[0]), min(host.available, limit[1])
 
     def _swap(self) -> tuple[int | None, int | None]:
-        table = parse_table(read_text(self._proc / "vmstat"))
-        if "pswpin" not in table:
+        table = parse_table(read_text(self._proc / "vmstat"), ("pswpin", "pswpout"))
+        if "pswpin" not in table or "pswpout" not in table:
             self._machine.lack("swap", "no swap counters: /proc/vmstat cannot be read here")
             return None, None
         return table["pswpin"] * self._page_bytes, table["pswpout"] * self._page_bytes
@@ -108,7 +134,9 @@ class MachineSampler:
             self._pressure.deliver()
         else:
             self._pressure.lack(
-                "psi", "/proc/pressure cannot be read: it needs Linux 4.20 with PSI (boot psi=1)"
+                "psi",
+                "/proc/pressure cannot be read: it needs Linux 4.20 or newer, on some systems "
+                "booted with psi=1",
             )
         return totals
 
@@ -116,48 +144,68 @@ class MachineSampler:
         if counted:
             self._throttling.deliver()
         else:
-            self._throttling.lack("cgroup", "no cgroup with a cpu.stat is mounted here")
+            self._throttling.lack("cgroup", "no cgroup whose cpu.stat counts periods is seen here")
 
     def _disk(self) -> tuple[int | None, int | None]:
-        totals = _unless_unreadable(psutil.disk_io_counters)
-        if totals is None:
-            self._machine.lack("disk", "no disk counters: the system shows none here")
+        """Bytes moved by the disks themselves, not again by partitions and volumes on them."""
+        counters = _read_or_none(lambda: psutil.disk_io_counters(perdisk=True)) or {}
+        disks = [counter for name, counter in counters.items() if self._counts(name)]
+        if not disks:
+            self._machine.remark("disk", "the system shows no disks")
             return None, None
-        return totals.read_bytes, totals.write_bytes
+        return sum(disk.read_bytes for disk in disks), sum(disk.write_bytes for disk in disks)
+
+    def _counts(self, name: str) -> bool:
+        if name not in self._is_disk:
+            folder = self._blocks / name.replace("/", "!")
+            stacked = any(folder.glob("slaves/*"))
+            real = folder.exists() and not stacked and not name.startswith(VIRTUAL_DISKS)
+            self._is_disk[name] = real or not self._blocks.exists()
+        return self._is_disk[name]
 
     def _network(self) -> tuple[int | None, int | None]:
-        interfaces = _unless_unreadable(lambda: psutil.net_io_counters(pernic=True))
-        totals = [c for name, c in (interfaces or {}).items() if not name.startswith("lo")]
+        interfaces = _read_or_none(lambda: psutil.net_io_counters(pernic=True)) or {}
+        totals = [totals for name, totals in interfaces.items() if name not in ("lo", "lo0")]
         if not totals:
-            self._machine.lack("network", "no network counters: no interface but the loopback")
+            self._machine.remark("network", "there is no network but the loopback")
             return None, None
-        return sum(c.bytes_recv for c in totals), sum(c.bytes_sent for c in totals)
+        return sum(one.bytes_recv for one in totals), sum(one.bytes_sent for one in totals)
 
     def _shm_free(self) -> int | None:
         try:
             status = os.statvfs(self._shm)
         except OSError:
-            self._machine.lack("shm", f"{self._shm} is not there")
+            self._machine.lack("shm", f"there is no {self._shm}")
             return None
         return status.f_bavail * status.f_frsize
 
 
-def _unless_unreadable(read: Callable[[], T]) -> T | None:
-    try:
-        return read()
-    except (OSError, RuntimeError, NotImplementedError, psutil.Error):
-        return None
+def busy_share(before: CpuTimes, after: CpuTimes) -> float | None:
+    """Share of one core that was neither idle nor waiting for a disk; None over too short a span.
 
-
-def _busy_share(before: CpuTimes, after: CpuTimes) -> float | None:
-    """Share of one core that was neither idle nor waiting for a disk."""
+    Args:
+        before: psutil's CPU times of the core, in s.
+        after: The same, later.
+    """
     spent = {
         name: now - was
         for name, was, now in zip(after._fields, before, after, strict=True)
         if name not in ("guest", "guest_nice")  # user and nice hold them already
     }
     total: float = sum(spent.values())
-    if total <= 0:
+    if total < CPU_SPAN_MIN_S:
         return None
     idle: float = spent["idle"] + spent.get("iowait", 0.0)
     return round(min(1.0, max(0.0, 1 - idle / total)), 3)
+
+
+def _cpu_times() -> list[CpuTimes]:
+    return list(psutil.cpu_times(percpu=True))
+
+
+def _read_or_none(read: Callable[[], T]) -> T | None:
+    """What psutil answers; None where the files it reads are absent or forbidden."""
+    try:
+        return read()
+    except (OSError, RuntimeError, ValueError, psutil.Error):
+        return None

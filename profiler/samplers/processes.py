@@ -12,7 +12,8 @@ import psutil
 from trainprof.profiler.model.records import CollectorStatus, ProcessSample
 from trainprof.profiler.samplers.notes import CollectorNotes
 from trainprof.profiler.samplers.procfs import (
-    parse_major_faults,
+    ProcessStat,
+    parse_process_stat,
     parse_run_delay,
     parse_table,
     read_text,
@@ -26,10 +27,10 @@ PSS_COST_SHARE_MAX = 0.001
 
 
 class ProcessTree:
-    """The command and all its descendants, also those whose parent has ended.
+    """The command and all its descendants, also those whose parent has ended since.
 
-    A look lists the processes of the machine and examines only those it has not met before: a
-    child that came and lost its parent between two looks is not recognised.
+    A look lists the processes of the machine and examines only those that the last look did not
+    list: cheap, but a child that came and lost its parent between two looks is not recognised.
 
     Args:
         root_pid: The command.
@@ -39,61 +40,67 @@ class ProcessTree:
     def __init__(self, root_pid: int, proc: Path = Path("/proc")) -> None:
         self._proc = proc
         self._notes = CollectorNotes("processes")
-        self._met = set(psutil.pids())
-        self._members: dict[int, psutil.Process] = {}
+        self._members: dict[int, _Member] = {}
         self._looks = 0
         self._pss_due_s = 0.0
+        self._met = set(psutil.pids())  # before the children: who comes meanwhile is new later
         try:
             root = psutil.Process(root_pid)
-            self._members = {root_pid: root}
-            self._members |= {child.pid: child for child in root.children(recursive=True)}
+            for process in (root, *root.children(recursive=True)):
+                self._admit(process)
         except psutil.Error:
             self._notes.lack("root", "the command had ended before the first look")
 
     def sample(self) -> tuple[ProcessSample, ...]:
         """One sample per living process of the tree; zombies are left out."""
         self._admit_new()
-        with_pss = self._looks % PSS_EVERY_LOOKS == 0 and time.monotonic() >= self._pss_due_s
-        self._looks += 1
         samples = []
-        for pid, process in list(self._members.items()):
+        for pid, member in list(self._members.items()):
             try:
-                samples.append(self._look(process))
-            except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
+                samples.append(self._look(member))
+            except psutil.NoSuchProcess:
                 del self._members[pid]
             except (psutil.AccessDenied, PermissionError):
-                self._notes.lack("process", f"process {pid} may not be looked at by this user")
+                self._notes.lack("process", "some processes belong to another user")
         if samples:
             self._notes.deliver()
-        return tuple(self._with_pss(samples) if with_pss else samples)
+        if self._looks % PSS_EVERY_LOOKS == 0 and time.monotonic() >= self._pss_due_s:
+            samples = self._with_pss(samples)
+        self._looks += 1
+        return tuple(samples)
 
     def statuses(self) -> tuple[CollectorStatus, ...]:
         """What could be measured of the processes."""
         return (self._notes.status(),)
 
+    def _stat(self, pid: int) -> ProcessStat | None:
+        return parse_process_stat(read_text(f"{self._proc}/{pid}/stat"))
+
+    def _admit(self, process: psutil.Process) -> None:
+        self._members[process.pid] = _Member(process, self._stat(process.pid))
+
     def _admit_new(self) -> None:
         pids = set(psutil.pids())
-        new = sorted(pids - self._met)
+        strangers: dict[int, tuple[psutil.Process, int]] = {}
+        for pid in pids - self._met:
+            try:
+                process = psutil.Process(pid)
+                strangers[pid] = (process, process.ppid())
+            except psutil.Error:
+                continue
         self._met = pids
-        parents = {pid: parent for pid in new if (parent := _parent(pid)) is not None}
-        found = True
-        while found:
-            family = [pid for pid, parent in parents.items() if parent in self._members]
-            found = bool(family)
-            for pid in family:
-                del parents[pid]
-                try:
-                    self._members[pid] = psutil.Process(pid)
-                except psutil.Error:
-                    continue
+        while kin := [pid for pid, (_, parent) in strangers.items() if parent in self._members]:
+            for pid in kin:
+                self._admit(strangers.pop(pid)[0])
 
-    def _look(self, process: psutil.Process) -> ProcessSample:
-        if not process.is_running():  # also where the number was given to another process
+    def _look(self, member: _Member) -> ProcessSample:
+        process = member.process
+        stat = self._stat(process.pid)
+        if not member.still_is(stat):
             raise psutil.NoSuchProcess(process.pid)
-        folder = self._proc / str(process.pid)
         with process.oneshot():
             status = process.status()
-            if status == psutil.STATUS_ZOMBIE:
+            if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
                 raise psutil.NoSuchProcess(process.pid)
             cpu = process.cpu_times()
             switches = process.num_ctx_switches()
@@ -106,23 +113,35 @@ class ProcessTree:
                 rss_bytes=process.memory_info().rss,
                 threads=process.num_threads(),
                 status=status,
-                run_delay_total_ns=parse_run_delay(read_text(folder / "schedstat")),
+                run_delay_total_ns=self._run_delay(process.pid),
                 read_total_bytes=traffic.read_bytes if traffic else None,
                 written_total_bytes=traffic.write_bytes if traffic else None,
                 read_calls_total_bytes=traffic.read_chars if traffic else None,
-                major_faults_total=parse_major_faults(read_text(folder / "stat")),
+                major_faults_total=stat.major_faults if stat else None,
                 switches_voluntary_total=switches.voluntary,
                 switches_involuntary_total=switches.involuntary,
             )
+
+    def _run_delay(self, pid: int) -> int | None:
+        text = read_text(f"{self._proc}/{pid}/schedstat")
+        if text is None:
+            self._lack_unless_gone(
+                pid, "schedstat", "no run-queue delay: this kernel keeps no /proc/PID/schedstat"
+            )
+        return parse_run_delay(text)
 
     def _traffic(self, process: psutil.Process) -> Any:
         """IO counters of a process; None where its user or the system does not show them."""
         try:
             return process.io_counters()
         except (psutil.AccessDenied, PermissionError):
-            self._notes.lack("io", "/proc/PID/io of another user's process may not be read")
-        except AttributeError:
-            self._notes.lack("io", "this system shows no IO counters of processes")
+            self._notes.lack("io", "no IO of processes of another user: /proc/PID/io is theirs")
+        except (AttributeError, NotImplementedError):  # psutil's way of saying "not here"
+            self._notes.lack("io", "this system shows no IO of processes")
+        except (FileNotFoundError, ProcessLookupError):
+            self._lack_unless_gone(
+                process.pid, "io", "no IO of processes: there is no /proc/PID/io"
+            )
         return None
 
     def _with_pss(self, samples: list[ProcessSample]) -> list[ProcessSample]:
@@ -130,17 +149,34 @@ class ProcessTree:
         measured = [replace(sample, pss_bytes=self._pss(sample.pid)) for sample in samples]
         ended_s = time.monotonic()
         self._pss_due_s = ended_s + (ended_s - started_s) / PSS_COST_SHARE_MAX
-        if samples and not any(sample.pss_bytes for sample in measured):
-            self._notes.lack("pss", "/proc/PID/smaps_rollup cannot be read here: no PSS")
         return measured
 
     def _pss(self, pid: int) -> int | None:
-        kilobytes = parse_table(read_text(self._proc / str(pid) / "smaps_rollup")).get("Pss")
-        return None if kilobytes is None else kilobytes * 1024
+        text = read_text(f"{self._proc}/{pid}/smaps_rollup")
+        kilobytes = parse_table(text, ("Pss:",)).get("Pss")
+        if kilobytes is None:
+            self._lack_unless_gone(
+                pid, "pss", "no PSS of some processes: /proc/PID/smaps_rollup cannot be read"
+            )
+            return None
+        return kilobytes * 1024
+
+    def _lack_unless_gone(self, pid: int, source: str, sentence: str) -> None:
+        """A process that has just ended is no lack of the system's."""
+        stat = self._stat(pid)
+        if not self._proc.exists() or (stat is not None and stat.state not in ("Z", "X")):
+            self._notes.lack(source, sentence)
 
 
-def _parent(pid: int) -> int | None:
-    try:
-        return psutil.Process(pid).ppid()
-    except psutil.Error:
-        return None
+class _Member:
+    """A process of the tree, told from a later one with the same number by when it started."""
+
+    def __init__(self, process: psutil.Process, stat: ProcessStat | None) -> None:
+        self.process = process
+        self._started_ticks = stat.started_ticks if stat else None
+
+    def still_is(self, stat: ProcessStat | None) -> bool:
+        """Whether the process still runs, given what /proc says of its number now."""
+        if self._started_ticks is None:  # no /proc on this system: psutil knows another way
+            return self.process.is_running()
+        return stat is not None and stat.started_ticks == self._started_ticks

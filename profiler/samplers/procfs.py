@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 
-def read_text(path: Path) -> str | None:
+class ProcessStat(NamedTuple):
+    """Some fields of /proc/PID/stat.
+
+    Attributes:
+        state: One letter; Z and X are processes that have ended.
+        major_faults: Pages read from a disk so far (field 12).
+        started_ticks: When it started, in ticks since the boot (field 22).
+    """
+
+    state: str
+    major_faults: int
+    started_ticks: int
+
+
+def read_text(path: Path | str) -> str | None:
     """The text of a small kernel file; None where it is absent or may not be read."""
     try:
-        return path.read_text("utf-8", "replace")
+        with open(path, "rb", buffering=0) as file:  # a third of what Path.read_text takes
+            return file.readall().decode("utf-8", "replace")
     except OSError:
         return None
 
@@ -34,10 +50,17 @@ def parse_pressure(text: str | None) -> dict[str, int]:
     return totals
 
 
-def parse_table(text: str | None) -> dict[str, int]:
-    """Lines of `name value [unit]` (vmstat, cpu.stat, smaps_rollup, meminfo); units are dropped."""
+def parse_table(text: str | None, names: tuple[str, ...] = ()) -> dict[str, int]:
+    """Lines of `name value [unit]` (vmstat, cpu.stat, smaps_rollup); units are dropped.
+
+    Args:
+        text: The file.
+        names: What is wanted of a long file; all without any.
+    """
     table = {}
     for line in (text or "").splitlines():
+        if names and not line.startswith(names):
+            continue
         words = line.split()
         value = parse_integer(words[1]) if len(words) >= 2 else None
         if value is not None:
@@ -51,7 +74,12 @@ def parse_run_delay(text: str | None) -> int | None:
     return parse_integer(words[1]) if len(words) >= 2 else None
 
 
-def parse_major_faults(text: str | None) -> int | None:
-    """Field 12 of /proc/PID/stat; the name in field 2 may hold blanks and parentheses."""
+def parse_process_stat(text: str | None) -> ProcessStat | None:
+    """What is read of a /proc/PID/stat; the name in its field 2 may hold blanks and parentheses."""
     words = (text or "").rpartition(")")[2].split()
-    return parse_integer(words[9]) if len(words) >= 10 else None
+    if len(words) < 20:
+        return None
+    major_faults, started_ticks = parse_integer(words[9]), parse_integer(words[19])
+    if major_faults is None or started_ticks is None:
+        return None
+    return ProcessStat(words[0], major_faults, started_ticks)

@@ -10,7 +10,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainprof.profiler.model.records import CollectorStatus, Sample
+from trainprof.profiler.model.records import (
+    CollectorStatus,
+    GpuSample,
+    MachineSample,
+    ProcessSample,
+    Sample,
+)
 from trainprof.profiler.store.appended_file import AppendedFile
 from trainprof.profiler.store.layout import FORMAT, HOST_FILE
 
@@ -28,8 +34,17 @@ LATER_AFTER_S = 3600.0
 LATER_INTERVAL_MAX_S = 5.0
 """... and up to this after it."""
 
-STOP_WAIT_S = 0.05
-"""`stop` waits so long for the last look, which is written a little later where it is slow."""
+HOUR_BYTES_MAX = 32_000_000
+"""Looks at hundreds of processes are taken more seldom, so that an hour needs no more than this."""
+
+COST_SHARE_MAX = 0.01
+"""The same for looks that cost CPU time: no more than this part of one core."""
+
+STOP_WAIT_S = 0.04
+"""`stop` waits so long for the last look; a slower one is written behind its back."""
+
+SAMPLER_ERRORS = (ImportError, OSError, RuntimeError, ValueError)
+"""What a machine may do to psutil and pynvml that no collector has foreseen."""
 
 
 def next_interval_s(elapsed_s: float, first_s: float) -> float:
@@ -37,6 +52,29 @@ def next_interval_s(elapsed_s: float, first_s: float) -> float:
     longest_s = INTERVAL_MAX_S if elapsed_s < LATER_AFTER_S else LATER_INTERVAL_MAX_S
     doublings = min(int(elapsed_s // DOUBLES_EVERY_S), 16)
     return min(first_s * (1 << doublings), max(longest_s, first_s))
+
+
+def affordable_interval_s(look_bytes: int, look_cpu_s: float) -> float:
+    """The shortest wait between looks of this size and cost that keeps both limits."""
+    return max(look_bytes * 3600 / HOUR_BYTES_MAX, look_cpu_s / COST_SHARE_MAX)
+
+
+def encode_sample(sample: Sample) -> str:
+    """One line of host.jsonl; what was not measured is left out, which the reader takes as None."""
+    import msgspec
+
+    line = {
+        "at_ns": sample.at_ns,
+        "machine": _measured(sample.machine),
+        "processes": [_measured(process) for process in sample.processes],
+        "gpus": [_measured(gpu) for gpu in sample.gpus],
+    }
+    return msgspec.json.encode(line).decode() + "\n"
+
+
+def _measured(record: MachineSample | ProcessSample | GpuSample) -> dict[str, object]:
+    values = ((name, getattr(record, name)) for name in record.__slots__)
+    return {name: value for name, value in values if value is not None and value != ()}
 
 
 class SampleRecorder:
@@ -51,9 +89,8 @@ class SampleRecorder:
     def __init__(self, run_folder: Path, root_pid: int, interval_s: float = 0.5) -> None:
         self._root_pid = root_pid
         self._interval_s = interval_s
-        self._file = AppendedFile(
-            str(run_folder / HOST_FILE), {"format": FORMAT, "interval_s": interval_s}, keeps=False
-        )
+        header: dict[str, object] = {"format": FORMAT, "interval_s": interval_s}
+        self._file = AppendedFile(str(run_folder / HOST_FILE), header, keeps=False)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainprof-samples", daemon=True)
         self._host: HostSampler | None = None
@@ -65,52 +102,66 @@ class SampleRecorder:
         self._thread.start()
 
     def stop(self) -> None:
-        """Takes a last sample and ends; returns within 50 ms."""
+        """Lets the thread take a last sample and end; returns within 50 ms."""
         self._stopping.set()
         self._thread.join(STOP_WAIT_S)
 
     def statuses(self) -> tuple[CollectorStatus, ...]:
-        """What each collector could do, in the order of the reports."""
-        if self._failure is not None:
-            return (CollectorStatus("samples", "failed", self._failure),)
+        """What each collector could do: samples (only where they failed), then one by one."""
+        own = () if self._failure is None else (self._failed(self._failure),)
         if self._host is None or self._gpus is None:
             reason = "the run ended before the first look"
-            return (CollectorStatus("samples", "missing", reason),)
-        return (*self._host.statuses(), *self._gpus.statuses())
+            return own or (CollectorStatus("samples", "missing", reason),)
+        return (*own, *self._host.statuses(), *self._gpus.statuses())
+
+    def _failed(self, reason: str) -> CollectorStatus:
+        return CollectorStatus("samples", "failed", reason)
 
     def _run(self) -> None:
+        try:
+            self._open_samplers()
+            self._record_until_stopped()
+        except SAMPLER_ERRORS as error:
+            self._failure = f"the samplers ended with {type(error).__name__}: {error}"
+
+    def _open_samplers(self) -> None:
         from trainprof.profiler.samplers.gpu import GpuSampler
         from trainprof.profiler.samplers.host import HostSampler
 
         self._host = HostSampler(self._root_pid)
         self._gpus = GpuSampler()
+
+    def _record_until_stopped(self) -> None:
         started_s = time.monotonic()
+        cost_before_s = 0.0
         stopping = False
         while True:
-            if not self._record():
+            cpu_s = time.thread_time()
+            look_bytes = self._record(last=stopping)
+            if stopping or look_bytes is None:
                 return
-            if stopping:
-                break
-            elapsed_s = time.monotonic() - started_s
-            stopping = self._stopping.wait(next_interval_s(elapsed_s, self._interval_s))
-        self._file.close()
+            cost_s = time.thread_time() - cpu_s
+            # Of two looks the cheaper counts: every tenth also asks for PSS.
+            at_least_s = affordable_interval_s(look_bytes, min(cost_s, cost_before_s))
+            cost_before_s = cost_s
+            wait_s = next_interval_s(time.monotonic() - started_s, self._interval_s)
+            stopping = self._stopping.wait(max(wait_s, at_least_s))
 
-    def _record(self) -> bool:
-        """Takes one look and appends it; False when nothing can be written any more."""
-        import msgspec
-
+    def _record(self, last: bool) -> int | None:
+        """Takes one look and appends it; its size, or None when nothing can be written any more."""
         assert self._host is not None
         assert self._gpus is not None
         at_ns = time.perf_counter_ns()
         machine, processes = self._host.sample()
-        gpus = self._gpus.sample(slow_figures=not self._stopping.is_set())
-        line = msgspec.json.encode(Sample(at_ns, machine, processes, gpus)).decode()
-        self._file.lines.append(line + "\n")
+        gpus = self._gpus.sample(slow_figures=not last)
+        line = encode_sample(Sample(at_ns, machine, processes, gpus))
+        self._file.lines.append(line)
         try:
             self._file.write()
         except OSError as error:
-            reason = f"{HOST_FILE} could not be written ({error.strerror}); no samples since"
-            self._failure = reason
-            self._file.note_loss(at_ns, reason)
-            return False
-        return True
+            self._failure = f"{HOST_FILE} cannot be written ({error.strerror}): no samples since"
+            self._file.note_loss(at_ns, self._failure)
+            return None
+        if last:
+            self._file.close()
+        return len(line)

@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "trainprof.cli.demo:demo",
     "runs": "trainprof.cli.runs:runs",
     "rules": "trainprof.cli.rules:rules",
+    "doctor": "trainprof.cli.doctor:doctor",
     "schema": "trainprof.cli.schema:schema",
 }
 """Name -> where its click command lives. Loaded when used, so that `run` starts fast."""
