@@ -58,12 +58,13 @@ def unit_sums(column: NDArray[Any], edges: NDArray[np.int64]) -> Floats:
 
 
 def block_length(units: int, steps_per_unit: int, least_steps: int) -> int:
-    """Units in a block: at least `least_steps` steps, and the cube root of the series.
+    """Units in a block: at least `least_steps` steps, and twice the cube root of the series.
 
-    The cube root is the rate at which the best length grows (Hall, Horowitz and Jing 1995). A
-    series of less than two such blocks gives the shorter blocks it can.
+    The cube root is the rate at which the best length grows (Hall, Horowitz and Jing 1995); twice
+    of it keeps the promise also where neighbours resemble each other (correlation 0.5, simulated
+    in the tests). A series of less than two such blocks gives the shorter blocks it can.
     """
-    wished = max(-(-least_steps // steps_per_unit), round(units ** (1 / 3)), 1)
+    wished = max(-(-least_steps // steps_per_unit), round(2 * units ** (1 / 3)), 1)
     return int(max(1, min(wished, units // 2)))
 
 

@@ -26,14 +26,14 @@ MOST_VARIATION = 0.02
 """Coefficient of variation of block means below which a run is steady whatever its trend (Georges,
 Buytaert and Eeckhout 2007 use 0.01 to 0.02)."""
 
+BLOCKS = 40
+"""Block means that a run is judged by."""
+
 LEAST_STEPS_LEFT = 40
-"""No later start is tried that would leave fewer steps than this: too few to judge a trend."""
+"""No further warm-up is cut off that would leave fewer steps than this."""
 
-BLOCKS = 20
-"""Block means that the two are computed of."""
-
-LATER_STARTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-"""Parts of the rest that are tried as further warm-up, until what is left is steady."""
+LEAST_IMPROVEMENT = 2.0
+"""Further warm-up is cut off only if that makes the mean's variance so many times smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,8 @@ def find_window(
     if warm_up >= count:
         return Window(count // 2, count, 0, None, None)
     least_block = 4 * workers
-    left = count - warm_up
-    parts = [part for part in LATER_STARTS if part == 0.0 or left * (1 - part) >= LEAST_STEPS_LEFT]
-    tried = [_judged(wall_ns, warm_up, part, least_block) for part in parts]
-    return next((window for window in tried if window.steady is not False), tried[0])
+    first = warm_up + _slow_beginning(wall_ns[warm_up:], least_block)
+    return _judged(wall_ns, first, least_block)
 
 
 def _last_early(compiled: NDArray[np.bool_]) -> int:
@@ -95,9 +93,23 @@ def _last_early(compiled: NDArray[np.bool_]) -> int:
     return int(positions[-1]) if len(positions) else -1
 
 
-def _judged(wall_ns: NDArray[np.int64], warm_up: int, part: float, least_block: int) -> Window:
+def _slow_beginning(wall_ns: NDArray[np.int64], least_block: int) -> int:
+    """Steps of a beginning unlike the rest (a cold cache, a slow disk), at most half of them.
+
+    MSER (White 1997): cut where the variance of what is left, over its length, is least.
+    """
+    means = block_means(wall_ns, least_block)
+    if len(means) < 4:
+        return 0
+    size = len(wall_ns) // len(means)
+    most = min(len(means) // 2, (len(wall_ns) - LEAST_STEPS_LEFT) // size)
+    errors = [float(means[cut:].var()) / (len(means) - cut) for cut in range(max(most, 0) + 1)]
+    best = int(np.argmin(errors))
+    return best * size if errors[best] * LEAST_IMPROVEMENT < errors[0] else 0
+
+
+def _judged(wall_ns: NDArray[np.int64], first: int, least_block: int) -> Window:
     count = len(wall_ns)
-    first = warm_up + int((count - warm_up) * part)
     means = block_means(wall_ns[first:], least_block)
     trend = theil_sen(np.arange(len(means), dtype=np.float64), means)
     if trend is None:
