@@ -6,31 +6,25 @@ import shutil
 import jsonschema
 import pytest
 
+# Its fault costs arithmetic, so that the verdict does not depend on what else the machine does.
 TRAINING = """
 import sys
-import time
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
-
-
-class Slow(Dataset):
-    def __len__(self):
-        return 480
-
-    def __getitem__(self, index):
-        time.sleep(0.001)
-        return torch.full((16,), float(index % 7)), index % 2
-
+from torch.utils.data import DataLoader, TensorDataset
 
 torch.manual_seed(0)
 torch.set_num_threads(1)
-model = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 2))
+inputs = torch.randn(60 * 64, 256, dtype=torch.float64)
+labels = torch.randint(0, 10, (60 * 64,))
+model = nn.Sequential(
+    nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)
+).double()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-for inputs, labels in DataLoader(Slow(), batch_size=8, shuffle=True):
+for batch, classes in DataLoader(TensorDataset(inputs, labels), batch_size=64, shuffle=True):
     optimizer.zero_grad()
-    loss = nn.functional.cross_entropy(model(inputs), labels)
+    loss = nn.functional.cross_entropy(model(batch), classes)
     loss.backward()
     optimizer.step()
     print(f"{loss.item():.17g}")
@@ -71,8 +65,8 @@ def test_a_full_diagnosis(tool, training_bin, execute, project):
     diagnosis = diagnosis_of(project)
     assert diagnosis["steps"]["count"] >= 58
     assert diagnosis["verdict"] == "bottleneck"
-    assert diagnosis["findings"][0]["rule"].startswith("data-")
-    assert diagnosis["findings"][0]["rule"] in result.stderr
+    assert "prec-fp64" in [finding["rule"] for finding in diagnosis["findings"]]
+    assert "prec-fp64" in result.stderr
 
 
 def test_a_bare_script_takes_the_python_on_the_path(tool, training_bin, execute, project):
