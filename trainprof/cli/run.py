@@ -88,6 +88,7 @@ class _Session:
             started_unix_s=time.time(),
             started_ns=time.perf_counter_ns(),
             trainprof=__version__,
+            host=os.uname().nodename,
             supervisor_pid=os.getpid(),
             steps_limit=self._steps,
             environment=allowed_environment(os.environ),
@@ -102,6 +103,8 @@ class _Session:
         self._update(child_pid=child.pid)
         recorder = SampleRecorder(self._folder, child.pid)
         recorder.start()
+        if not child.wait_at_most(PRELOAD_AFTER_S):
+            import trainprof.cli.conclude  # noqa: F401  ready when the script ends
         if self._steps is not None:
             from trainprof.cli.stopping import stand_by
 
@@ -113,7 +116,7 @@ class _Session:
 
     def _complete(self, ending: Ending, ended_ns: int, recorder: SampleRecorder) -> int:
         from trainprof.cli.stopping import was_stopped
-        from trainprof.profiler.samplers.hardware import read_hardware
+        from trainprof.profiler.samplers.hardware import read_hardware, read_mounts
 
         stopped = self._steps is not None and was_stopped(self._folder)
         status = 0 if stopped else ending.exit_status
@@ -124,6 +127,7 @@ class _Session:
             ended_unix_s=time.time(),
             ended_ns=ended_ns,
             hardware=read_hardware(),
+            mounts=read_mounts([self._info.cwd]),
             collectors=recorder.statuses(),
         )
         return status
@@ -140,9 +144,13 @@ class _Session:
         self._write()
 
     def _write(self) -> None:
+        from trainprof.errors import RunFolderError
         from trainprof.profiler.store.folder import write_run_info
 
-        write_run_info(self._folder, self._info)
+        try:
+            write_run_info(self._folder, self._info)
+        except RunFolderError as error:  # the script has run all the same
+            print(f"trainprof: {error}", file=sys.stderr)
 
 
 def _status(exit_status: int) -> str:
