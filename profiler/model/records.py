@@ -56,7 +56,7 @@ class StepRecord(NamedTuple):
         inferred: Bit i is set when a part of PHASES[i] was inferred, not bracketed by two marks.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     start_ns: int
     wall_ns: int
     phases_ns: tuple[int, ...]
