@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from trainprof.profiler.samplers.recorder import SampleRecorder
 
 
+PRELOAD_AFTER_S = 1.0
+"""Into the run, what the diagnosis needs is imported, so that it follows the last line at once."""
+
+
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--out", type=click.Path(path_type=Path), help="Exact folder for this run's records.")
 @click.option("--name", help="Name of the run; the script's name by default.")
