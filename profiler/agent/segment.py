@@ -15,6 +15,7 @@ from ..model import records
 from ..model.records import StepRecord
 from . import marks as m
 from .measure import Repetition, StepMeasure
+from .splitting import after_first_backward, first_update_end
 
 Mark = tuple[Any, ...]
 
@@ -377,45 +378,19 @@ class Segmenter:
 
     def _split_updates(self, optimizer: int) -> None:
         """The loop kept its batch for many updates: each update was a step of its own."""
-        while True:
-            ends = [
-                position
-                for position, mark in enumerate(self._marks)
-                if position and mark[0] == m.OPTIMIZER_END and mark[2] == optimizer
-            ]
-            if not ends:
-                break
-            self._cut(ends[0])
+        while (position := first_update_end(self._marks, optimizer)) is not None:
+            self._cut(position)
         self._asked_training = False
         self._batch_loader = None
         self._pending_loaders.clear()
 
     def _split_backwards(self) -> None:
         """No update was ever seen (parameters changed behind autograd): one step per backward."""
-        while True:
-            position = self._after_first_backward()
-            if position is None:
-                return
+        while (position := after_first_backward(self._marks)) is not None:
             self._cut(position)
 
-    def _after_first_backward(self) -> int | None:
-        """Where the step of the first backward group ends; None when it is the last group."""
-        ended = -1
-        forwards = any(mark[0] == m.FORWARD for mark in self._marks)
-        for position, mark in enumerate(self._marks):
-            kind = mark[0]
-            if kind == m.BACKWARD_END and position:
-                ended = position
-            elif ended >= 0 and (
-                kind in (m.ASK, m.FORWARD) or (kind == m.BACKWARD and not forwards)
-            ):
-                later = any(other[0] == m.BACKWARD for other in self._marks[position:])
-                return None if not later else position if kind != m.BACKWARD else ended
-        return None
-
     def _forget_half(self) -> None:
-        rest = self._marks[len(self._marks) // 2 :]
-        self._restart(rest)
+        self._restart(self._marks[len(self._marks) // 2 :])
 
 
 _ENDINGS = frozenset({m.OPTIMIZER_END, m.UPDATE, m.BACKWARD_END})
