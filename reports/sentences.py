@@ -14,6 +14,7 @@ from trainprof.profiler.model.diagnosis import (
     RunSummary,
 )
 from trainprof.reports import numbers
+from trainprof.reports.phases import phase_rows
 from trainprof.reports.text import SHORT, printable
 
 VERDICT_WORDS = {
@@ -210,9 +211,8 @@ def unseen(diagnosis: Diagnosis) -> list[str]:
     ]
     skipped = _by_reason((rule.rule, rule.reason) for rule in diagnosis.skipped_rules)
     lines += _folded(skipped, "rule", "rules", "skipped")
-    # A finding's own gaps are told with the finding.
-    missing = [item for item in diagnosis.missing.items() if not item[0].startswith("findings.")]
-    lines += _folded(_by_reason(missing), "value", "values", "missing")
+    missing = _by_reason(_untold_gaps(diagnosis))
+    lines += _folded(missing, "value", "values", "missing")
     return lines
 
 
@@ -237,13 +237,25 @@ def _folded(groups: dict[str, list[str]], one: str, many: str, what: str) -> lis
     return lines
 
 
+def _untold_gaps(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    """What is missing, less the gaps of findings and of phases that the report shows or folds."""
+    shown = {row.phase for row in phase_rows(diagnosis.steps)}
+    untold = []
+    for path, reason in diagnosis.missing.items():
+        first, *rest = path.split(".")
+        of_folded_phase = rest[:1] == ["phases"] and len(rest) > 2 and rest[1] not in shown
+        if first != "findings" and not of_folded_phase:
+            untold.append((path, reason))
+    return untold
+
+
 def unseen_in_short(diagnosis: Diagnosis) -> str | None:
     """What could not be seen in one line, for a run where nothing is wrong."""
     lost = [collector.name for collector in diagnosis.collectors if collector.status != "ok"]
     parts = [printable(name, SHORT) for name in lost]
     for count, one, many in (
         (len(diagnosis.skipped_rules), "rule skipped", "rules skipped"),
-        (len(diagnosis.missing), "value missing", "values missing"),
+        (len(_untold_gaps(diagnosis)), "value missing", "values missing"),
     ):
         if count:
             parts.append(f"{count} {one if count == 1 else many}")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from trainprof.profiler.model.diagnosis import (
@@ -6,6 +8,7 @@ from trainprof.profiler.model.diagnosis import (
     Finding,
     Gain,
     Overhead,
+    PhaseTime,
     RankSummary,
     RunSummary,
     SkippedRule,
@@ -91,10 +94,21 @@ def test_remarks_name_what_was_ignored_first():
     assert sentences.remarks(diagnosis()) == []
 
 
-def test_a_gap_of_a_finding_is_told_there_and_not_again():
-    missing = {"findings.0.gain": "no model", "steps.samples_per_s": "no batch size"}
-    assert sentences.unseen(diagnosis(missing=missing)) == [
-        "1 value missing (steps.samples_per_s): no batch size"
+def test_a_gap_that_the_report_shows_elsewhere_is_not_told_again():
+    missing = {
+        "findings.0.gain": "no model",
+        "steps.samples_per_s": "no batch size",
+        "steps.phases.h2d": "no device",
+        "steps.phases.gc.cpu_s_per_step": "not read",
+        "steps.phases.forward.cpu_s_per_step": "not read",
+    }
+    phases = {"gc": PhaseTime(0.001, 1e-5), "forward": PhaseTime(0.999, 1e-2)}
+    steps = StepSummary(100, 90, 0.01, phases=phases)
+    lines = sentences.unseen(replace(diagnosis(missing=missing), steps=steps))
+    assert lines == [
+        "1 value missing (steps.samples_per_s): no batch size",
+        "1 value missing (steps.phases.h2d): no device",
+        "1 value missing (steps.phases.forward.cpu_s_per_step): not read",
     ]
 
 
