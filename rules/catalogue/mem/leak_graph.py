@@ -235,7 +235,8 @@ class LeakGraph(Rule):
                 fix="loss-detach",
                 params={},
                 safety="safe",
-                text="Keep numbers, not tensors: add up loss.item() or loss.detach().",
+                text="Keep numbers, not tensors: what adds up or collects the loss of this "
+                "backward should take loss.item() or loss.detach().",
                 code="total += loss.item()",
             )
         return FixAdvice(
