@@ -43,7 +43,7 @@ COST_SHARE_MAX = 0.01
 STOP_WAIT_S = 0.04
 """`stop` waits so long for the last look; a slower one is written behind its back."""
 
-SAMPLER_ERRORS = (ImportError, OSError, RuntimeError, ValueError)
+SAMPLER_ERRORS = (ImportError, LookupError, OSError, RuntimeError, ValueError)
 """What a machine may do to psutil and pynvml that no collector has foreseen."""
 
 
