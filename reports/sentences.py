@@ -14,7 +14,7 @@ from trainprof.profiler.model.diagnosis import (
     RunSummary,
 )
 from trainprof.reports import numbers
-from trainprof.reports.phases import phase_rows
+from trainprof.reports.phases import phase_label, phase_rows
 from trainprof.reports.text import SHORT, printable
 
 VERDICT_WORDS = {
@@ -211,7 +211,7 @@ def unseen(diagnosis: Diagnosis) -> list[str]:
     ]
     skipped = _by_reason((rule.rule, rule.reason) for rule in diagnosis.skipped_rules)
     lines += _folded(skipped, "rule", "rules", "skipped")
-    missing = _by_reason(_untold_gaps(diagnosis))
+    missing = _by_reason(_untold_gaps(diagnosis).items())
     lines += _folded(missing, "value", "values", "missing")
     return lines
 
@@ -237,15 +237,19 @@ def _folded(groups: dict[str, list[str]], one: str, many: str, what: str) -> lis
     return lines
 
 
-def _untold_gaps(diagnosis: Diagnosis) -> list[tuple[str, str]]:
-    """What is missing, less the gaps of findings and of phases that the report shows or folds."""
+def _untold_gaps(diagnosis: Diagnosis) -> dict[str, str]:
+    """What is missing and why, less the gaps of findings and of phases folded in the legend."""
     shown = {row.phase for row in phase_rows(diagnosis.steps)}
-    untold = []
+    untold: dict[str, str] = {}
     for path, reason in diagnosis.missing.items():
         first, *rest = path.split(".")
-        of_folded_phase = rest[:1] == ["phases"] and len(rest) > 2 and rest[1] not in shown
-        if first != "findings" and not of_folded_phase:
-            untold.append((path, reason))
+        of_phase = (
+            rest[1] if first == "steps" and rest[:1] == ["phases"] and len(rest) > 2 else None
+        )
+        if of_phase is not None and of_phase in shown:
+            untold.setdefault(f"thread states of {phase_label(of_phase)}", reason)
+        elif of_phase is None and first != "findings":
+            untold[path] = reason
     return untold
 
 

@@ -52,7 +52,7 @@ class TerminalReport:
         )
         layout = Layout(self.width, self.styled)
         for part in layout.brief(diagnosis) if self.brief else layout.whole(diagnosis):
-            console.print(part)
+            console.print(part, crop=False)  # what may not be wrapped is left whole
         text = buffer.getvalue()
         if not self.styled:  # columns are padded with blanks
             text = "".join(f"{inert(line.rstrip())}\n" for line in text.splitlines())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -157,9 +157,12 @@ class Layout:
             yield _copyable(f"  {printable(command)}", style="bold")
 
 
-def _copyable(line: str, style: str) -> Text:
-    """A line that only the terminal may wrap, so that it can be copied whole."""
-    return Text(line, style=style, no_wrap=True, overflow="ignore")
+def _copyable(line: str, style: str) -> Group:
+    """A line that only the terminal may wrap, so that it can be copied whole.
+
+    A group, because `Console.print` joins bare texts into one that wraps again.
+    """
+    return Group(Text(line, style=style, no_wrap=True, overflow="ignore"))
 
 
 def _legend(rows: list[PhaseRow], with_states: bool) -> Table:

@@ -101,6 +101,7 @@ def test_a_gap_that_the_report_shows_elsewhere_is_not_told_again():
         "steps.phases.h2d": "no device",
         "steps.phases.gc.cpu_s_per_step": "not read",
         "steps.phases.forward.cpu_s_per_step": "not read",
+        "steps.phases.forward.blocked_s_per_step": "not read, and no schedstat",
     }
     phases = {"gc": PhaseTime(0.001, 1e-5), "forward": PhaseTime(0.999, 1e-2)}
     steps = StepSummary(100, 90, 0.01, phases=phases)
@@ -108,7 +109,7 @@ def test_a_gap_that_the_report_shows_elsewhere_is_not_told_again():
     assert lines == [
         "1 value missing (steps.samples_per_s): no batch size",
         "1 value missing (steps.phases.h2d): no device",
-        "1 value missing (steps.phases.forward.cpu_s_per_step): not read",
+        "1 value missing (thread states of forward): not read",
     ]
 
 

@@ -139,3 +139,12 @@ def test_a_finding_does_not_repeat_the_headline():
     text = TerminalReport().render(diagnosis(findings=(finding,), verdict="bottleneck"))
     assert text.count("Fine.") == 1
     assert "1. warn r-x: Too few workers (see above)\n" in text
+
+
+def test_commands_and_places_are_left_whole_for_copying(tmp_path):
+    run = RunSummary("complete", path=str(tmp_path / ("run-" + "x" * 60)))
+    finding = Finding("r-x", "warn", "t", "s", (), Location("a " + "long " * 20 + "path.py", 2))
+    shown = diagnosis(run=run, findings=(finding,), verdict="bottleneck")
+    lines = TerminalReport(width=40).render(shown).splitlines()
+    assert f"  trainprof diagnose {run.path} --format markdown" in lines
+    assert f"  --> a {'long ' * 20}path.py:2" in lines
