@@ -54,9 +54,11 @@ def _gravest(findings: list[Finding]) -> Finding:
 
 
 def _too_few(steps: int, steady: int) -> str:
-    recorded = "only one step was" if steps == 1 else f"only {steps:,} steps were"
     if steady == 0:
-        return f"{recorded} recorded, all of them warm-up; {LEAST_STEADY_STEPS} after it are needed"
+        recorded = "one step was" if steps == 1 else f"{steps:,} steps were"
+        return (
+            f"only {recorded} recorded, which is warm-up; {LEAST_STEADY_STEPS} after it are needed"
+        )
     steady_ones = "one steady step was" if steady == 1 else f"{steady} steady steps were"
     return f"only {steady_ones} recorded; {LEAST_STEADY_STEPS} are needed"
 

@@ -105,8 +105,10 @@ def ratio_intervals(
     return tuple(intervals)
 
 
-def mean_interval(values: Floats, block: int = 1) -> Interval:
-    """Mean of a series with its interval."""
+def mean_interval(values: Floats, block: int | None = None) -> Interval:
+    """Mean of a series with its interval; blocks as long as suits the series by default."""
+    if block is None:
+        block = block_length(len(values), 1, 1)
     return ratio_intervals([values], np.ones(len(values)), block)[0]
 
 
