@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ PROC = Path("/proc")
 SHM_ENOUGH_BYTES = 1 << 30
 """DataLoader workers hand batches over in shared memory; Docker's default of 64 MiB is too small
 (https://docs.pytorch.org/docs/stable/multiprocessing.html), and 1 GiB holds most prefetching."""
+
+GPU_WAIT_S = 10.0
+"""A driver that nobody keeps loaded needs seconds for its first answer; a lost one may hang."""
 
 MEASURED = {
     "processes": "CPU, memory, IO and faults of a run's processes can be measured.",
@@ -180,15 +184,35 @@ def check_shared_memory(total_bytes: int | None) -> Check:
     )
 
 
-def check_gpus() -> Check:
-    """NVIDIA's driver, through NVML."""
+def check_gpus(wait_s: float = GPU_WAIT_S) -> Check:
+    """NVIDIA's driver, through NVML.
+
+    Args:
+        wait_s: How long the driver may take to answer.
+    """
+    found: list[Check] = []
+    asking = threading.Thread(target=lambda: found.append(_look_at_gpus()), daemon=True)
+    asking.start()
+    asking.join(wait_s)
+    if found:
+        return found[0]
+    return Check(
+        "gpu",
+        "missing",
+        f"The NVIDIA driver has not answered within {wait_s:g} s.",
+        "Try `nvidia-smi`: where that hangs too, the GPU needs a reset or the machine a reboot.",
+    )
+
+
+def _look_at_gpus() -> Check:
     sampler = GpuSampler()
     samples = sampler.sample()
     (status,) = sampler.statuses()
-    names = ", ".join(sorted({sample.name or "unnamed" for sample in samples}))
+    names = ", ".join(sorted({sample.name or "of unknown name" for sample in samples}))
+    count = "1 GPU" if len(samples) == 1 else f"{len(samples)} GPUs"
     return _of_status(
         status,
-        f"{len(samples)} GPU{'s' if len(samples) != 1 else ''} seen through NVML: {names}.",
+        f"{count} seen through NVML: {names}.",
         "With an NVIDIA GPU, install its driver, and start containers with `--gpus all`; without "
         "one nothing is lost.",
     )

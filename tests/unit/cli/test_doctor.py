@@ -6,13 +6,15 @@ import json
 import os
 import stat
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 
 from trainprof.cli.doctor import as_text, check_folder, check_target, doctor
-from trainprof.profiler.model.records import Hardware
+from trainprof.profiler.model.records import CollectorStatus, GpuSample, Hardware
 from trainprof.profiler.samplers import checks
 from trainprof.profiler.samplers.checks import Check
 
@@ -153,6 +155,36 @@ class TestPoorMachines:
         assert words in check.seen
 
 
+class TestGpus:
+    """What is made of the GPU sampler's words; NVML itself is tested with the samplers."""
+
+    @pytest.mark.parametrize(
+        ("names", "words"),
+        [(["H100"], "1 GPU seen through NVML: H100."), (["A", None], "2 GPUs seen through NVML")],
+    )
+    def test_seen(self, monkeypatch, names, words):
+        samples = tuple(GpuSample(index, name=name) for index, name in enumerate(names))
+        plant_sampler(monkeypatch, samples, CollectorStatus("gpu", "ok"))
+        check = checks.check_gpus()
+        assert check.status == "ok"
+        assert words in check.seen
+
+    @pytest.mark.parametrize(("status", "shown"), [("partial", "partial"), ("failed", "missing")])
+    def test_in_part_or_failed(self, monkeypatch, status, shown):
+        plant_sampler(monkeypatch, (GpuSample(0),), CollectorStatus("gpu", status, "no energy"))
+        check = checks.check_gpus()
+        assert (check.status, check.seen) == (shown, "No energy.")
+        assert check.remedy is not None
+
+    def test_a_driver_that_hangs(self, monkeypatch):
+        forever = threading.Event()
+        monkeypatch.setattr(checks, "GpuSampler", forever.wait)
+        check = checks.check_gpus(wait_s=0.05)
+        monkeypatch.undo()
+        assert check.status == "missing"
+        assert "not answered within 0.05 s" in check.seen
+
+
 class TestTarget:
     """What is said of the training's interpreter."""
 
@@ -210,6 +242,11 @@ class TestFolder:
         check = check_folder(tmp_path / "gone")
         assert check.status == "missing"
         assert "--out" in check.remedy
+
+
+def plant_sampler(monkeypatch, samples, status):
+    sampler = SimpleNamespace(sample=lambda: samples, statuses=lambda: (status,))
+    monkeypatch.setattr(checks, "GpuSampler", lambda: sampler)
 
 
 def place(path: Path, text: str) -> None:
