@@ -141,10 +141,12 @@ class MachineSampler:
         return totals
 
     def _note_throttling(self, counted: bool) -> None:
-        if counted:
+        if counted or self._cgroup.exists:
             self._throttling.deliver()
         else:
-            self._throttling.lack("cgroup", "no cgroup whose cpu.stat counts periods is seen here")
+            self._throttling.lack("cgroup", "no control group of the command is seen here")
+        if not counted:
+            self._throttling.remark("quota", "no CPU quota can be set for the command's group")
 
     def _disk(self) -> tuple[int | None, int | None]:
         """Bytes moved by the disks themselves, not again by partitions and volumes on them."""

@@ -156,3 +156,27 @@ def test_a_memory_limit_counts_as_the_machines_memory(monkeypatch):
     assert (sample.memory_total_bytes, sample.memory_available_bytes) == (1000, 10)
     monkeypatch.setattr(sampler._cgroup, "memory", lambda: (1 << 59, 1 << 58))
     assert sampler.sample().memory_total_bytes == psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("stat", "status", "words"),
+    [
+        ("nr_periods 0\nnr_throttled 0\nthrottled_usec 0\n", "ok", None),
+        ("usage_usec 5\n", "ok", "no CPU quota can be set"),  # no CPU controller, so no loss
+        (None, "missing", "no control group"),
+    ],
+)
+def test_a_group_without_a_quota(tmp_path, stat, status, words):
+    top = tmp_path / "top"
+    top.mkdir()
+    process = tmp_path / "7"
+    process.mkdir()
+    (process / "cgroup").write_text("0::/\n")
+    (process / "mountinfo").write_text(f"35 24 0:30 / {top} rw - cgroup2 cgroup2 rw\n")
+    if stat is not None:
+        (top / "cpu.stat").write_text(stat)
+    sampler = MachineSampler(7, tmp_path)
+    sampler.sample()
+    found = statuses(sampler)["cgroup"]
+    assert found.status == status
+    assert (found.reason is None) if words is None else (words in found.reason)
