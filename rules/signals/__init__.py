@@ -27,8 +27,13 @@ def measure(training: Training) -> Signals:
     for topic in TOPICS:
         values.update(topic.measure(training))
     for collector, reason in training.failures.items():
-        beginnings = SIGNALS_OF_COLLECTOR.get(collector, ())
-        for name, signal in values.items():
-            if name.startswith(beginnings) and not signal.value:
-                values[name] = Signal(None, signal.unit, reason=reason, lost=True)
+        _lose(values, SIGNALS_OF_COLLECTOR.get(collector, ()), reason)
     return Signals(values)
+
+
+def _lose(values: dict[str, Signal], beginnings: tuple[str, ...], reason: str) -> None:
+    """Says of what a failed collector left out that it is lost; a count of none proves nothing."""
+    for name, signal in values.items():
+        nothing = signal.value is None or (name.endswith("_count") and signal.value == 0)
+        if nothing and name.startswith(beginnings):
+            values[name] = Signal(None, signal.unit, reason=reason, lost=True)

@@ -53,8 +53,9 @@ SIGNALS_OF_COLLECTOR: dict[str, tuple[str, ...]] = {
     "optimizer facts": ("optimizer.",),
     "facts": ("flags.", "loader.", "model.", "optimizer.", "batch."),
     "batches": ("batch.",),
+    "samples": ("host.",),
 }
-"""Beginnings of the signals that such a collector leaves out."""
+"""Beginnings of the signals that such a collector, or one of the samplers, leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +182,17 @@ class Training:
 
     @cached_property
     def failures(self) -> dict[str, str]:
-        """Collectors that the agent disabled, and what that means for what they measure."""
+        """Collectors of agent and samplers that failed, and what to say of their signals."""
+        failed = {
+            status.name: status.reason
+            for status in self.run.info.collectors
+            if status.status == "failed"
+        }
+        for event in self.events("collector_failed"):
+            failed[str(event.data.get("collector"))] = event.data.get("error")
         return {
-            str(event.data.get("collector")): (
-                f"its collector failed ({event.data.get('error', 'no error recorded')})"
-            )
-            for event in self.events("collector_failed")
+            name: f"its collector failed ({reason or 'no error recorded'})"
+            for name, reason in failed.items()
         }
 
     @cached_property

@@ -23,6 +23,7 @@ from trainprof.profiler.model.records import (
     EPOCH_BOUNDARY,
     LAST,
     NO_LOADER,
+    CollectorStatus,
     Event,
     LossValue,
     MemoryPoint,
@@ -170,6 +171,27 @@ class TestSteps:
             assert signals.get(name).lost, name
             assert "KeyError: 1" in signals.get(name).reason
         assert not signals.get("step.data_wait_share").lost
+
+    def test_what_other_failed_collectors_leave_out_is_lost(self):
+        failures = [
+            Event("collector_failed", 0, 0, {"collector": name, "error": "KeyError: 1"})
+            for name in ("graphs", "flags")
+        ]
+        stopped = CollectorStatus("samples", "failed", "host.jsonl could not be written")
+
+        signals = signals_of(
+            build_trainer(
+                steps(), events=failures, facts=[("flags", "start", {"gc_enabled": False})]
+            ),
+            collectors=(stopped,),
+        )
+
+        assert signals.get("memory.graph_alive_count").lost
+        assert signals.get("flags.num_threads").lost
+        assert value(signals, "flags.gc_enabled") is False
+        assert signals.get("host.own_cores").lost
+        assert "could not be written" in signals.get("host.own_cores").reason
+        assert value(signals, "host.usable_cores") == 4.0
 
     def test_what_the_thread_did(self):
         signals = signals_of(build_trainer(steps(200, cpu_share=0.6, run_queue_share=0.3)))
