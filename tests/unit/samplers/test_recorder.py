@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -176,27 +178,27 @@ def test_looks_that_cost_much_are_taken_seldom(recorder, monkeypatch, no_driver)
 
 
 def test_stop_waits_for_no_slow_look(recorder, monkeypatch, no_driver):
-    slow = []
+    slow = threading.Event()
+    release = threading.Event()
 
     def sample(host):
-        slow.append(1)
-        if len(slow) > 1:
-            time.sleep(0.5)
+        slow.set()
+        release.wait(PATIENCE_S)
         return MachineSample(), ()
 
     monkeypatch.setattr(HostSampler, "sample", sample)
     recording = recorder(0.001)
     recording.start()
-    wait_until(lambda: len(slow) > 1)
+    assert slow.wait(PATIENCE_S)
     before_s = time.perf_counter()
     recording.stop()
-    assert time.perf_counter() - before_s < 0.3
+    assert time.perf_counter() - before_s < 1.0
+    assert recording._thread.is_alive()
+    release.set()
 
 
 def test_start_imports_nothing_itself():
     """In a fresh interpreter: what takes long is imported by the thread."""
-    import subprocess
-
     program = (
         "import sys\n"
         "from trainprof.profiler.samplers.recorder import SampleRecorder\n"
