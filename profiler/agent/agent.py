@@ -109,7 +109,7 @@ class Agent:
     def _become_trainer(self) -> None:
         self._role = "trainer"
         self.recorder.started = True
-        self.hooks.flags_due = True
+        self.recorder.flags_due = True
         self.hooks.modules.hold()
         self.hooks.optimizers.hold()
         self._open_folder()
@@ -317,6 +317,8 @@ class Agent:
         guard.reset()
         self._begin_recording()
         self.recorder.started = False
+        self.recorder.flags_due = False
+        self.recorder.update_pending = False
         self.recorder.detailed = False
         self.recorder.follow_thread()
         self.hooks.after_fork()

@@ -147,7 +147,7 @@ class FactCollector:
             self._hooks.flags = {}
             self._flags_written += 1
         if ticks % FLAGS_EVERY == 11 or self._flags_written == 1:
-            self._hooks.flags_due = True
+            self._hooks.ask_for_flags()
 
     def write_cost(self, writer: ProcessWriter, steps: int, marks: int, thread_cpu_ns: int) -> None:
         """What the agent itself has cost: marks in the training thread, CPU on its own."""

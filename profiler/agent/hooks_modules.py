@@ -38,6 +38,8 @@ class ModuleHooks:
 
     Attributes:
         modules: The numbers in the marks.
+        calls: Forwards of roots since the last backward; a backward without any has a root that
+            is not known yet.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class ModuleHooks:
         self._patches = Patches()
         self._settled = False
         self._discovery_began = (0, 0.0)  # updates, monotonic seconds
-        self._calls = 0
+        self.calls = 0
 
     def install(self) -> None:
         """Begins the discovery."""
@@ -75,15 +77,6 @@ class ModuleHooks:
     def after_fork(self) -> None:
         """A forked child may have been made in the middle of a forward."""
         self._inside = False
-
-    @property
-    def calls(self) -> int:
-        """Forwards of roots since the last `forget_calls`."""
-        return self._calls
-
-    def forget_calls(self) -> None:
-        """Counts anew: a backward without a forward in between has an unknown root."""
-        self._calls = 0
 
     # Discovery.
 
@@ -117,23 +110,29 @@ class ModuleHooks:
         recorder = self._recorder
         compiling = recorder.compiling
         append, now, ident = recorder.append, perf_counter_ns, get_ident
+        kinds, gradients = self._kinds, self._torch.is_grad_enabled
         hooks = self
 
         def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:
             if compiling() or hooks._inside or ident() != recorder.thread:
                 return original(module, *args, **kwargs)
-            number = hooks._root_number(module)
+            kind = kinds.get(id(module))
+            if kind is None or kind[0]() is not module:
+                kind = hooks._look_at(module)
+            number = kind[1]
             if number < 0:
                 return original(module, *args, **kwargs)
-            hooks._calls += 1
-            hooks._before_forward()
-            bits = hooks._forward_bits(module)
+            hooks.calls += 1
+            if recorder.update_pending or recorder.flags_due or not recorder.started:
+                hooks._before_forward()
+            bits = (m.FORWARD_TRAINING if module.training else 0) + gradients()
             hooks._inside = True
             if recorder.detailed:
                 recorder.mark(m.FORWARD, number, bits)
             else:
                 append((m.FORWARD, now(), number, bits))
-            hooks._in_forward()
+            if recorder.flags_due:
+                hooks._in_forward()
             try:
                 return original(module, *args, **kwargs)
             finally:
@@ -145,17 +144,15 @@ class ModuleHooks:
 
         return like(original, __call__)
 
-    def _root_number(self, module: Any) -> int:
-        """The module's number, or -1 when it has no parameters (a loss, an activation)."""
-        entry = self._kinds.get(id(module))
-        if entry is not None and entry[0]() is module:
-            return entry[1]
-        number: int = guard.attempt("modules", self._new_root, module)
-        number = -1 if number is None else number
-        self._kinds[id(module)] = (weakref.ref(module), number)
-        return number
+    def _look_at(self, module: Any) -> tuple[Any, int]:
+        """A module at depth 0 that is met for the first time: its number, -1 if it is no root."""
+        number = guard.attempt("modules", self._new_root, module)
+        kind = (weakref.ref(module), -1 if number is None else number)
+        self._kinds[id(module)] = kind
+        return kind
 
     def _new_root(self, module: Any) -> int:
+        """The number of a module with parameters; a loss or an activation has none: -1."""
         if next(module.parameters(), None) is None:
             return -1
         self._classes[type(module)] = None
@@ -163,9 +160,3 @@ class ModuleHooks:
         self._discovery_began = (self._recorder.updates, monotonic())
         self._on_root(module)
         return self.modules.number(module)
-
-    def _forward_bits(self, module: Any) -> int:
-        bits = m.FORWARD_TRAINING if module.training else 0
-        if self._torch.is_grad_enabled():
-            bits |= m.FORWARD_GRAD
-        return bits

@@ -28,6 +28,9 @@ from .patching import Patches, hide_from_compiler, hide_methods_from_compiler, l
 from .recorder import Recorder
 from .registry import LoaderRegistry, Registry, construction_site
 
+CONSIDER_EVERY = 8
+"""Updates between two looks at whether the root modules are known."""
+
 
 class TrainingHooks:
     """Installs the hooks and holds what they know.
@@ -54,7 +57,6 @@ class TrainingHooks:
         self._recorder = recorder
         self._on_first = on_first
         self._check_limit = check_limit
-        self.flags_due = False
         self.flags: dict[str, Any] = {}
         self.graphs = GraphWatch(recorder)
         self.communication = CommunicationHooks(torch, recorder)
@@ -68,7 +70,6 @@ class TrainingHooks:
         self.optimizer_sites: dict[int, Any] = {}
         self.first_batches: dict[int, Any] = {}
         self._started = False
-        self._update_pending = False  # a backward ran, no optimizer since
         self._optimizing = False  # an optimizer step is under way
         self._watched: Any = None  # weak reference to one trainable parameter
         self._watched_version = -1
@@ -122,8 +123,8 @@ class TrainingHooks:
         """A forked child starts as one that has not trained."""
         self._started = False
         self._modules.after_fork()
-        self._update_pending = False
-        self.flags_due = False
+        self._recorder.update_pending = False
+        self._recorder.flags_due = False
 
     # Loaders.
 
@@ -169,7 +170,7 @@ class TrainingHooks:
                 return original(iterator)
             number = getattr(iterator, "_trainprof_loader", -1)
             self._optimizing = False  # its end is lost where a step has raised
-            if self._update_pending:
+            if self._recorder.update_pending:
                 guard.attempt("updates", self._look_for_update)
             recorder.boundary(
                 m.ASK, number, _ready_batches(iterator) if recorder.detailed else None
@@ -215,16 +216,19 @@ class TrainingHooks:
     def _before_forward(self) -> None:
         if not self._started:
             self._recorder.forget_old()
-        if self._update_pending:
+        if self._recorder.update_pending:
             guard.attempt("updates", self._look_for_update)
 
     def _in_forward(self) -> None:
-        """Inside a forward, where the loop's autocast is on (it belongs to the thread)."""
-        if self.flags_due:
-            guard.attempt("flags", self._read_flags)
+        """Where the loop's autocast is on (it belongs to the thread)."""
+        guard.attempt("flags", self._read_flags)
+
+    def ask_for_flags(self) -> None:
+        """Has the flags read in the next forward."""
+        self._recorder.flags_due = True
 
     def _read_flags(self) -> None:
-        self.flags_due = False
+        self._recorder.flags_due = False
         self.flags = dict(read_flags(self._torch, self._flag_watch))
 
     # Updates without an optimizer.
@@ -241,7 +245,7 @@ class TrainingHooks:
     def _look_for_update(self) -> None:
         parameter = self._watched() if self._watched is not None else None
         if parameter is not None and parameter._version != self._watched_version:
-            self._update_pending = False
+            self._recorder.update_pending = False
             self._recorder.mark(m.UPDATE)
 
     # Backward.
@@ -260,7 +264,7 @@ class TrainingHooks:
             if not self._started:
                 self._start()
             value = _free_value(outputs)
-            if value is None or recorder.detailed or self.flags_due:
+            if value is None or recorder.detailed or recorder.flags_due:
                 recorder.mark(m.BACKWARD, 0, value)
                 self._look_at(outputs, value)
             else:
@@ -274,10 +278,11 @@ class TrainingHooks:
                     recorder.mark(m.BACKWARD_END)
                 else:
                     append((m.BACKWARD_END, now(), 0, 0))
-                self._backward_ended()
+                if not self._optimizing:
+                    self._backward_ended()
                 if not modules.calls:
                     guard.attempt("modules", modules.discover)
-                modules.forget_calls()
+                modules.calls = 0
 
         return like(original, _engine_run_backward)
 
@@ -287,14 +292,12 @@ class TrainingHooks:
             guard.attempt("graphs", self.graphs.watch, outputs)
         if value is None:
             guard.attempt("losses", self.device_losses.offer, perf_counter_ns(), outputs)
-        if self.flags_due and not len(self.modules):
+        if self._recorder.flags_due and not len(self.modules):
             guard.attempt("flags", self._read_flags)
 
     def _backward_ended(self) -> None:
-        """From here on a change of a parameter is an update."""
-        if self._optimizing:
-            return  # a closure: the optimizer's own end follows
-        self._update_pending = True
+        """From here on a change of a parameter is an update (in a closure the step's end is)."""
+        self._recorder.update_pending = True
         parameter = self._watched() if self._watched is not None else None
         if parameter is not None:
             self._watched_version = parameter._version
@@ -316,28 +319,31 @@ class TrainingHooks:
         self.optimizer_sites[self.optimizers.number(optimizer)] = caller_location()
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if not self._recorder.active():
+        recorder = self._recorder
+        if get_ident() != recorder.thread or recorder.compiling():
             return
         if not self._started:
             self._start()
         self._optimizing = True
-        self._recorder.mark(m.OPTIMIZER, self.optimizers.number(optimizer))
+        recorder.mark(m.OPTIMIZER, self.optimizers.number(optimizer))
         if self._check_limit is not None:
             self._check_limit()
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if not self._recorder.active():
+        recorder = self._recorder
+        if get_ident() != recorder.thread or recorder.compiling():
             return
-        self._update_pending = self._optimizing = False
-        self._recorder.updated(m.OPTIMIZER_END, self.optimizers.number(optimizer))
-        guard.attempt("modules", self._modules.consider)
+        recorder.update_pending = self._optimizing = False
+        recorder.updated(m.OPTIMIZER_END, self.optimizers.number(optimizer))
+        if recorder.updates % CONSIDER_EVERY == 0:
+            guard.attempt("modules", self._modules.consider)
 
     def _zero_grad(self, original: Any) -> Any:
         recorder = self._recorder
-        append, now = recorder.append, perf_counter_ns
+        append, now, ident = recorder.append, perf_counter_ns, get_ident
 
         def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-            if not recorder.active():
+            if ident() != recorder.thread or recorder.compiling():
                 return original(optimizer, *args, **kwargs)
             if recorder.detailed:
                 recorder.mark(m.ZERO_GRAD)

@@ -17,6 +17,8 @@ READ_EVERY_NS = 5_000_000
 """CPU and run-queue time of the training thread are read at most this often (2 us a reading)."""
 DETAIL_EVERY_NS = 20_000_000
 """Steps that carry them on every mark are at least this far apart, and about one in 16."""
+MOST_DETAILED_ASKS = 64
+"""A validation inside a sampled step is not followed mark by mark to its end."""
 MOST_MARKS_BEFORE_TRAINING = 20_000
 _UPDATES_WITHOUT_ASK = 4
 _NO_THREAD = 0  # no thread has this ident
@@ -42,6 +44,8 @@ class Recorder:
         thread: Ident of the thread whose marks count; all others pass straight through.
         append: Of `marks`, bound once.
         started: True once the process trains and the agent takes the marks away.
+        update_pending: A backward has ended and no optimizer step since: a parameter may change.
+        flags_due: The agent asks for the flags; they are read in the next forward.
         detailed: Whether marks carry CPU and run-queue time just now (one step in 16).
         updates: Updates so far (optimizer steps).
         compiling: `torch.compiler.is_dynamo_compiling`; hooks stay invisible while it is true.
@@ -52,10 +56,13 @@ class Recorder:
         self.append = self.marks.append
         self.thread = threading.main_thread().ident or threading.get_ident()
         self.started = False
+        self.update_pending = False
+        self.flags_due = False
         self.detailed = False
         self.compiling: Callable[[], bool] = _never_compiling
         self._schedstat: int | None = None
         self._step_over = True  # an update happened since the last boundary
+        self._boundaries = 0  # since the last update
         self._asked = 0  # updates left until the loop counts as one without loader
         self.updates = 0
         self._next_detail = 0
@@ -100,7 +107,9 @@ class Recorder:
             self.forget_old()
         self._asked = _UPDATES_WITHOUT_ASK
         was_detailed = self.detailed
-        if self._step_over:
+        self._boundaries += 1
+        if self._step_over or self._boundaries > MOST_DETAILED_ASKS:
+            self._boundaries = 0
             self._step_over = False
             self.detailed = now >= self._next_detail and _is_sampled(self.updates)
             if self.detailed:
@@ -115,7 +124,10 @@ class Recorder:
         """Appends the end of an update; in a loop without loader it is a boundary as well."""
         self._step_over = True
         self.updates += 1
-        if self._asked:
+        if self._asked and not self.detailed:
+            self._asked -= 1
+            self.append((kind, perf_counter_ns(), object_id, 0))
+        elif self._asked:
             self._asked -= 1
             self.mark(kind, object_id)
         else:

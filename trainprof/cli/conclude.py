@@ -5,22 +5,29 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import msgspec
-
-from trainprof.profiler.store.reader import read_run
+from trainprof.cli.judgement import judge
+from trainprof.cli.settings import Settings, load_settings
+from trainprof.errors import UsageError
+from trainprof.reports.json_report import JsonReport
 from trainprof.reports.terminal import print_diagnosis
-from trainprof.rules.diagnose import diagnose
 
 
 def conclude(run_folder: Path) -> None:
     """Diagnoses a finished run and prints the diagnosis on stderr.
 
+    The script has ended by now: a mistake in the settings is said, and the rest goes on without.
+
     Raises:
         RunFolderError: the folder has vanished or cannot be read.
     """
-    diagnosis = diagnose(read_run(run_folder))
     try:
-        (run_folder / "diagnosis.json").write_bytes(msgspec.json.encode(diagnosis))
+        settings = load_settings()
+        diagnosis = judge(run_folder, settings)
+    except UsageError as error:
+        print(f"trainprof: {error}", file=sys.stderr)
+        diagnosis = judge(run_folder, Settings())
+    try:
+        (run_folder / "diagnosis.json").write_text(JsonReport().render(diagnosis))
     except OSError as error:
         print(f"trainprof: diagnosis.json was not written ({error.strerror}).", file=sys.stderr)
     print_diagnosis(diagnosis, file=sys.stderr)
