@@ -261,7 +261,7 @@ def _starts(training: Training, sheet: Sheet) -> None:
         min(interval.mean, wait_share),
         method="starts inside the window over its time",
         samples=len(inside),
-        low=None if interval.low is None else min(max(interval.low, 0.0), wait_share),
+        low=None if interval.low is None else min(interval.low, wait_share),
         high=None if interval.high is None else min(interval.high, 1.0),
     )
 

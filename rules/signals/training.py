@@ -165,7 +165,7 @@ class Training:
         return {
             name: Interval(
                 interval.mean,
-                None if interval.low is None else max(interval.low, 0.0),
+                interval.low,
                 None if interval.high is None else min(interval.high, 1.0),
             )
             for name, interval in zip(names, intervals, strict=True)

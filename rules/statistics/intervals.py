@@ -94,14 +94,12 @@ def ratio_intervals(
     for series, mean in zip(numerators, means, strict=True):
         ratios = _resampled(series, starts, block) / below
         tail = (1.0 - LEVEL) / 2.0
-        low, high = np.quantile(ratios, [tail, 1.0 - tail])
-        intervals.append(
-            Interval(
-                mean,
-                mean - widening * max(mean - float(low), 0.0),
-                mean + widening * max(float(high) - mean, 0.0),
-            )
-        )
+        below_mean, above_mean = np.quantile(ratios, [tail, 1.0 - tail]).tolist()
+        low = mean - widening * max(mean - below_mean, 0.0)
+        high = mean + widening * max(above_mean - mean, 0.0)
+        if series.min() >= 0.0:
+            low = max(low, 0.0)  # times and counts have no mean below zero
+        intervals.append(Interval(mean, low, high))
     return tuple(intervals)
 
 

@@ -91,6 +91,9 @@ class TestIntervals:
 
         assert mean_interval(values, 4) == mean_interval(values, 4)
 
+    def test_of_times_do_not_reach_below_zero(self):
+        assert mean_interval(np.array([0.0, 0.0, 0.0, 9.0])).low == 0.0
+
     def test_of_equal_steps_have_no_width(self):
         assert mean_interval(np.full(50, 0.25), 3) == Interval(0.25, 0.25, 0.25)
 
