@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainprof.profiler.model.diagnosis import Gain
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import needed, number, trains_on_cpu
+from trainprof.rules.reading import amdahl, low, needed, number, trains_on_cpu
 
 HANDOVER_S, HANDOVER_LEAST_S = 1e-3, 0.5e-3
 """Time to hand one small batch from worker to consumer: 0.5 to 1 ms measured."""
@@ -25,6 +26,9 @@ WORST_UNDERESTIMATE = 1.25
 MOST_TO_OTHERS = 0.5
 """Part of the cores that other programs keep: the scheduler is fair, so that more processes of ours
 take back what theirs have beyond that."""
+
+CROWDED = 0.20
+"""Time queued for a CPU over runnable time of the training thread (a starting value)."""
 
 CLOSE_ENOUGH = 1.05
 """The recommended number of workers is the smallest within 5 % of the best pace."""
@@ -40,6 +44,7 @@ class LoaderTimes:
         consume_s: Wall time of the training loop per batch, without the wait for it.
         consume_cpu_s: CPU time of the same, all threads.
         cores: Cores that this training can use, those that other programs fill not counted.
+        crowded: Queueing for a CPU was taken out of the times.
     """
 
     produce_s: float
@@ -47,27 +52,37 @@ class LoaderTimes:
     consume_s: float
     consume_cpu_s: float
     cores: float
+    crowded: bool = False
 
     @classmethod
     def of(cls, signals: Signals) -> LoaderTimes:
         """The times of a run's training loader.
+
+        Where threads queue for a CPU, the queueing is taken out of both times, as far as the
+        training thread shows how long it lasts (the scheduler treats workers alike), and all usable
+        cores count: what is left is what the script would do on a quiet machine.
 
         Where CPU time was not measured, items count as computing all the time, and so does a
         consumer on the CPU: that errs towards fewer workers.
         """
         produce_s = needed(signals, "loader.producer_wall_s")
         consume_s = needed(signals, "loader.consumer_s")
-        produce_cpu_s = number(signals, "loader.producer_cpu_s")
-        consume_cpu_s = number(signals, "loader.consumer_cpu_s")
-        busy_s = consume_s if trains_on_cpu(signals) else 0.0
         usable = needed(signals, "host.usable_cores")
         others = min(number(signals, "host.other_cores") or 0.0, usable * MOST_TO_OTHERS)
+        queued = queued_part(signals)
+        running = 1.0 - queued
+        produce_cpu_s = number(signals, "loader.producer_cpu_s")
+        consume_cpu_s = number(signals, "loader.consumer_cpu_s")
+        if produce_cpu_s is None:
+            produce_cpu_s = produce_s * running
+        if consume_cpu_s is None:
+            consume_cpu_s = consume_s * running if trains_on_cpu(signals) else 0.0
+        if queued >= CROWDED:
+            produce_s = _without_queueing(produce_s, produce_cpu_s, queued)
+            consume_s = _without_queueing(consume_s, consume_cpu_s, queued)
+            others = 0.0
         return cls(
-            produce_s=produce_s,
-            produce_cpu_s=produce_s if produce_cpu_s is None else produce_cpu_s,
-            consume_s=consume_s,
-            consume_cpu_s=busy_s if consume_cpu_s is None else consume_cpu_s,
-            cores=usable - others,
+            produce_s, produce_cpu_s, consume_s, consume_cpu_s, usable - others, queued >= CROWDED
         )
 
     def batch_s(self, workers: int, handover_s: float = HANDOVER_S) -> float:
@@ -82,3 +97,62 @@ class LoaderTimes:
         paces = [self.batch_s(workers) for workers in range(max(most, 0) + 1)]
         limit = min(paces) * CLOSE_ENOUGH
         return next(workers for workers, pace in enumerate(paces) if pace <= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The waiting for batches that is the script's own: no epoch starts, no queueing for a CPU.
+
+    Attributes:
+        share, share_low: Of the step's wall time; the lower bound of the 90 % interval.
+        per_batch_s: Seconds per batch.
+    """
+
+    share: float
+    share_low: float
+    per_batch_s: float
+
+    @classmethod
+    def of(cls, signals: Signals, times: LoaderTimes) -> Waiting:
+        """The waiting of a run; where threads queue for a CPU, what the model says is left."""
+        share = needed(signals, "step.data_wait_share")
+        share_low = low(signals, "step.data_wait_share") or 0.0
+        at_start = number(signals, "loader.start_share") or 0.0
+        steady = max(share - at_start, 0.0)
+        per_batch_s = needed(signals, "loader.consumer_s") * steady / max(1.0 - share, 0.01)
+        most = 1.0
+        if times.crowded:
+            pace_s = times.batch_s(int(needed(signals, "loader.num_workers")), handover_s=0.0)
+            per_batch_s = pace_s - times.consume_s
+            most = per_batch_s / pace_s if pace_s else 0.0
+        return cls(min(steady, most), min(max(share_low - at_start, 0.0), most), per_batch_s)
+
+
+def predicted_gain(times: LoaderTimes, wait: Waiting, workers: int) -> Gain:
+    """The speed-up by so many workers, from the waiting that would remain, most and least."""
+
+    def speedup(share: float, batch_s: float) -> float:
+        left_s = max(batch_s - times.consume_s, 0.0)
+        if left_s >= wait.per_batch_s:
+            return 1.0
+        return amdahl(share * (1.0 - left_s / wait.per_batch_s))
+
+    return Gain(
+        speedup(wait.share_low, times.batch_s(workers) * WORST_UNDERESTIMATE),
+        speedup(wait.share, times.batch_s(workers, handover_s=HANDOVER_LEAST_S)),
+    )
+
+
+def queued_part(signals: Signals) -> float:
+    """Part of its runnable time that the training thread queued for a CPU; 0 if not measured."""
+    queued = number(signals, "step.run_queue_share")
+    running = number(signals, "step.cpu_share")
+    if queued is None or running is None or queued + running <= 0:
+        return 0.0
+    return min(queued / (queued + running), 0.99)
+
+
+def _without_queueing(wall_s: float, cpu_s: float, queued: float) -> float:
+    """A wall time less the queueing that goes with its CPU time; never below that CPU time."""
+    busy_s = min(cpu_s, wall_s)
+    return max(busy_s, wall_s - busy_s * queued / (1.0 - queued))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from trainprof.profiler.model.diagnosis import Evidence, FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.loader_model import HANDOVER_LEAST_S, WORST_UNDERESTIMATE, LoaderTimes
+from trainprof.rules.loader_model import LoaderTimes, Waiting, predicted_gain
 from trainprof.rules.reading import (
     amdahl,
     duration,
     is_on,
-    low,
     needed,
     number,
     observed,
@@ -22,20 +20,6 @@ from trainprof.rules.reading import (
     plural,
 )
 from trainprof.rules.rule import Candidate, Case, Rule
-
-
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    """The waiting for batches, the start of epochs left out.
-
-    Attributes:
-        share, share_low: Of the step's wall time; the lower bound of the 90 % interval.
-        per_batch_s: Seconds per batch.
-    """
-
-    share: float
-    share_low: float
-    per_batch_s: float
 
 
 class WorkersUnder(Rule):
@@ -78,8 +62,10 @@ class WorkersUnder(Rule):
 
     ## When it is wrong
     - Preparing is shorter than handing over (tensors in memory): the formula sees no gain.
-    - The items compute and no core is free: more workers only take CPU from each other. The finding
-      then says so and points at the data set's own work.
+    - Preparing keeps the cores busy and none idles: more workers only take CPU from each other. The
+      finding then says so and points at the data set's own work.
+    - Threads queue for a CPU, of this training or of other programs: the queueing is taken out of
+      all times first, so that only what the script would wait on a quiet machine is reported.
     - The wait falls on the first batch of each epoch: that is data-persistent.
     - Workers need memory (their own copy of what the data set builds, and the prefetched batches):
       the number advised stays within half of the memory that is free.
@@ -160,6 +146,24 @@ class WorkersUnder(Rule):
             severity="critical",
         ),
         Case(
+            "workers that queue behind other programs, and would not keep up without them either",
+            {
+                "step.data_wait_share": (0.9, 0.88, 0.92),
+                "step.run_queue_share": (0.4, 0.37, 0.43),
+                "step.cpu_share": (0.1, 0.09, 0.11),
+                "loader.num_workers": 4,
+                "loader.producer_wall_s": 0.09,
+                "loader.producer_cpu_s": 0.02,
+                "loader.consumer_s": 0.004,
+                "loader.consumer_cpu_s": 0.002,
+                "loader.iterable": False,
+                "host.usable_cores": 2.0,
+                "host.idle_cores": 0.0,
+                "host.other_cores": 1.6,
+            },
+            severity="critical",
+        ),
+        Case(
             "workers that compute, and no core is free for more",
             {
                 "step.data_wait_share": (0.4, 0.37, 0.43),
@@ -219,6 +223,23 @@ class WorkersUnder(Rule):
             },
         ),
         Case(
+            "workers that would keep up, did they not queue for a CPU behind other programs",
+            {
+                "step.data_wait_share": (0.3, 0.28, 0.32),
+                "step.run_queue_share": (0.4, 0.37, 0.43),
+                "step.cpu_share": (0.2, 0.19, 0.21),
+                "loader.num_workers": 2,
+                "loader.producer_wall_s": 0.045,
+                "loader.producer_cpu_s": 0.015,
+                "loader.consumer_s": 0.045,
+                "loader.consumer_cpu_s": 0.015,
+                "loader.iterable": False,
+                "host.usable_cores": 2.0,
+                "host.idle_cores": 0.0,
+                "host.other_cores": 1.6,
+            },
+        ),
+        Case(
             "no core is free because of other programs: loop-contention says so",
             {
                 "step.data_wait_share": (0.5, 0.48, 0.52),
@@ -249,8 +270,6 @@ class WorkersUnder(Rule):
     """Part of the free memory, and of the free shared memory, that workers may take."""
     prefetch_factor = 2
     """torch's default; more helps only where times vary much."""
-    min_cpu_part = 0.7
-    """CPU time over wall time of a batch from which on items count as computing."""
     max_idle_cores = 0.5
     """Fewer idle cores than half a one count as none."""
     max_other_use = 0.20
@@ -258,29 +277,17 @@ class WorkersUnder(Rule):
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Asks the loader model whether more workers would help, or why they would not."""
-        wait = self._wait(signals)
-        if wait.share < self.min_wait_share:
-            return
         times = LoaderTimes.of(signals)
         now = int(needed(signals, "loader.num_workers"))
+        wait = Waiting.of(signals, times)
+        if wait.share < self.min_wait_share:
+            return
         best = times.best_workers(self._most_workers(signals))
-        predicted = self._gain(times, wait, best)
+        predicted = predicted_gain(times, wait, best)
         if best > now and predicted.high >= self.min_gain:
             yield self._too_few(signals, wait, times, now, best, predicted)
         elif self._cores_are_full(signals, times):
             yield self._no_core(signals, wait, now)
-
-    def _wait(self, signals: Signals) -> _Wait:
-        share = needed(signals, "step.data_wait_share")
-        share_low = low(signals, "step.data_wait_share") or 0.0
-        at_start = number(signals, "loader.start_share") or 0.0
-        steady = max(share - at_start, 0.0)
-        consume_s = needed(signals, "loader.consumer_s")
-        return _Wait(
-            steady,
-            max(share_low - at_start, 0.0),
-            consume_s * steady / max(1.0 - share, 0.01),
-        )
 
     def _most_workers(self, signals: Signals) -> int:
         """How many workers cores, memory and shared memory allow."""
@@ -294,31 +301,16 @@ class WorkersUnder(Rule):
             most = min(most, int(shared * self.max_memory_use / batch))
         return most
 
-    @staticmethod
-    def _gain(times: LoaderTimes, wait: _Wait, workers: int) -> Gain:
-        """From the waiting that would remain, least and most."""
-
-        def speedup(share: float, batch_s: float) -> float:
-            left_s = max(batch_s - times.consume_s, 0.0)
-            if left_s >= wait.per_batch_s:
-                return 1.0
-            return amdahl(share * (1.0 - left_s / wait.per_batch_s))
-
-        pessimistic_s = times.batch_s(workers) * WORST_UNDERESTIMATE
-        return Gain(
-            speedup(wait.share_low, pessimistic_s),
-            speedup(wait.share, times.batch_s(workers, handover_s=HANDOVER_LEAST_S)),
-        )
-
     def _cores_are_full(self, signals: Signals, times: LoaderTimes) -> bool:
-        """True where items compute, no core idles and it is this training that fills them."""
+        """True where no core idles, and preparing batches is most of this training's CPU work."""
         idle = number(signals, "host.idle_cores")
         others = number(signals, "host.other_cores") or 0.0
+        ours = times.crowded or others < self.max_other_use * needed(signals, "host.usable_cores")
         return (
             idle is not None
             and idle < self.max_idle_cores
-            and others < self.max_other_use * needed(signals, "host.usable_cores")
-            and times.produce_cpu_s >= self.min_cpu_part * times.produce_s
+            and ours
+            and times.produce_cpu_s >= times.consume_cpu_s
         )
 
     def _evidence(self, signals: Signals) -> tuple[Evidence, ...]:
@@ -337,7 +329,7 @@ class WorkersUnder(Rule):
     def _too_few(
         self,
         signals: Signals,
-        wait: _Wait,
+        wait: Waiting,
         times: LoaderTimes,
         now: int,
         best: int,
@@ -349,7 +341,7 @@ class WorkersUnder(Rule):
         bound = times.produce_s / best > times.consume_s
         return Candidate(
             summary=(
-                f"The training waits for batches for {percent(wait.share)} of the step: {makes}, "
+                f"{_waiting(signals, wait)}: {makes}, "
                 f"{duration(times.produce_s)} each, and a batch is used up in "
                 f"{duration(times.consume_s)}."
             ),
@@ -385,13 +377,13 @@ class WorkersUnder(Rule):
             code=f"DataLoader(…, num_workers={best}, persistent_workers=True)",
         )
 
-    def _no_core(self, signals: Signals, wait: _Wait, now: int) -> Candidate:
+    def _no_core(self, signals: Signals, wait: Waiting, now: int) -> Candidate:
         who = "the training process" if now == 0 else plural(now, "worker")
         return Candidate(
             title="Preparing batches takes more CPU than there is",
             summary=(
-                f"The training waits for batches for {percent(wait.share)} of the step; preparing "
-                f"them keeps {who} computing and no core idles, so more workers would not help."
+                f"{_waiting(signals, wait)}; preparing them keeps {who} computing and no core "
+                "idles, so more workers would not help."
             ),
             evidence=self._evidence(signals),
             share=wait.share,
@@ -409,3 +401,10 @@ class WorkersUnder(Rule):
             ),
             confidence="medium",
         )
+
+
+def _waiting(signals: Signals, wait: Waiting) -> str:
+    at_start = number(signals, "loader.start_share") or 0.0
+    measured = needed(signals, "step.data_wait_share") - at_start
+    own = "" if wait.share > 0.99 * measured else f" ({percent(wait.share)} on a quiet machine)"
+    return f"The training waits for batches for {percent(measured)} of the step{own}"

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainprof.rules.loader_model import HANDOVER_S, WORST_UNDERESTIMATE, LoaderTimes
+from trainprof.profiler.model.signals import Signal, Signals
+from trainprof.rules.loader_model import (
+    HANDOVER_S,
+    WORST_UNDERESTIMATE,
+    LoaderTimes,
+    Waiting,
+    predicted_gain,
+)
 from trainprof.rules.statistics.loader_simulation import simulate_loader
 
 times = st.floats(1e-5, 1.0)
@@ -86,3 +93,60 @@ def test_agrees_with_the_replay_of_the_loader(
     predicted_s = LoaderTimes(produce_s, 0.0, consume_s, 0.0, cores=64.0).batch_s(workers)
     assert replayed_s <= predicted_s * 1.01
     assert predicted_s <= (replayed_s + HANDOVER_S) * 1.01
+
+
+def signals(**values: float) -> Signals:
+    return Signals({name.replace("__", "."): Signal(value) for name, value in values.items()})
+
+
+LOADER = {
+    "loader__num_workers": 0,
+    "loader__producer_wall_s": 0.03,
+    "loader__producer_cpu_s": 0.01,
+    "loader__consumer_s": 0.03,
+    "loader__consumer_cpu_s": 0.02,
+    "step__data_wait_share": 0.5,
+    "host__usable_cores": 2.0,
+    "host__other_cores": 1.6,
+}
+
+
+def test_other_programs_keep_at_most_half_of_the_cores() -> None:
+    times_of_run = LoaderTimes.of(signals(**LOADER))
+    assert times_of_run == LoaderTimes(0.03, 0.01, 0.03, 0.02, cores=1.0)
+
+
+def test_queueing_is_taken_out_of_both_times() -> None:
+    queueing = {"step__run_queue_share": 0.2, "step__cpu_share": 0.4}
+    times_of_run = LoaderTimes.of(signals(**LOADER, **queueing))
+    assert times_of_run.crowded
+    assert times_of_run.produce_s == pytest.approx(0.03 - 0.01 / 2)
+    assert times_of_run.consume_s == pytest.approx(0.03 - 0.02 / 2)
+    assert times_of_run.cores == 2.0
+
+
+def test_a_time_is_never_shorter_than_its_cpu_time() -> None:
+    queueing = {"step__run_queue_share": 0.9, "step__cpu_share": 0.05}
+    times_of_run = LoaderTimes.of(signals(**LOADER, **queueing))
+    assert (times_of_run.produce_s, times_of_run.consume_s) == (0.01, 0.02)
+
+
+def test_waiting_on_a_busy_machine_is_what_a_quiet_one_would_show() -> None:
+    queueing = {"step__run_queue_share": 0.9, "step__cpu_share": 0.05}
+    run = signals(**{**LOADER, "step__data_wait_share": 0.6}, **queueing)
+    waiting_share = Waiting.of(run, LoaderTimes.of(run)).share
+    assert waiting_share == pytest.approx(1 / 3)
+
+
+def test_starts_of_epochs_are_not_waiting() -> None:
+    run = signals(**LOADER, loader__start_share=0.2)
+    assert Waiting.of(run, LoaderTimes.of(run)).share == pytest.approx(0.3)
+
+
+@given(times, times, times, st.floats(0.05, 0.95), st.integers(1, 16))
+def test_gain_is_never_below_one_nor_above_the_end_of_all_waiting(
+    produce_s: float, consume_s: float, cpu_s: float, share: float, workers: int
+) -> None:
+    model = LoaderTimes(produce_s, min(cpu_s, produce_s), consume_s, 0.0, cores=4.0)
+    gain = predicted_gain(model, Waiting(share, 0.9 * share, consume_s * share), workers)
+    assert 1.0 <= gain.low <= gain.high <= 1 / (1 - share) + 1e-9
