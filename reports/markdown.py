@@ -40,9 +40,9 @@ def code(text: object) -> str:
 
 def _document(diagnosis: Diagnosis) -> Iterator[str]:
     yield from _session(diagnosis)
-    for position, other in enumerate(diagnosis.other_sessions, start=2):
+    for other in diagnosis.other_sessions:
         yield ""
-        yield f"## Training {position} of {len(diagnosis.other_sessions) + 1}"
+        yield f"## Training {other.run.session + 1} of {len(diagnosis.other_sessions) + 1}"
         yield ""
         yield from _session(other)
     yield ""

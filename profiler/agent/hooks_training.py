@@ -166,7 +166,7 @@ class TrainingHooks:
         first_batches = self.first_batches
 
         def __next__(iterator: Any) -> Any:
-            if ident() != recorder.thread or recorder.compiling():
+            if ident() != recorder.thread:
                 return original(iterator)
             number = getattr(iterator, "_trainprof_loader", -1)
             self._optimizing = False  # its end is lost where a step has raised
@@ -257,7 +257,7 @@ class TrainingHooks:
         modules = self._modules
 
         def _engine_run_backward(outputs: Any, *args: Any, **kwargs: Any) -> Any:
-            if ident() != recorder.thread or recorder.compiling():
+            if ident() != recorder.thread:
                 if self._started or recorder.closed or recorder.compiling():
                     return original(outputs, *args, **kwargs)
                 recorder.follow_thread()  # the training lives in another thread

@@ -58,10 +58,11 @@ class Layout:
     def whole(self, diagnosis: Diagnosis) -> Iterator[RenderableType]:
         """Everything, the most important first."""
         yield from self._session(diagnosis)
-        for position, other in enumerate(diagnosis.other_sessions, start=2):
-            count = len(diagnosis.other_sessions) + 1
+        count = len(diagnosis.other_sessions) + 1
+        for other in diagnosis.other_sessions:
             yield Text()
-            yield Text(f"Training {position} of {count} under this command", style="bold")
+            number = other.run.session + 1
+            yield Text(f"Training {number} of {count} under this command", style="bold")
             yield from self._session(other)
         yield from self._ending(diagnosis)
 

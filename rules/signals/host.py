@@ -104,8 +104,13 @@ def _memory(samples: Sequence[Sample], sheet: Sheet) -> None:
         values = [getattr(sample.machine, attribute) for sample in samples]
         known = [value for value in values if value is not None]
         sheet.put(name, known[-1] if known else None, reason="this system does not tell")
+    # Shared pages count once only where the proportional share was read (one look in ten).
     held = [
-        sum(process.pss_bytes or process.rss_bytes for process in sample.processes)
+        sum(process.pss_bytes or 0 for process in sample.processes)
+        for sample in samples
+        if sample.processes and all(process.pss_bytes is not None for process in sample.processes)
+    ] or [
+        max(process.rss_bytes for process in sample.processes)
         for sample in samples
         if sample.processes
     ]

@@ -100,6 +100,7 @@ class _Session:
 
     def run(self, command: list[str]) -> int:
         """Runs the command to its end and completes run.json; gives the exit status."""
+        from trainprof.profiler.samplers.hardware import read_hardware, read_mounts
         from trainprof.profiler.samplers.recorder import SampleRecorder
 
         self._write()
@@ -107,6 +108,7 @@ class _Session:
         self._update(child_pid=child.pid)
         recorder = SampleRecorder(self._folder, child.pid)
         recorder.start()
+        self._update(hardware=read_hardware(), mounts=read_mounts([self._info.cwd]))
         if not child.wait_at_most(PRELOAD_AFTER_S):
             import trainprof.cli.conclude  # noqa: F401  ready when the script ends
         if self._steps is not None:
@@ -120,7 +122,6 @@ class _Session:
 
     def _complete(self, ending: Ending, ended_ns: int, recorder: SampleRecorder) -> int:
         from trainprof.cli.stopping import was_stopped
-        from trainprof.profiler.samplers.hardware import read_hardware, read_mounts
 
         stopped = self._steps is not None and was_stopped(self._folder)
         status = 0 if stopped else ending.exit_status
@@ -130,8 +131,6 @@ class _Session:
             exit_status=status,
             ended_unix_s=time.time(),
             ended_ns=ended_ns,
-            hardware=read_hardware(),
-            mounts=read_mounts([self._info.cwd]),
             collectors=recorder.statuses(),
         )
         return status
