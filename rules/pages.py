@@ -74,6 +74,8 @@ def index(rules: Iterable[type[Rule]]) -> str:
         "# Rules",
         "",
         "What `trainprof` looks for. Each page is also printed by `trainprof rules ID`.",
+        "The rules were confirmed on trainings on the CPU; what they say of accelerators rests on the",
+        "sources that their pages name.",
         "",
         "| rule | finds | severity up to |",
         "|---|---|---|",

@@ -60,7 +60,8 @@ class Threads(Rule):
     workers, and for small models, whose operations are too short to be shared. Few threads are
     somebody's decision (`set_num_threads`, OMP_NUM_THREADS in the environment), and whether more
     help is never certain before it is tried: unused cores are a note only. The exception is a rank
-    to which a launcher gave one thread without being asked, which is a warning.
+    to which a launcher gave one thread without being asked, which is a warning. Beside busy
+    programs, too many threads are charged with their own part of the queueing only.
 
     ## References
     - torch.set_num_threads: https://docs.pytorch.org/docs/stable/generated/torch.set_num_threads.html
@@ -89,6 +90,20 @@ class Threads(Rule):
             },
             severity="critical",
             gain=(1.4, 2.6),
+        ),
+        Case(
+            "one thread too many beside busy neighbours, who cause most of the queueing",
+            {
+                "flags.num_threads": 3,
+                "host.usable_cores": 2.0,
+                "host.own_cores": 0.5,
+                "host.other_cores": 1.5,
+                "host.idle_cores": 0.0,
+                "step.run_queue_share": (0.4, 0.37, 0.43),
+                "step.forward_share": (0.4, 0.38, 0.42),
+                "step.backward_share": (0.45, 0.43, 0.47),
+            },
+            severity="info",
         ),
         Case(
             "more threads than cores, scheduler statistics missing",
@@ -230,17 +245,26 @@ class Threads(Rule):
         pressure = number(signals, "host.psi_cpu_share") or 0.0
         return others >= self.max_other_use * cores or pressure >= self.max_pressure_share
 
+    def _own_part(self, signals: Signals, cores: float) -> float:
+        """Part of the queueing that this training causes: its part of what all programs use."""
+        own = number(signals, "host.own_cores")
+        if own is None or not self._contended(signals, cores):
+            return 1.0
+        others = number(signals, "host.other_cores") or 0.0
+        return own / (own + others) if own + others > 0 else 1.0
+
     def _over(self, signals: Signals, threads: int, cores: float) -> Iterator[Candidate]:
         waiting = number(signals, "step.run_queue_share")
         if waiting is not None and waiting < self.min_run_queue_share:
             return
         fitting = max(1, math.floor(cores))
+        ours = self._own_part(signals, cores)
         share_low = low(signals, "step.run_queue_share")
         predicted = Gain(1.0, threads / cores)
         cost = ""
         if waiting is not None and share_low is not None:
-            most = min(amdahl(waiting * self.lost_per_queued), threads / cores)
-            predicted = Gain(min(amdahl(share_low / 2), most), most)
+            most = min(amdahl(waiting * ours * self.lost_per_queued), threads / cores)
+            predicted = Gain(min(amdahl(share_low * ours / 2), most), most)
             cost = f"; the training thread waits for a CPU for {percent(waiting)} of the step"
         yield Candidate(
             summary=f"torch computes with {threads} threads on {cores:.3g} usable cores{cost}.",
@@ -250,8 +274,8 @@ class Threads(Rule):
                 *observed(signals, "step.run_queue_share", self.min_run_queue_share),
                 *observed(signals, "host.own_cores"),
             ),
-            share=waiting,
-            share_low=share_low,
+            share=None if waiting is None else waiting * ours,
+            share_low=None if share_low is None else share_low * ours,
             gain=predicted,
             fixes=(_advice(fitting),),
             confidence="low" if self._contended(signals, cores) else "medium",
