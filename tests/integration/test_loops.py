@@ -6,6 +6,7 @@ it may count to the step before it or after it.
 """
 
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -43,11 +44,7 @@ def updates_of(trainer):
 def with_phase(trainer, phase):
     """Numbers of the updates in which a phase took any time."""
     index = PHASE_INDEX[phase]
-    return {
-        number
-        for number, step in enumerate(updates_of(trainer))
-        if step.phases_ns[index] > 0
-    }
+    return {number for number, step in enumerate(updates_of(trainer)) if step.phases_ns[index] > 0}
 
 
 def test_one_step_per_update(trainers, expected):
@@ -88,7 +85,7 @@ def test_steps_leave_no_gap(trainers, expected):
     """Between two asks everything belongs to a step: none may overlap the next one."""
     for trainer in trainers:
         steps = steps_of(trainer)
-        for step, following in zip(steps, steps[1:], strict=False):
+        for step, following in pairwise(steps):
             end = step.start_ns + step.wall_ns
             assert abs(following.start_ns - end) <= 2 * TICK_NS
 

@@ -1,10 +1,11 @@
-"""Plants a cost in every phase and stamps it with its own clock.
+"""Plants a cost inside every phase and stamps the phase with its own clock.
 
 `--how busy` burns the CPU in Python, "sleep" waits. The stamps, one dictionary of seconds by phase
 per step, go to the file `--stamps`.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import tempfile
@@ -21,25 +22,26 @@ parser.add_argument("--stamps", type=Path, required=True)
 args = parser.parse_args()
 
 STEPS = 60
-stamps = [{} for _ in range(STEPS)]
-step = 0
-names = set()
+stamps = []
 
 
-def spend(phase, seconds):
-    """Spends about so many seconds, and notes how many they really were."""
+def spend(seconds):
+    """Spends about so many seconds; the stamp around it says how many they really were."""
     started = time.perf_counter()
     if args.how == "sleep":
         time.sleep(seconds)
     else:
         while time.perf_counter() - started < seconds:
             pass
-    note(phase, started)
 
 
-def note(phase, started):
+@contextlib.contextmanager
+def stamp(phase):
+    """Notes the time of a block under a phase of the current step."""
+    started = time.perf_counter()
+    yield
     taken = time.perf_counter() - started
-    stamps[step][phase] = stamps[step].get(phase, 0.0) + taken
+    stamps[-1][phase] = stamps[-1].get(phase, 0.0) + taken
 
 
 class SlowData(Dataset):
@@ -49,7 +51,7 @@ class SlowData(Dataset):
         return 2 * STEPS
 
     def __getitem__(self, index):
-        spend("data_wait", 0.0015)
+        spend(0.0015)
         return torch.randn(4), torch.randn(1)
 
 
@@ -61,10 +63,10 @@ class SlowModel(nn.Module):
         self.linear = nn.Linear(4, 1)
 
     def forward(self, rows):
-        spend("forward", 0.003)
+        spend(0.003)
         hidden = self.linear(rows)
         if hidden.requires_grad:
-            hidden.register_hook(lambda gradient: spend("backward", 0.004))
+            hidden.register_hook(lambda gradient: spend(0.004))
         return hidden
 
 
@@ -72,7 +74,7 @@ class SlowSGD(torch.optim.SGD):
     """Its step costs 2 ms, a hook 1 ms."""
 
     def step(self, closure=None):
-        spend("optimizer", 0.002)
+        spend(0.002)
         return super().step(closure)
 
 
@@ -80,15 +82,24 @@ class SlowHandler(logging.Handler):
     """Writing a line costs 3 ms."""
 
     def emit(self, record):
-        spend("logging", 0.003)
+        spend(0.003)
 
 
 class SlowToPickle:
     """Saving it costs 8 ms."""
 
     def __reduce__(self):
-        spend("inside torch.save", 0.008)
+        spend(0.008)
         return (str, ())
+
+
+def validate(model, loader):
+    model.eval()
+    with torch.no_grad():
+        for batch in loader:
+            model(batch)
+            spend(0.002)
+    model.train()
 
 
 torch.manual_seed(0)
@@ -97,39 +108,37 @@ log = logging.getLogger("planted")
 log.setLevel(logging.INFO)
 log.addHandler(SlowHandler())
 log.propagate = False
-loader = DataLoader(SlowData(), batch_size=2)
 validation = DataLoader(torch.randn(4, 4), batch_size=2)
 model = SlowModel()
 optimizer = SlowSGD(model.parameters(), lr=0.01)
-optimizer.register_step_post_hook(lambda *_: spend("optimizer", 0.001))
+optimizer.register_step_post_hook(lambda *_: spend(0.001))
+iterator = iter(DataLoader(SlowData(), batch_size=2))
 
 with tempfile.TemporaryDirectory() as folder:
-    for rows, targets in loader:
-        outputs = model(rows)
-        spend("loss", 0.003)
-        loss = ((outputs - targets) ** 2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    for step in range(STEPS):
+        stamps.append({})
+        with stamp("data_wait"):
+            rows, targets = next(iterator)
+        with stamp("forward"):
+            outputs = model(rows)
+        with stamp("loss"):
+            spend(0.003)
+            loss = ((outputs - targets) ** 2).mean()
+        with stamp("backward"):
+            loss.backward()
+        with stamp("optimizer"):
+            optimizer.step()
+            optimizer.zero_grad()
         if step % 3 == 1:
-            started = time.perf_counter()
-            torch.save([model.state_dict(), SlowToPickle()], Path(folder) / "model.pt")
-            note("checkpoint", started)
-        log.info("a line")
+            with stamp("checkpoint"):
+                torch.save([model.state_dict(), SlowToPickle()], Path(folder) / "model.pt")
+        with stamp("logging"):
+            log.info("a line")
         if step % 10 == 5:
-            before = dict(stamps[step])
-            started = time.perf_counter()
-            with torch.no_grad():
-                model.eval()
-                for batch in validation:
-                    model(batch)
-                    time.sleep(0.002)
-                model.train()
-            stamps[step] = before
-            note("validation", started)
-        spend("residual", 0.002)
-        # What comes after this line is the next ask, and so the next step.
-        step = min(step + 1, STEPS - 1)
+            with stamp("validation"):
+                validate(model, validation)
+        with stamp("residual"):
+            spend(0.002)
 
 args.stamps.write_text(json.dumps(stamps))
 print(json.dumps({"steps": STEPS}))
