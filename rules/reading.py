@@ -41,6 +41,12 @@ def low(signals: Signals, name: str) -> float | None:
     return number(signals, name) if bound is None else bound
 
 
+def high(signals: Signals, name: str) -> float | None:
+    """Upper bound of a signal's 90 % interval, or its value where no interval was computed."""
+    bound = signals.get(name).high
+    return number(signals, name) if bound is None else bound
+
+
 def text(signals: Signals, name: str) -> str | None:
     """The value of a signal in words, None where it was not measured."""
     value = signals.get(name).value

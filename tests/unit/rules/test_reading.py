@@ -24,9 +24,10 @@ def test_what_is_no_number_reads_as_not_measured(value: object) -> None:
         reading.needed(one(value), "x.y")
 
 
-def test_the_lower_bound_falls_back_to_the_value() -> None:
-    assert reading.low(one(3), "x.y") == 3.0
-    assert reading.low(one(3, low=2.0), "x.y") == 2.0
+def test_bounds_fall_back_to_the_value() -> None:
+    assert (reading.low(one(3), "x.y"), reading.high(one(3), "x.y")) == (3.0, 3.0)
+    bounded = one(3, low=2.0, high=5.0)
+    assert (reading.low(bounded, "x.y"), reading.high(bounded, "x.y")) == (2.0, 5.0)
 
 
 def test_a_switch_that_was_not_read_is_not_on() -> None:
