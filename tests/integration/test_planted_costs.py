@@ -16,6 +16,9 @@ RELATIVE = 0.05
 ABSOLUTE_S = 0.2e-3
 """Tolerance: 5 % or 0.2 ms per step, whichever is larger."""
 
+PREEMPTED = 10
+"""One step in so many may lose its CPU between trainprof's clock and the script's: left out."""
+
 PLANTS = {
     "busy": ("planted_costs.py", "--how", "busy"),
     "sleep": ("planted_costs.py", "--how", "sleep"),
@@ -61,21 +64,27 @@ def test_phase_agrees_with_the_stamps(planted, phase):
     if phase not in PHASES_OF[script]:
         pytest.skip(f"{script} plants nothing in {phase}")
     index = PHASE_INDEX[phase]
-    # The last step may end with its update: what the script did after it is in no step.
+    # The first step of everything imports and allocates between the two clocks; the last one may
+    # end with its update, and what the script did after it is in no step.
     pairs = [
         (step.phases_ns[index] / 1e9, stamp.get(phase, 0.0))
-        for step, stamp in zip(steps[:-1], stamps[:-1], strict=True)
+        for step, stamp in zip(steps[1:-1], stamps[1:-1], strict=True)
     ]
-    measured_s = statistics.fmean(measured for measured, _ in pairs)
-    stamped_s = statistics.fmean(stamped for _, stamped in pairs)
-    assert stamped_s > 0
+    planted_in = quietest([pair for pair in pairs if pair[1]])
+    measured_s = statistics.fmean(measured for measured, _ in planted_in)
+    stamped_s = statistics.fmean(stamped for _, stamped in planted_in)
     assert measured_s == pytest.approx(stamped_s, rel=RELATIVE, abs=ABSOLUTE_S)
     # And not only on average: a cost booked one step late would pass the mean.
-    typical_s = statistics.median(abs(measured - stamped) for measured, stamped in pairs)
+    typical_s = statistics.median(abs(measured - stamped) for measured, stamped in planted_in)
     assert typical_s <= max(RELATIVE * stamped_s, ABSOLUTE_S)
-    for number, (measured, stamped) in enumerate(pairs):
-        if stamped > 20 * ABSOLUTE_S:
-            assert measured >= 0.8 * stamped, f"step {number}"
+    for measured, _ in quietest([pair for pair in pairs if not pair[1]]):
+        assert measured <= ABSOLUTE_S
+
+
+def quietest(pairs):
+    """All but the tenth of the pairs whose two times differ most."""
+    ordered = sorted(pairs, key=lambda pair: abs(pair[0] - pair[1]))
+    return ordered[: len(ordered) - round(len(ordered) / PREEMPTED)]
 
 
 def test_nothing_else_takes_time(planted):
