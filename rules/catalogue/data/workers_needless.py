@@ -88,6 +88,18 @@ class WorkersNeedless(Rule):
             severity="critical",
             gain=(1.2, 1.8),
         ),
+        Case(
+            "the same on a machine whose CPUs are short",
+            {
+                "step.data_wait_share": (0.7, 0.67, 0.73),
+                "step.run_queue_share": (0.46, 0.43, 0.49),
+                "loader.num_workers": 2,
+                "loader.producer_wall_s": 0.0004,
+                "loader.consumer_s": 0.001,
+            },
+            severity="critical",
+            gain=(2.0, 3.5),
+        ),
     )
     silent_on = (
         Case(
@@ -163,7 +175,8 @@ class WorkersNeedless(Rule):
         if saved < self.min_saved_share:
             return
         saved_low = max((low(signals, "step.data_wait_share") or 0.0) - at_start - in_loop, 0.0)
-        queued = number(signals, "step.run_queue_share") or 0.0
+        # Queueing outside of the wait; workers of this training are one cause of it.
+        queued = (number(signals, "step.run_queue_share") or 0.0) * (1.0 - wait)
         yield Candidate(
             summary=(
                 f"{plural(workers, 'worker').capitalize()} hand over batches that take "
