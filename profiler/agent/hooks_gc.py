@@ -22,6 +22,9 @@ from .recorder import Recorder
 LONG_PAUSE_NS = 1_000_000
 """A pause from here on is an Event of its own; shorter ones are only counted."""
 
+BRIEF_PAUSE_NS = 50_000
+"""Shorter pauses stay with the phase they interrupt: young collections come every few steps, and
+each would make a step of another shape. The summaries count them all."""
 _GENERATIONS = 3
 _MOST_EVENTS = 10_000
 
@@ -34,6 +37,7 @@ class GcCollector:
         self._compiling = compiling
         self._callback = self._collecting  # one object, to find it in the list again
         self._start_ns = 0  # of the collection under way on the training thread, else 0
+        self._marked = False  # its first mark stands already
         self._manual = False
         self._where: Where | None = None
         self._counts = [0] * _GENERATIONS
@@ -74,15 +78,30 @@ class GcCollector:
         return events
 
     def _collecting(self, phase: str, info: dict[str, int]) -> None:
+        recorder = self._recorder
         if phase == "start":
-            if self._recorder.active():
-                self._recorder.mark(m.GC, 0, info["generation"])
+            if recorder.active():
                 self._start_ns = perf_counter_ns()
+                if recorder.detailed:
+                    recorder.mark(m.GC, 0, info["generation"])
+                    self._marked = True
         elif self._start_ns:
-            duration_ns = perf_counter_ns() - self._start_ns
-            self._recorder.mark(m.GC_END, 0, info["generation"])
-            self._count(info, duration_ns)
+            end_ns = perf_counter_ns()
+            generation = info["generation"]
+            if self._marked:
+                recorder.mark(m.GC_END, 0, generation)
+            elif end_ns - self._start_ns >= BRIEF_PAUSE_NS:
+                self._mark_afterwards(end_ns, generation)
+            self._count(info, end_ns - self._start_ns)
             self._start_ns = 0
+            self._marked = False
+
+    def _mark_afterwards(self, end_ns: int, generation: int) -> None:
+        """Leaves both marks of a pause, unless a finalizer has left some of its own meanwhile."""
+        marks = self._recorder.marks
+        if not marks or marks[-1][1] <= self._start_ns:
+            marks.append((m.GC, self._start_ns, 0, generation))
+            marks.append((m.GC_END, end_ns, 0, generation))
 
     def _count(self, info: dict[str, int], duration_ns: int) -> None:
         generation = min(info["generation"], _GENERATIONS - 1)

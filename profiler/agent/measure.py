@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..model import records
@@ -13,6 +13,8 @@ from . import attribution
 from . import marks as m
 
 Mark = tuple[Any, ...]
+Sums = Callable[[tuple[int, ...]], tuple[int, ...]]
+"""From the times of the marks of a step to the time in each phase."""
 
 MAX_PLANS = 64
 """Distinct mark sequences whose interval labels are remembered; most loops have one or two."""
@@ -48,7 +50,7 @@ class Repetition:
     cut: int
     got: int
     backwards: tuple[int, ...]
-    sums: Callable[[tuple[int, ...]], tuple[int, ...]] = field(compare=False)
+    sums: Sums
     labels: tuple[int, ...]
     inferred: int
     flags: int
@@ -69,7 +71,7 @@ class Repetition:
         return times, extras
 
 
-def _sums_of(labels: Sequence[int]) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
+def _sums_of(labels: Sequence[int]) -> Sums:
     """A function from the times of marks to the time in each phase, for fixed labels.
 
     Written out as one expression (`t[1]-t[0]`, ...): it runs for nearly every step of a training,
@@ -79,7 +81,7 @@ def _sums_of(labels: Sequence[int]) -> Callable[[tuple[int, ...]], tuple[int, ..
     for position, label in enumerate(labels):
         terms[label].append(f"t[{position + 1}]-t[{position}]")
     sums = ",".join("+".join(phase) or "0" for phase in terms)
-    function: Callable[[tuple[int, ...]], tuple[int, ...]] = eval(f"lambda t: ({sums})")
+    function: Sums = eval(f"lambda t: ({sums})")
     return function
 
 
@@ -101,6 +103,7 @@ class StepMeasure:
         self.losses: list[tuple[int, float]] = []
         self.queue: list[tuple[int, int, int, int | None]] = []  # step, loader, wait_ns, ready
         self.validations: list[tuple[int, int]] = []  # start_ns, duration_ns
+        self._sums: dict[tuple[int, ...], Sums] = {}
         self._fetched_ahead = 0
         self._reading: tuple[int, int] | None = None  # CPU and run queue at the last boundary
 
@@ -155,12 +158,19 @@ class StepMeasure:
             cut,
             batches[0] if batches else -1,
             tuple([i for i, mark in enumerate(step) if mark[0] == m.BACKWARD]),
-            _sums_of(labels),
+            self._sums_of(key, labels),
             tuple(labels),
             inferred,
             record.flags,
             seen,
         )
+
+    def _sums_of(self, key: tuple[int, ...], labels: Sequence[int]) -> Sums:
+        """Compiled once per sequence of kinds: that takes as long as measuring ten steps."""
+        sums = self._sums.get(key)
+        if sums is None:
+            sums = self._sums[key] = _sums_of(labels)
+        return sums
 
     def repeat(
         self, index: int, columns: tuple[Any, ...], end: Mark, shape: Repetition

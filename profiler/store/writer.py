@@ -199,7 +199,11 @@ class ProcessWriter:
         """Adds raw marks (kind, time_ns, object, extra, ...); further members are not kept."""
         for kind, time_ns, source, extra, *_ in marks:
             at = (time_ns - self._base_ns) // UNIT_NS
-            self._files["marks"].lines.append(f"[{kind},{at},{_json(source)},{_json(extra)}]\n")
+            if type(source) is int and type(extra) is int:  # nearly all of them
+                line = f"[{kind},{at},{source},{extra}]\n"
+            else:
+                line = f"[{kind},{at},{_json(source)},{_json(extra)}]\n"
+            self._files["marks"].lines.append(line)
 
     def fact(self, fact: Fact) -> None:
         """Adds a fact, unless the latest of its kind and key said the same."""

@@ -113,3 +113,15 @@ def test_cost_of_a_collection(hooks, collector, nanoseconds_per_call):
         hooks.recorder.marks.clear()
 
     assert nanoseconds_per_call(callback) < 5_000
+
+
+@pytest.mark.parametrize(("pause_ns", "marked"), [(49_000, False), (51_000, True)])
+def test_brief_pauses_stay_with_the_phase_they_interrupt(
+    hooks, collector, monkeypatch, pause_ns, marked
+):
+    clock = iter([1_000_000, 1_000_000 + pause_ns, 3_000_000])
+    monkeypatch.setattr(hooks_gc, "perf_counter_ns", lambda: next(clock))
+    collector._collecting("start", {"generation": 0, "collected": 0})
+    collector._collecting("stop", {"generation": 0, "collected": 0})
+    assert hooks.kinds() == ([m.GC, m.GC_END] if marked else [])
+    assert collector.take_events()[-1].data["count"] == [1, 0, 0]
