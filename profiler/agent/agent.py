@@ -162,9 +162,8 @@ class Agent:
         """Moves the marks into steps, and the steps into the writer's buffers."""
         with self._lock:
             marks = self.recorder.marks
-            arrived = []
-            while marks:
-                arrived.append(marks.popleft())
+            take = marks.popleft
+            arrived = [take() for _ in range(len(marks))]
             if not arrived:
                 return
             self._marks_seen += len(arrived)

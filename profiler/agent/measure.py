@@ -61,6 +61,12 @@ class Repetition:
         """Marks from the beginning of the step to the one that shows it has ended."""
         return len(self.kinds)
 
+    def begins_with(self, marks: Sequence[Mark]) -> bool:
+        """Whether these are the first marks of such a step, without thread states in between."""
+        kinds = self.kinds[: len(marks)]
+        plain = len(marks) < 2 or len(marks[1]) == 4
+        return plain and kinds == tuple([mark[0] for mark in marks])
+
     def columns(self, marks: Sequence[Mark]) -> tuple[Any, ...] | None:
         """Times and extras of marks that have this shape, and no thread states in between."""
         if len(marks[1]) > 4:

@@ -13,10 +13,11 @@ from typing import Any
 Mark = tuple[Any, ...]
 
 
-READ_EVERY_NS = 5_000_000
-"""CPU and run-queue time of the training thread are read at most this often (2 us a reading)."""
-DETAIL_EVERY_NS = 20_000_000
-"""Steps that carry them on every mark are at least this far apart, and about one in 16."""
+READ_EVERY_NS = 10_000_000
+"""CPU and run-queue time of the training thread are read at most this often (3 us a reading)."""
+DETAIL_EVERY_NS = 100_000_000
+"""Steps that carry them on every mark are at least this far apart, and about one in 16: such a
+step costs 60 us more, which a loop of 1 ms steps must not pay every 16 ms."""
 MOST_DETAILED_ASKS = 64
 """A validation inside a sampled step is not followed mark by mark to its end."""
 MOST_MARKS_BEFORE_TRAINING = 20_000

@@ -59,6 +59,7 @@ class Segmenter:
         self._steps: list[StepRecord] = []
         self._marks: list[Mark] = []
         self._open: list[int] = []  # open structural kinds, to know what is nested
+        self._waiting: list[Mark] = []  # the beginning of a step that looks like the last ones
         self._fresh = False  # nothing was fed since the last cut
         self._repetition: Repetition | None = None
         self._last_shape: Repetition | None = None
@@ -86,7 +87,8 @@ class Segmenter:
 
     def feed(self, marks: Iterable[Mark]) -> None:
         """Takes marks in order; completed steps wait in `take`."""
-        arrived = list(marks)
+        arrived = [*self._waiting, *marks]
+        self._waiting = []
         position = 0
         while position < len(arrived):
             if self._fresh and self._repetition is not None:
@@ -94,6 +96,9 @@ class Segmenter:
                 if taken:
                     position += taken
                     continue
+                if self._may_still_repeat(arrived, position):
+                    self._waiting = arrived[position:]
+                    return
             self._fresh = False
             mark = arrived[position]
             self._marks.append(mark)
@@ -127,14 +132,26 @@ class Segmenter:
         self._marks = marks[cut:]
         return length
 
+    def _may_still_repeat(self, arrived: list[Mark], position: int) -> bool:
+        """Whether the marks at the end of a delivery are the beginning of one more such step."""
+        repetition = self._repetition
+        assert repetition is not None
+        marks = self._marks + arrived[position:]
+        return len(marks) < repetition.length and repetition.begins_with(marks)
+
     @property
     def seen(self) -> dict[str, int]:
         """Counters of structural marks, for a run that ends without steps."""
-        if self._repeated and self._repetition is not None:
-            for name, times in self._repetition.seen.items():
+        repetition = self._repetition
+        if repetition is not None and self._repeated:
+            for name, times in repetition.seen.items():
                 self._seen[name] += times * self._repeated
-        self._repeated = 0
+            self._repeated = 0
         return self._seen
+
+    def _forget_repetition(self) -> None:
+        self._seen = self.seen
+        self._repetition = None
 
     def take(self) -> list[StepRecord]:
         """The steps completed since the last call."""
@@ -149,6 +166,8 @@ class Segmenter:
 
     def finish(self) -> None:
         """Closes the last step: at its last update, or as a partial step at its last backward."""
+        self._forget_repetition()
+        self.feed(())
         if self._partial_end >= 0:
             self._cut(self._partial_end, records.PARTIAL)
         if not self._ever_updated and self._backwards > 1:
