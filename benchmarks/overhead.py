@@ -4,12 +4,13 @@ Fresh processes, a fixed number of steps, the arms in alternating order, and an 
 against plain) in the same table: its interval says what this machine can resolve. Ratios of pairs
 with Student's t on their logarithms.
 
-    python benchmarks/overhead.py [--pairs 10] [--size tiny-1ms] [--json FILE]
+    python benchmarks/overhead.py [--pairs 10] [--size tiny-1ms] [--markdown docs/overhead.md]
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -111,23 +112,89 @@ def show(table: dict[str, object]) -> None:
     )
 
 
+PAGE = """# What trainprof costs
+
+Written by `python benchmarks/overhead.py --markdown docs/overhead.md`; not edited by hand. Each arm is
+a fresh process with one thread and a fixed number of steps; the arms alternate (the order of every
+round stands beside the table). *A/A* is the same script without trainprof against itself: its
+interval says what this machine can resolve. Intervals are 95 %, Student's t on the logarithms of the
+ratios of pairs. *CPU* is the CPU time of the whole training process, the agent's thread included.
+
+{body}
+"""
+
+
+def page(tables: list[dict[str, object]], machine: str) -> str:
+    """The tables as a page of the documentation."""
+    hashes = {file.name: _hash(file) for file in (Path(__file__), TRAINING)}
+    lines = [
+        f"Machine: {machine}. Commit {_commit()}; "
+        + ", ".join(f"{name} {digest}" for name, digest in hashes.items())
+        + ".",
+        "",
+    ]
+    for table in tables:
+        lines += [
+            f"## {table['size']}: {table['step_us']:.0f} µs a step, {table['submodules']} modules",
+            "",
+            f"{table['steps']} steps, {table['pairs']} rounds: {' '.join(table['order'])} "
+            "(A plain, B trainprof, a plain again).",
+            "",
+            "| ratio | value | interval |",
+            "|---|---|---|",
+        ]
+        for name, value in table.items():
+            if isinstance(value, tuple):
+                label = name.replace("wall_s", "wall").replace("cpu_s", "CPU")
+                ratio, low, high = value
+                lines.append(f"| {label} | {ratio:.4f} | {low:.4f} to {high:.4f} |")
+        lines += [
+            "",
+            f"Best of all rounds: {table['added_us_per_step']:.1f} µs of CPU a step more, "
+            f"{table['added_us_per_submodule_call']:.3f} µs per submodule call. Before the first "
+            f"step {table['added_before_first_step_s']:.2f} s more, after the last line "
+            f"{table['added_after_last_line_s']:.2f} s more (medians; `--quiet`).",
+            "",
+        ]
+    return PAGE.format(body="\n".join(lines).rstrip())
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        cwd=TRAINING.parent,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
 def main() -> None:
     """Measures and prints every size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--size", choices=STEPS, action="append")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
-    print(
+    machine = (
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
         f"load {os.getloadavg()[0]:.1f}"
     )
+    print(machine)
     tables = []
     for size in arguments.size or list(STEPS):
         tables.append(measure(size, arguments.pairs, STEPS[size]))
         show(tables[-1])
     if arguments.json:
         arguments.json.write_text(json.dumps(tables, indent=1) + "\n")
+    if arguments.markdown:
+        arguments.markdown.write_text(page(tables, machine))
 
 
 if __name__ == "__main__":
