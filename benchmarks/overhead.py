@@ -115,8 +115,8 @@ def show(table: dict[str, object]) -> None:
 PAGE = """# What trainprof costs
 
 Written by `python benchmarks/overhead.py --markdown docs/overhead.md`; not edited by hand. Each arm
-is a fresh process with one thread and a fixed number of steps; the arms alternate (the order of each
-round stands beside its table). *A/A* is the same script without trainprof against itself: its
+is a fresh process with one thread and a fixed number of steps; the arms alternate (each order
+stands beside its table). *A/A* is the same script without trainprof against itself: its
 interval says what this machine can resolve. Intervals are 95 %, Student's t on the logarithms of
 the ratios of pairs. *CPU* is the CPU time of the whole training process, the agent's thread
 included.

@@ -1,6 +1,5 @@
 """What the writer wrote, the reader reads: whole, killed, on a full disk, while it grows."""
 
-import dataclasses
 import itertools
 import json
 import os
@@ -149,8 +148,7 @@ def test_every_record_comes_back(tmp_path_factory, written, flush_every):
     process = only_process(read_run(folder))
     expected_steps = of(StepRecord, written)
     assert [process.steps.record(i) for i in range(len(process.steps))] == [
-        s._replace(micro=(), phases_cpu_ns=None, phases_run_queue_ns=None)
-        for s in expected_steps
+        s._replace(micro=(), phases_cpu_ns=None, phases_run_queue_ns=None) for s in expected_steps
     ]
     assert dict(process.micro) == {s.index: s.micro for s in expected_steps if s.micro}
     assert [(s.step, s.cpu_ns, s.run_queue_ns) for s in process.states] == [
