@@ -60,6 +60,13 @@ class Loop:
     arguments: tuple[str, ...] = ()
     launcher: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    variant: bool = False
+    """Close to another loop: only run by `pytest -m slow`."""
+
+    @property
+    def marks(self):
+        """Marks of pytest."""
+        return [pytest.mark.loops] * bool(self.needs) + [pytest.mark.slow] * self.variant
 
     @property
     def name(self):
@@ -75,45 +82,45 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 ALL_LOOPS = (
     Loop("plain.py"),
     Loop("accumulation.py"),
-    Loop("accumulation.py", ("--rest", "carry")),
-    Loop("accumulation.py", ("--rest", "step")),
+    Loop("accumulation.py", ("--rest", "carry"), variant=True),
+    Loop("accumulation.py", ("--rest", "step"), variant=True),
     Loop("gan.py"),
-    Loop("gan.py", ("--critic", "3")),
-    Loop("gradient_penalty.py"),
+    Loop("gan.py", ("--critic", "3"), variant=True),
+    Loop("gradient_penalty.py", variant=True),
     Loop("validation.py"),
     Loop("validation.py", ("--mode", "inference_mode")),
     Loop("validation.py", ("--mode", "eval")),
-    Loop("sanity_validation.py"),
+    Loop("sanity_validation.py", variant=True),
     Loop("training_accuracy.py"),
     Loop("one_loop_two_phases.py"),
     Loop("lbfgs.py"),
-    Loop("lbfgs.py", ("--data", "loader")),
+    Loop("lbfgs.py", ("--data", "loader"), variant=True),
     Loop("by_hand.py"),
     Loop("by_hand.py", ("--style", "data")),
-    Loop("by_hand.py", ("--style", "add_", "--data", "slices")),
+    Loop("by_hand.py", ("--style", "add_", "--data", "slices"), variant=True),
     Loop("slices.py"),
     Loop("generator.py"),
     Loop("iterable.py"),
     Loop("iterable.py", ("--workers", "2")),
     Loop("nested_loaders.py"),
-    Loop("zipped_loaders.py"),
-    Loop("cycled_loader.py"),
+    Loop("zipped_loaders.py", variant=True),
+    Loop("cycled_loader.py", variant=True),
     Loop("loader_inline.py"),
     Loop("compiled.py"),
     Loop("compiled.py", ("--style", "in_place")),
-    Loop("compiled.py", ("--style", "function", "--backend", "eager")),
+    Loop("compiled.py", ("--style", "function", "--backend", "eager"), variant=True),
     Loop("mixed_precision.py"),
-    Loop("skipped_steps.py"),
+    Loop("skipped_steps.py", variant=True),
     Loop("ddp.py", launcher=TORCHRUN),
     Loop("ddp.py", ("--spawn", "2")),
-    Loop("ddp_no_sync.py", launcher=TORCHRUN),
+    Loop("ddp_no_sync.py", launcher=TORCHRUN, variant=True),
     Loop("fsdp2.py"),
     Loop("distillation.py"),
-    Loop("target_network.py"),
+    Loop("target_network.py", variant=True),
     Loop("loss_outside_modules.py"),
-    Loop("recomputation.py"),
+    Loop("recomputation.py", variant=True),
     Loop("checkpoints.py"),
-    Loop("checkpoints.py", ("--kind", "state_to_buffer")),
+    Loop("checkpoints.py", ("--kind", "state_to_buffer"), variant=True),
     Loop("checkpoints.py", ("--kind", "safetensors"), needs=("safetensors",)),
     Loop("checkpoints.py", ("--kind", "save_pretrained"), needs=("transformers",)),
     Loop("log_channels.py"),
@@ -123,14 +130,14 @@ ALL_LOOPS = (
     Loop("gc_pauses.py"),
     Loop("rollout.py"),
     Loop("functional.py"),
-    Loop("functional.py", ("--style", "autograd")),
-    Loop("functional.py", ("--style", "leaves")),
+    Loop("functional.py", ("--style", "autograd"), variant=True),
+    Loop("functional.py", ("--style", "leaves"), variant=True),
     Loop("train_step.py"),
     Loop("children.py"),
     Loop("children.py", ("--method", "spawn")),
-    Loop("two_optimizers.py"),
-    Loop("optimizer_in_backward.py"),
-    Loop("two_trainings.py"),
+    Loop("two_optimizers.py", variant=True),
+    Loop("optimizer_in_backward.py", variant=True),
+    Loop("two_trainings.py", variant=True),
     Loop("inference_only.py"),
     Loop("hf_trainer.py", needs=("transformers", "accelerate")),
     Loop("lightning_fit.py", needs=("lightning",)),
@@ -142,10 +149,7 @@ def pytest_generate_tests(metafunc):
     if "loop" in metafunc.fixturenames:
         metafunc.parametrize(
             "loop",
-            [
-                pytest.param(loop, id=loop.name, marks=[pytest.mark.loops] if loop.needs else [])
-                for loop in ALL_LOOPS
-            ],
+            [pytest.param(loop, id=loop.name, marks=loop.marks) for loop in ALL_LOOPS],
             scope="session",
         )
 
