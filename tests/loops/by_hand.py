@@ -20,12 +20,13 @@ torch.manual_seed(0)
 torch.set_num_threads(1)
 inputs, targets = torch.randn(160, 8), torch.randn(160, 1)
 model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+data = TensorDataset(inputs, targets)
 lr = 0.01
 
 
 def batches():
     if args.data == "loader":
-        return DataLoader(TensorDataset(inputs, targets), batch_size=8)
+        return DataLoader(data, batch_size=8)
     return [(inputs[i : i + 8], targets[i : i + 8]) for i in range(0, 160, 8)]
 
 
