@@ -29,7 +29,7 @@ demo: $(VENV)/.demo-installed
 	@echo "  trainprof runs                                the runs so far"
 
 test: $(VENV)/.test-installed
-	$(VENV)/bin/python -m pytest -m "not slow" -rs --durations=10
+	$(VENV)/bin/python -m pytest -m "not slow" -rfEs --durations=10
 
 lint: $(VENV)/.test-installed ruff format types imports
 
