@@ -8,6 +8,7 @@ discovery anew.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 from threading import get_ident
@@ -23,8 +24,8 @@ from .registry import Registry
 SETTLE_AFTER_UPDATES = 16
 """So many updates without a new root end the discovery."""
 DISCOVER_EVERY_S = 30.0
-DEEP_SUBMODULES = 32
-"""A model with fewer submodules is not worth the change."""
+DEEP_SUBMODULES = 4
+"""A model with fewer modules is not worth the change."""
 
 
 class ModuleHooks:
@@ -83,6 +84,8 @@ class ModuleHooks:
     def consider(self) -> None:
         """Between two steps: settles when the roots are known, and looks again now and then."""
         updates, began_s = self._discovery_began
+        if _has_compiled():
+            return
         if not self._settled:
             if self._deep and self._recorder.updates - updates >= SETTLE_AFTER_UPDATES:
                 self._settle()
@@ -92,7 +95,7 @@ class ModuleHooks:
     def discover(self) -> None:
         """Something new may be called: watches every module again."""
         self._discovery_began = (self._recorder.updates, monotonic())
-        if self._settled:
+        if self._settled and not _has_compiled():
             self._settled = False
             self._patches.undo()
             self.install()
@@ -160,3 +163,12 @@ class ModuleHooks:
         self._discovery_began = (self._recorder.updates, monotonic())
         self._on_root(module)
         return self.modules.number(module)
+
+
+def _has_compiled() -> bool:
+    """Whether torch.compile has been at work: its code guards on `Module.__call__`.
+
+    A change of it would make dynamo compile everything again, so it stays as it is from then on.
+    """
+    utilities = sys.modules.get("torch._dynamo.utils")
+    return bool(getattr(utilities, "counters", {}).get("frames"))

@@ -43,6 +43,9 @@ class Hooked:
 
 @pytest.fixture
 def hooked():
+    from torch._dynamo.utils import counters
+
+    counters.clear()  # where something was compiled, module hooks stay as they are
     guard.reset()
     hooked = Hooked()
     yield hooked
