@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
 
     A write to stdout that fails (a full disk) is an error like any other, so it is flushed here.
     """
+    if sys.platform == "win32":
+        return _failed("Windows is not supported; run trainprof under Linux, for instance in WSL.")
     try:
         result = cli.main(args=argv, prog_name="trainprof", standalone_mode=False)
         if sys.stdout is not None:  # closed by `>&-`
