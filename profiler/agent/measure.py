@@ -262,7 +262,7 @@ class StepMeasure:
         """Samples, micro-batches and flags."""
         batches = _Batches(self._training_loaders)
         groups = 0  # forwards that a backward followed
-        asked = forward = optimizing = False
+        asked = forward = optimizing = evaluated = False
         for mark in marks:
             kind = mark[0]
             if kind == m.GOT:
@@ -276,10 +276,12 @@ class StepMeasure:
                 else:
                     batches.used()
             elif kind == m.BACKWARD:
-                groups += forward and not optimizing
+                # A closure counts once, however often its optimizer evaluates it.
+                groups += forward and not (optimizing and evaluated)
+                evaluated = evaluated or (forward and optimizing)
                 forward = False
             elif kind == m.OPTIMIZER:
-                optimizing = True
+                optimizing, evaluated = True, False
             elif kind == m.OPTIMIZER_END:
                 optimizing = False
             elif kind in _FLAGS and (kind not in _OF_LOADER or mark[2] in self._training_loaders):

@@ -244,6 +244,23 @@ def lbfgs(steps=5, evaluations=4, loader=True):
     return tape, steps
 
 
+def accumulation_with_closure(updates=4):
+    """Lightning: the last micro-batch of an update runs inside the optimizer's closure."""
+    tape = Tape()
+    tape.iterator()
+    for _ in range(updates):
+        tape.micro_batch()
+        tape.batch()
+        with tape.bracket(m.OPTIMIZER, 0):
+            tape.forward()
+            tape.spend("optimizer", 11)
+            tape.backward()
+            tape.spend("optimizer", 60)
+        tape.updates += 1
+    tape.exhausted()
+    return tape, updates
+
+
 def by_hand(steps=6, loader=True):
     """`p -= lr * p.grad`: the update shows at the next ask, or at the next forward."""
     tape = Tape()
@@ -476,6 +493,7 @@ LOOPS = {
     "validation each epoch": validation_each_epoch,
     "lbfgs": lbfgs,
     "lbfgs, without loader": lambda: lbfgs(loader=False),
+    "accumulation with closure": accumulation_with_closure,
     "by hand": by_hand,
     "by hand, without loader": lambda: by_hand(loader=False),
     "behind autograd": behind_autograd,

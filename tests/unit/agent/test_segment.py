@@ -94,6 +94,11 @@ def test_a_batch_is_counted_once_however_it_is_fetched_and_used(loop):
     assert [step.micro_batches for step in steps] == [1] * len(steps)
 
 
+def test_a_closure_is_one_more_micro_batch():
+    steps = segment(LOOPS["accumulation with closure"]()[0].marks)
+    assert [step.micro_batches for step in steps] == [2] * len(steps)
+
+
 def test_evaluated_batches_are_no_training_samples():
     steps = segment(mark_loops.accuracy_on_the_training_loader()[0].marks)
     assert [step.samples for step in steps] == [8] * len(steps)
