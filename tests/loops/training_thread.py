@@ -27,4 +27,4 @@ thread = threading.Thread(target=train)
 thread.start()
 thread.join()
 
-print(json.dumps({"steps": 40, "samples": 8, "training_length": 160}))
+print(json.dumps({"steps": 40, "training_length": 160}))
