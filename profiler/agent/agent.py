@@ -58,6 +58,7 @@ class Agent:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._ended: str | None = None
+        self._rank: tuple[int | None, int | None] = (None, None)
         self._begin_recording()
         limit = self._check_limit if self._limit else None
         self.hooks = TrainingHooks(torch, self.recorder, self._activate, limit)
@@ -232,6 +233,8 @@ class Agent:
         from . import marks as m
 
         if self.recorder.active():
+            if not self.recorder.started:  # a training without a backward that we could see
+                self.hooks.start()
             self.recorder.mark(m.STEP)
             if self._limit:
                 self._check_limit()
@@ -313,6 +316,7 @@ class Agent:
         self._role = "other"
         self._folder = ""
         self._ended = None
+        self._rank = (None, None)
         guard.reset()
         self._begin_recording()
         self.recorder.started = False
@@ -332,7 +336,7 @@ class Agent:
             write_process_info(self._folder, self._info())
 
     def _info(self) -> ProcessInfo:
-        rank = self._rank()
+        rank = self._rank = self._read_rank()
         return ProcessInfo(
             pid=self._pid,
             parent_pid=os.getppid(),
@@ -354,11 +358,14 @@ class Agent:
             seen=dict(self._segmenter.seen),
         )
 
-    def _rank(self) -> tuple[int | None, int | None]:
+    def _read_rank(self) -> tuple[int | None, int | None]:
+        """Rank and world size; once known they stay, as the script may end the group before us."""
         distributed: Any = getattr(self._torch, "distributed", None)
         available = distributed is not None and distributed.is_available()
         if available and distributed.is_initialized():
             return distributed.get_rank(), distributed.get_world_size()
+        if self._rank[0] is not None:
+            return self._rank
         return _integer("RANK"), _integer("WORLD_SIZE")
 
 

@@ -262,7 +262,7 @@ class TrainingHooks:
                     return original(outputs, *args, **kwargs)
                 recorder.follow_thread()  # the training lives in another thread
             if not self._started:
-                self._start()
+                self.start()
             value = _free_value(outputs)
             if value is None or recorder.detailed or recorder.flags_due:
                 recorder.mark(m.BACKWARD, 0, value)
@@ -302,7 +302,8 @@ class TrainingHooks:
         if parameter is not None:
             self._watched_version = parameter._version
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """This process trains."""
         self._started = True
         self._on_first()
 
@@ -323,7 +324,7 @@ class TrainingHooks:
         if get_ident() != recorder.thread or recorder.compiling():
             return
         if not self._started:
-            self._start()
+            self.start()
         self._optimizing = True
         recorder.mark(m.OPTIMIZER, self.optimizers.number(optimizer))
         if self._check_limit is not None:
