@@ -64,7 +64,7 @@ class Agent:
         self.hooks = TrainingHooks(torch, self.recorder, self._activate, limit)
         self._workers = WorkerHooks(torch, self._open_as_worker)
         self._observers = Observers(torch, self.recorder)
-        self._facts = FactCollector(torch, self.hooks)
+        self._facts = FactCollector(torch, self.hooks, self.recorder)
 
     def _begin_recording(self) -> None:
         self.recorder = getattr(self, "recorder", None) or Recorder()
@@ -99,6 +99,7 @@ class Agent:
         global live
         self.close("exit")
         self.hooks.uninstall()
+        self._facts.uninstall()
         self._observers.uninstall()
         self._patches.undo()
         live = None

@@ -15,6 +15,7 @@ from .describe.optimizer import describe_optimizer
 from .hooks_training import TrainingHooks
 from .recorder import Recorder
 from .segment import Segmenter
+from .untrained import UntrainedParameters
 
 FLAGS_EVERY = 100
 """Ticks of the agent between two readings of the flags (10 s)."""
@@ -27,14 +28,16 @@ class FactCollector:
     Args:
         torch: The user's torch.
         hooks: Knows the loaders, root modules and optimizers by number.
+        recorder: Tells which thread trains.
 
     Attributes:
         complete: Whether facts were written once; until then no second is waited for.
     """
 
-    def __init__(self, torch: Any, hooks: TrainingHooks) -> None:
+    def __init__(self, torch: Any, hooks: TrainingHooks, recorder: Recorder) -> None:
         self._torch = torch
         self._hooks = hooks
+        self._untrained = UntrainedParameters(torch, recorder)
         self.complete = False
         self._described_models: set[int] = set()
         self._flags_written = 0
@@ -45,7 +48,12 @@ class FactCollector:
         self.complete = False
         self._described_models.clear()
         self._optimizer_fingerprints.clear()
+        self._untrained.after_fork()
         self._flags_written = 0
+
+    def uninstall(self) -> None:
+        """Leaves torch as it was."""
+        self._untrained.stop()
 
     def write(self, writer: ProcessWriter, segmenter: Segmenter, ticks: int) -> None:
         """Once a second: whatever is new."""
@@ -54,6 +62,7 @@ class FactCollector:
         self.complete = True
         self._write_models(writer, segmenter)
         self._write_optimizers(writer)
+        self._write_untrained(writer, segmenter)
         self._write_loaders(writer, segmenter)
         self._write_flags(writer, ticks)
         self._hooks.modules.release()
@@ -120,6 +129,15 @@ class FactCollector:
             if parameter.requires_grad
         }
         return dict(describe_optimizer(self._torch, optimizer, trainable.values()))
+
+    def _write_untrained(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
+        modules, optimizers = self._hooks.modules, self._hooks.optimizers
+        numbers = sorted(segmenter.trained_modules & self._described_models)
+        models = [module for n in numbers if (module := modules.thing(n)) is not None]
+        seen = [o for n in range(len(optimizers)) if (o := optimizers.thing(n)) is not None]
+        fact = guard.attempt("untrained parameters", self._untrained.look, models, seen)
+        if fact is not None:
+            self._fact(writer, "untrained", "all", dict(fact))
 
     def _write_loaders(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
         for number, entry in enumerate(self._hooks.loaders.entries):

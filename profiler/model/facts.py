@@ -56,6 +56,19 @@ class OptimizerFact(TypedDict, total=False):
     params_in_no_group: int  # trainable parameters of the models that no group holds
 
 
+class UntrainedFact(TypedDict, total=False):
+    """Fact "untrained", key "all": parameters that require gradients and that nothing moves."""
+
+    parameters: int  # elements of them
+    trainable: int  # elements of all parameters that require gradients
+    tensors: int
+    modules: list[str]  # the outermost modules that consist of them, in definition order
+    changed: bool | None  # their values have changed all the same; None: not compared yet
+    updates_compared: int  # updates between the first and the latest comparison
+    backward_samples: list[list[int]]  # [ns of a backward, ns after the last useful gradient]
+    on_cpu: bool
+
+
 class LoaderFact(TypedDict, total=False):
     """Fact "loader": key "l0", "l1", ... one per data set that was iterated."""
 

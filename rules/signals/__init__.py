@@ -13,11 +13,24 @@ from trainprof.rules.signals import (
     models,
     ranks,
     steps,
+    transfer,
     whole_run,
 )
 from trainprof.rules.signals.training import SIGNALS_OF_COLLECTOR, Training
 
-TOPICS = (whole_run, steps, loader, models, flags, interruptions, host, memory, loss, ranks)
+TOPICS = (
+    whole_run,
+    steps,
+    loader,
+    models,
+    flags,
+    interruptions,
+    host,
+    memory,
+    loss,
+    ranks,
+    transfer,
+)
 """Each has `DESCRIPTIONS` and `measure(training)`."""
 
 

@@ -1,0 +1,1 @@
+"""Rules on transfer learning: what is taken over, and what of it is trained."""

@@ -1,0 +1,69 @@
+"""Signals untrained.*: from a fact and the phases of the steps."""
+
+import pytest
+from builders import build_run, build_steps, build_trainer
+
+from trainprof.profiler.model.records import Event
+from trainprof.rules.signals import measure
+from trainprof.rules.signals.training import Training
+
+STEPS = build_steps(60, {"forward": 4.0, "backward": 6.0})
+FACT = {
+    "parameters": 90,
+    "trainable": 100,
+    "modules": ["stem", "body"],
+    "changed": False,
+    "updates_compared": 50,
+    "backward_samples": [[6000, 5000], [6000, 4000], [6000, 4500], [6000, 4500]],
+    "on_cpu": True,
+}
+
+
+def signals(*, fact=None, optimizer=True, events=()):
+    facts = [("optimizer", "o0", {"type": "SGD", "parameter_count": 10})] if optimizer else []
+    if fact is not None:
+        facts.append(("untrained", "all", fact))
+    run = build_run(build_trainer(STEPS, facts=facts, events=events))
+    return measure(Training(run, run.sessions[0]))
+
+
+def test_share_of_the_step_is_that_of_the_backward_times_the_backwards():
+    measured = signals(fact=FACT)
+    share = measured.get("untrained.step_share")
+
+    assert measured.get("untrained.parameter_share").value == 0.9
+    assert measured.get("untrained.modules").value == "stem, body"
+    assert measured.get("untrained.backward_share").value == pytest.approx(0.75)
+    assert share.value == pytest.approx(0.45)
+    assert share.low < 0.45 < share.high
+
+
+def test_nothing_is_untrained_without_the_fact():
+    measured = signals()
+
+    assert measured.get("untrained.parameter_share").value == 0.0
+    assert measured.get("untrained.step_share").value is None
+
+
+def test_without_an_optimizer_nobody_can_tell():
+    assert signals(optimizer=False).get("untrained.parameter_share").value is None
+
+
+def test_values_compared_over_a_few_updates_prove_nothing():
+    measured = signals(fact={**FACT, "updates_compared": 5})
+
+    assert measured.get("untrained.changed").value is None
+    assert signals(fact={**FACT, "changed": True}).get("untrained.changed").value is True
+
+
+def test_an_accelerator_gives_no_time():
+    measured = signals(fact={**FACT, "backward_samples": [], "on_cpu": False})
+
+    assert "accelerator" in measured.get("untrained.step_share").reason
+
+
+def test_a_failed_collector_is_lost_and_not_zero():
+    data = {"collector": "untrained parameters", "error": "ValueError: odd"}
+    measured = signals(events=[Event("collector_failed", 0, 0, data)])
+
+    assert measured.get("untrained.parameter_share").lost
