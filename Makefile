@@ -8,13 +8,14 @@ STORY ?= slow_storage
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo test lint ruff format types imports bench clean
+.PHONY: help demo test lint ruff format types imports bench zoo clean
 
 help:
 	@echo "make demo   profile a sample training in a new environment, and say what to do about it"
 	@echo "make test   install what the tests need; run the gates and the tests"
 	@echo "make lint   the gates alone: ruff, formatting, types, import contracts"
 	@echo "make bench  measure what trainprof costs a training (takes several minutes)"
+	@echo "make zoo   diagnose every case of the benchmark and write docs/zoo.md (up to an hour)"
 	@echo "make clean  remove the environment and everything that was built"
 
 demo: $(VENV)/.demo-installed
@@ -49,6 +50,10 @@ imports:
 
 bench: $(VENV)/.demo-installed
 	$(VENV)/bin/python benchmarks/overhead.py
+
+# ZOO="--no-runs" or names of cases narrow it: make zoo ZOO=healthy/
+zoo: $(VENV)/.test-installed
+	PYTHONPATH=tests $(VENV)/bin/python -m zoo $(ZOO)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,92 @@
+"""The case folders, and a small part of the zoo through the installed command.
+
+`make zoo` runs all of it; CI runs what is named here.
+"""
+
+import ast
+import difflib
+import json
+
+import pytest
+
+from zoo import recording
+from zoo.cases import GROUPS, all_cases, has_rule
+from zoo.results import result_of
+
+CASES = list(all_cases())
+IN_CI = ("stories/slow_storage",)
+
+
+def name_of(case):
+    return case.name
+
+
+def test_every_folder_is_a_case():
+    folders = {
+        path
+        for group in GROUPS.values()
+        if group.exists()
+        for path in group.iterdir()
+        if path.is_dir() and path.name != "__pycache__"
+    }
+    assert folders == {case.folder for case in CASES}
+
+
+@pytest.mark.parametrize("case", [one for one in CASES if one.group != "blind"], ids=name_of)
+class TestCaseFolders:
+    """What case.json promises is in the folder. The blind cases stay as they were written."""
+
+    def test_rules_exist(self, case):
+        for rule in (*case.plants, *case.acceptable):
+            assert has_rule(rule)
+
+    def test_fields_fit_the_verdict(self, case):
+        verdict = json.loads((case.folder / "case.json").read_text())["verdict"]
+        assert verdict == ("bottleneck" if case.plants else "healthy")
+        assert len(case.wheres) == len(case.plants)
+
+    def test_there_is_a_twin_where_one_cause_is_planted(self, case):
+        has_one_plant = len(case.plants) == 1 and not case.levels
+        assert (case.folder / "fixed.py").exists() == has_one_plant
+
+    def test_scripts_are_plausible(self, case):
+        for script in case.scripts:
+            tree = ast.parse(script.path.read_text())
+            assert ast.get_docstring(tree)
+            assert "trainprof" not in script.path.read_text()
+
+    def test_the_line_is_in_the_script(self, case):
+        for text in filter(None, case.wheres):
+            assert any(text in source.read_text() for source in case.folder.glob("*.py"))
+
+    def test_twins_differ_by_one_thing(self, case):
+        if not (case.folder / "fixed.py").exists():
+            pytest.skip("there is no twin")
+        bad, good = (
+            (case.folder / name).read_text().splitlines() for name in ("train.py", "fixed.py")
+        )
+        matcher = difflib.SequenceMatcher(None, bad, good, autojunk=False)
+        blocks = [block for block in matcher.get_opcodes() if block[0] != "equal"]
+        changed = sum(max(last - first, end - start) for _, first, last, start, end in blocks)
+        assert 1 <= len(blocks) <= 6
+        assert changed <= 30
+
+
+@pytest.fixture(scope="module", params=[case for case in CASES if case.name in IN_CI], ids=name_of)
+def results(request, tmp_path_factory):
+    """Runs a case as `make zoo` does, in a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recording, "RECORDINGS", tmp_path_factory.mktemp("zoo"))
+        for script in request.param.scripts:
+            recording.record(script)
+        yield [result_of(script) for script in request.param.scripts]
+
+
+def test_the_plant_is_found_and_nothing_else_is_blamed(results):
+    for result in results:
+        assert not result.error
+        if result.fault is not None:
+            assert result.fault.found_first, result.fault
+            assert result.fault.alarms == ()
+        else:
+            assert result.healthy.alarms == ()
