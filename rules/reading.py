@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from trainprof.profiler.model.diagnosis import Evidence, Gain, Location
+from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.signals import Signals
 
 COMPUTE_PHASES = ("forward", "loss", "backward", "optimizer")
@@ -94,6 +95,18 @@ def summed_share(signals: Signals, phases: Iterable[str]) -> tuple[float, float]
         return None
     lows = [bound for name in names if (bound := low(signals, name)) is not None]
     return min(sum(values), 1.0), min(sum(lows), 1.0)
+
+
+def largest_phase(signals: Signals, besides: Iterable[str] = ()) -> str | None:
+    """The phase with the largest share of the step, leaving some out; None if none was measured."""
+    shares = {
+        phase: share
+        for phase in PHASES
+        if phase not in besides
+        and (share := number(signals, f"step.{phase}_share")) is not None
+        and share > 0.0
+    }
+    return max(shares, key=lambda phase: shares[phase]) if shares else None
 
 
 def trains_on_cpu(signals: Signals) -> bool:

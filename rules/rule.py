@@ -23,7 +23,7 @@ SECTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a rule saw; the engine gates it, grades it and makes the `Finding` (RULES 0.5).
+    """What a rule saw; the engine gates it, grades it and makes the `Finding`.
 
     Attributes:
         summary: One sentence with the number in it.
@@ -86,8 +86,7 @@ class Rule:
         title: The fault, never the remedy, in a few words.
         needs: Signals without which the rule is skipped, and listed as skipped with the reason.
         can_warn: False for rules that never grade above info.
-        suppresses: Rules whose findings this one explains when it fires (root cause graph,
-            RULES 2.4).
+        suppresses: Rules whose findings this one explains when it fires: its symptoms.
     """
 
     id: ClassVar[str]

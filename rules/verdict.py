@@ -47,6 +47,7 @@ def _gravest(findings: list[Finding]) -> Finding:
     return max(
         findings,
         key=lambda finding: (
+            finding.severity == "critical" and finding.gain is None,  # the run is lost
             SEVERITIES.index(finding.severity),
             finding.recoverable_s_per_step or 0.0,
         ),

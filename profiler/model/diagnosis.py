@@ -31,7 +31,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Predicted speed-up T_old / T_new, as an interval (RULES 0.3)."""
+    """Predicted speed-up T_old / T_new, as an interval."""
 
     low: float
     high: float
@@ -105,7 +105,7 @@ class StepSummary:
     Attributes:
         count: Steps recorded.
         steady: Steps behind the means (warm-up trimmed).
-        mean_s: Mean wall time of a steady step (window sums, never a median: RULES 2.1).
+        mean_s: Mean wall time of a steady step (sums over windows, never a median).
         mean_s_low, mean_s_high: 90 % block bootstrap interval.
     """
 

@@ -265,7 +265,7 @@ class Hardware:
 
     @property
     def usable_cores(self) -> float | None:
-        """min(affinity, cgroup quota): what `torch` and `nproc` do not tell (RULES 0.3)."""
+        """min(affinity, cgroup quota): what `torch` and `nproc` do not tell."""
         if self.affinity_cores is None:
             return self.cgroup_quota_cores
         if self.cgroup_quota_cores is None:

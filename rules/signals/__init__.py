@@ -14,6 +14,7 @@ from trainprof.rules.signals import (
     ranks,
     steps,
     transfer,
+    validation,
     whole_run,
 )
 from trainprof.rules.signals.training import SIGNALS_OF_COLLECTOR, Training
@@ -30,6 +31,7 @@ TOPICS = (
     loss,
     ranks,
     transfer,
+    validation,
 )
 """Each has `DESCRIPTIONS` and `measure(training)`."""
 

@@ -12,7 +12,11 @@ from trainprof.rules.signals.training import Training
 DESCRIPTIONS = (
     Description("loss.count", "count", "Loss values that were read."),
     Description("loss.finite", "bool", "All of them are numbers: no NaN, no infinity."),
+    Description("loss.nonfinite_count", "count", "Those that are not."),
     Description("loss.first_nonfinite_step", "count", "Step of the first that is not."),
+    Description("loss.dead_count", "count", "Losses since the last that was a number."),
+    Description("loss.dead_since_step", "count", "Step of the first of these."),
+    Description("loss.dead_time_share", "share", "Part of all steps' time from there to the end."),
 )
 
 
@@ -25,6 +29,23 @@ def measure(training: Training) -> dict[str, Signal]:
         return sheet.finish("no loss was read")
     wrong: NDArray[np.bool_] = ~np.isfinite(losses["value"])
     sheet.put("loss.finite", not bool(wrong.any()), samples=len(losses))
+    sheet.put("loss.nonfinite_count", int(wrong.sum()), samples=len(losses))
     first = int(losses["step"][wrong][0]) if wrong.any() else None
     sheet.put("loss.first_nonfinite_step", first, reason="every loss is finite")
-    return sheet.finish("it was not read")
+    _end(training, wrong, sheet)
+    return sheet.finish("the last loss is finite")
+
+
+def _end(training: Training, wrong: NDArray[np.bool_], sheet: Sheet) -> None:
+    """The losses after the last that was a number: a model that is lost gives no other any more."""
+    numbers = np.flatnonzero(~wrong)
+    begin = int(numbers[-1]) + 1 if len(numbers) else 0
+    sheet.put("loss.dead_count", len(wrong) - begin)
+    if begin == len(wrong):
+        return
+    since = int(training.losses["step"][begin])
+    sheet.put("loss.dead_since_step", since)
+    wall_ns = training.columns["wall_ns"]
+    if len(wall_ns):
+        lost_ns = int(wall_ns[training.columns["index"] >= since].sum())
+        sheet.put("loss.dead_time_share", lost_ns / max(int(wall_ns.sum()), 1))

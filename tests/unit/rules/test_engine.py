@@ -297,6 +297,12 @@ class TestVerdict:
 
         assert (verdict.word, verdict.headline) == ("bottleneck", "Worse it is.")
 
+    def test_a_lost_run_has_the_first_word(self):
+        slow = rule("a-slow", [Candidate("Slow it is.", SEEN, share=0.5, gain=Gain(2, 3))])
+        lost = rule("b-lost", [Candidate("It is lost.", SEEN, severity="critical", timeless=True)])
+
+        assert self.of(slow, lost).headline == "It is lost."
+
     def test_healthy(self):
         assert self.of(rule()).headline == "Healthy: nothing worth changing."
         noted = self.of(rule(candidates=[candidate(0.05)]))

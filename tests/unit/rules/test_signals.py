@@ -631,6 +631,18 @@ class TestMemoryAndLoss:
         assert value(signals, "loss.first_nonfinite_step") == 7
         assert value(signals, "loss.count") == 20
 
+    def test_the_time_after_the_last_usable_loss(self):
+        bad = {3, *range(15, 20)}
+        losses = [LossValue(s, float("inf") if s in bad else 1.0) for s in range(20)]
+
+        signals = signals_of(build_trainer(steps(20), losses=losses))
+
+        assert value(signals, "loss.nonfinite_count") == 6
+        assert value(signals, "loss.first_nonfinite_step") == 3
+        assert value(signals, "loss.dead_count") == 5
+        assert value(signals, "loss.dead_since_step") == 15
+        assert value(signals, "loss.dead_time_share") == pytest.approx(0.25)
+
     def test_a_loss_that_stays_one(self):
         losses = [LossValue(step, 1.0) for step in range(20)]
 
@@ -638,6 +650,33 @@ class TestMemoryAndLoss:
 
         assert value(signals, "loss.finite") is True
         assert signals.get("loss.first_nonfinite_step").reason == "every loss is finite"
+        assert value(signals, "loss.dead_count") == 0
+        assert signals.get("loss.dead_since_step").reason == "the last loss is finite"
+
+
+class TestValidation:
+    def test_its_rhythm_and_its_loader(self):
+        def phases(index):
+            return PLAIN | ({"validation": 50.0} if index % 20 == 10 else {})
+
+        loaders = [
+            ("loader", "l0", LOADER),
+            ("loader", "l1", {"role": "validation", "batch_size": 64, "where": WHERE}),
+        ]
+
+        signals = signals_of(build_trainer(steps(200, phases), facts=loaders))
+
+        assert value(signals, "validation.count") == 10
+        assert value(signals, "validation.mean_s") == pytest.approx(0.05)
+        assert value(signals, "validation.interval_steps") == pytest.approx(20)
+        assert value(signals, "validation.batch_size") == 64
+        assert value(signals, "validation.where") == PLACE
+
+    def test_none_is_counted_not_missing(self):
+        signals = signals_of(build_trainer(steps()))
+
+        assert value(signals, "validation.count") == 0
+        assert "no validation" in signals.get("validation.mean_s").reason
 
 
 class TestRanksAndRun:
