@@ -1,4 +1,4 @@
-"""The hooks beside the training step: logging, saving, garbage collection, compilation."""
+"""The hooks beside the training step: logging, saving, collections, compilation, recomputation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import guard
 from .patching import Patches
 from .recorder import Recorder
 
-_MODULES = ("hooks_logging", "hooks_saving", "hooks_gc", "hooks_compile")
+_MODULES = ("hooks_logging", "hooks_saving", "hooks_gc", "hooks_compile", "hooks_recompute")
 
 
 class Observers:

@@ -12,6 +12,7 @@ from trainprof.rules.signals import (
     memory,
     models,
     ranks,
+    recomputation,
     steps,
     transfer,
     validation,
@@ -30,6 +31,7 @@ TOPICS = (
     memory,
     loss,
     ranks,
+    recomputation,
     transfer,
     validation,
 )
