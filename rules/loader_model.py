@@ -27,8 +27,14 @@ MOST_TO_OTHERS = 0.5
 """Part of the cores that other programs keep: the scheduler is fair, so that more processes of ours
 take back what theirs have beyond that."""
 
-CROWDED = 0.20
-"""Time queued for a CPU over runnable time of the training thread (a starting value)."""
+CROWDED = 0.10
+"""Time queued for a CPU over runnable time of the training thread; as loop-contention's."""
+
+QUEUED_TOO_LONG = 0.20
+"""Part of a batch's time in which its worker queued for a CPU (a starting value)."""
+
+REPLAY_FITS = 2.0
+"""A replay whose waiting is further off than this factor does not explain what was measured."""
 
 CLOSE_ENOUGH = 1.05
 """The recommended number of workers is the smallest within 5 % of the best pace."""
@@ -58,9 +64,8 @@ class LoaderTimes:
     def of(cls, signals: Signals) -> LoaderTimes:
         """The times of a run's training loader.
 
-        Where threads queue for a CPU, the queueing is taken out of both times, as far as the
-        training thread shows how long it lasts (the scheduler treats workers alike), and all usable
-        cores count: what is left is what the script would do on a quiet machine.
+        Where threads queue for a CPU, the queueing is taken out of both times, and all usable cores
+        count: what is left is what the script would do on a quiet machine.
 
         Where CPU time was not measured, items count as computing all the time, and so does a
         consumer on the CPU: that errs towards fewer workers.
@@ -78,7 +83,7 @@ class LoaderTimes:
         if consume_cpu_s is None:
             consume_cpu_s = consume_s * running if trains_on_cpu(signals) else 0.0
         if queued >= CROWDED:
-            produce_s = _without_queueing(produce_s, produce_cpu_s, queued)
+            produce_s = _producing_undisturbed(signals, produce_s, produce_cpu_s, queued)
             consume_s = _without_queueing(consume_s, consume_cpu_s, queued)
             others = 0.0
         return cls(
@@ -152,7 +157,55 @@ def queued_part(signals: Signals) -> float:
     return min(queued / (queued + running), 0.99)
 
 
+def _producing_undisturbed(signals: Signals, wall_s: float, cpu_s: float, queued: float) -> float:
+    """What a batch would take its producer on a quiet machine.
+
+    Its own queueing is taken out where it was read, else as much as the training thread shows (the
+    scheduler treats workers alike). What is left still holds waits that the queueing of others
+    causes, such as for the interpreter's lock: a few preempted batches make a mean, so no more than
+    the median batch counts.
+    """
+    own_s = number(signals, "loader.producer_queued_s")
+    busy_s = min(cpu_s, wall_s)
+    quiet_s = _without_queueing(wall_s, cpu_s, queued)
+    if own_s is not None:
+        quiet_s = min(quiet_s, wall_s - own_s)
+    median_s = number(signals, "loader.producer_median_s")
+    if median_s is not None:
+        quiet_s = min(quiet_s, median_s)
+    return max(busy_s, quiet_s)
+
+
 def _without_queueing(wall_s: float, cpu_s: float, queued: float) -> float:
     """A wall time less the queueing that goes with its CPU time; never below that CPU time."""
     busy_s = min(cpu_s, wall_s)
     return max(busy_s, wall_s - busy_s * queued / (1.0 - queued))
+
+
+def queued_by_the_machine(signals: Signals) -> bool:
+    """True where a fifth of a batch's time is its producer's queueing for a CPU.
+
+    Bursts and stragglers may then be the scheduler's.
+    """
+    queued_s = number(signals, "loader.producer_queued_s")
+    wall_s = number(signals, "loader.producer_wall_s")
+    if queued_s is None or not wall_s:
+        return False
+    return queued_s >= QUEUED_TOO_LONG * wall_s
+
+
+def replayed_share(signals: Signals, other: str) -> float:
+    """Share of the step that the replay `other` saves against the one with the loader's settings.
+
+    At most what the training waits in mid epoch; 0 where the replay shows less than half of that
+    waiting, or more than twice of it, and so does not explain it.
+    """
+    now_s, then_s = needed(signals, "loader.replay_s"), needed(signals, other)
+    at_start = number(signals, "loader.start_share") or 0.0
+    wait = max(needed(signals, "step.data_wait_share") - at_start, 0.0)
+    consume_s = number(signals, "loader.consumer_s")
+    if consume_s is not None:
+        replayed = max(1.0 - consume_s / now_s, 0.0)
+        if not wait / REPLAY_FITS <= replayed <= wait * REPLAY_FITS:
+            return 0.0
+    return min(max(1.0 - then_s / now_s, 0.0), wait)

@@ -7,16 +7,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainprof.profiler.model.records import EPOCH_BOUNDARY, Event, Fetch
+from trainprof.profiler.model.phases import PHASE_INDEX
+from trainprof.profiler.model.records import EPOCH_BOUNDARY, Event, Fetch, ProcessSample
 from trainprof.profiler.model.run import ProcessRecord
 from trainprof.profiler.model.signals import Signal
 from trainprof.rules.signals.sheet import Description, Sheet
-from trainprof.rules.signals.steps import phase_states
+from trainprof.rules.signals.steps import phase_states, read_steps
 from trainprof.rules.signals.training import Training, evenly, location
-from trainprof.rules.statistics.intervals import Interval, mean_interval, ratio_intervals
+from trainprof.rules.statistics.intervals import (
+    Floats,
+    Interval,
+    mean_interval,
+    ratio_intervals,
+)
 
 MOST_READ = 4_000
 """Records of one kind that are looked at; a longer series is read at even distances."""
+
+LEAST_FOR_P99 = 50
+"""Batches; of fewer the 99th percentile is the largest."""
 
 SETTINGS = (
     Description("loader.num_workers", "count", "Worker processes of the training's loader."),
@@ -53,6 +62,13 @@ DESCRIPTIONS = (
         "Wall time of a batch in one worker; without workers, the loop's wait for it.",
     ),
     Description("loader.producer_cpu_s", "s", "CPU time of the same."),
+    Description(
+        "loader.producer_queued_s",
+        "s",
+        "Time per batch in which its producer was ready but got no CPU.",
+    ),
+    Description("loader.producer_median_s", "s", "Wall time of the median batch in its producer."),
+    Description("loader.producer_p99_s", "s", "Of 99 % of batches it was no longer than this."),
     Description("loader.consumer_s", "s", "Time of the loop per batch, without the wait for it."),
     Description(
         "loader.consumer_cpu_s",
@@ -139,9 +155,17 @@ def process_cpu_s_per_ns(training: Training) -> float | None:
 
 
 def _cpu_s_of_wait(training: Training, wait_s: float) -> float | None:
-    """CPU time of the training thread in one wait: making the batch, where there are no workers."""
-    states = phase_states(training).get("data_wait")
-    return None if states is None else states[0] * wait_s
+    """CPU time of the training thread in one wait: making the batch, where there are no workers.
+
+    From the CPU times themselves, not as a part of the wall time: one preemption makes a wait ten
+    times as long, and costs no CPU time.
+    """
+    found = read_steps(training)
+    batches = sum(int(training.steady("micro_batches")[position]) for _, position in found)
+    if not batches:
+        return None
+    place = PHASE_INDEX["data_wait"]
+    return min(sum(state.cpu_ns[place] for state, _ in found) / batches / 1e9, wait_s)
 
 
 def _batches_per_epoch(training: Training) -> float | None:
@@ -155,14 +179,16 @@ def _batches_per_epoch(training: Training) -> float | None:
 
 
 def _producer(training: Training, sheet: Sheet) -> None:
-    names = ("loader.producer_wall_s", "loader.producer_cpu_s", "loader.worker_count_seen")
+    names = (
+        "loader.producer_wall_s",
+        "loader.producer_cpu_s",
+        "loader.producer_median_s",
+        "loader.producer_p99_s",
+        "loader.producer_queued_s",
+        "loader.worker_count_seen",
+    )
     if training.loader.workers == 0:
-        wait_s = sheet.value("loader.wait_s")
-        assert isinstance(wait_s, float)
-        sheet.put(names[0], wait_s, method="no workers: the loop's wait per batch")
-        cpu_s = _cpu_s_of_wait(training, wait_s)
-        sheet.put(names[1], cpu_s, reason="no step carried CPU readings of its phases")
-        sheet.put(names[2], 0)
+        _loop_as_producer(training, sheet)
         return
     fetches = [
         fetch for worker in loader_workers(training) for fetch in _steady_fetches(training, worker)
@@ -180,7 +206,67 @@ def _producer(training: Training, sheet: Sheet) -> None:
     ):
         interval = mean_interval(np.array(times, dtype=np.float64) / 1e9)
         sheet.put_interval(name, interval, method="timed in the workers", samples=count)
-    sheet.put(names[2], len({fetch.worker for fetch in fetches}))
+    _spread(np.array([fetch.wall_ns for fetch in fetches], dtype=np.float64) / 1e9, sheet)
+    queued = _queued_per_cpu_s(training)
+    cpu_s = sheet.value("loader.producer_cpu_s")
+    assert isinstance(cpu_s, float)
+    sheet.put(
+        "loader.producer_queued_s",
+        None if queued is None else queued * cpu_s,
+        method="the workers' queueing per CPU second",
+        reason="no worker was sampled twice, or this system has no /proc/*/schedstat",
+    )
+    sheet.put("loader.worker_count_seen", len({fetch.worker for fetch in fetches}))
+
+
+def _loop_as_producer(training: Training, sheet: Sheet) -> None:
+    """Without workers the training thread makes each batch while the loop waits for it."""
+    wait_s = sheet.value("loader.wait_s")
+    assert isinstance(wait_s, float)
+    method = "no workers: the loop's wait per batch"
+    sheet.put("loader.producer_wall_s", wait_s, method=method)
+    cpu_s = _cpu_s_of_wait(training, wait_s)
+    reason = "no step carried CPU readings of its phases"
+    sheet.put("loader.producer_cpu_s", cpu_s, reason=reason)
+    state = phase_states(training).get("data_wait")
+    queued = None if state is None else state[1]
+    sheet.put(
+        "loader.producer_queued_s", None if queued is None else queued * wait_s, reason=reason
+    )
+    batches = training.steady("micro_batches")
+    asked = batches > 0
+    _spread(training.steady("data_wait_ns")[asked] / batches[asked] / 1e9, sheet)
+    sheet.put("loader.worker_count_seen", 0)
+
+
+def _spread(seconds: Floats, sheet: Sheet) -> None:
+    if not len(seconds):
+        return
+    sheet.put("loader.producer_median_s", float(np.median(seconds)), samples=len(seconds))
+    enough = len(seconds) >= LEAST_FOR_P99
+    p99_s = float(np.quantile(seconds, 0.99)) if enough else None
+    reason = f"fewer than {LEAST_FOR_P99} batches were timed"
+    sheet.put("loader.producer_p99_s", p99_s, samples=len(seconds), reason=reason)
+
+
+def _queued_per_cpu_s(training: Training) -> float | None:
+    """Seconds that the workers queued for a CPU, per second that they had one."""
+    pids = {worker.info.pid for worker in loader_workers(training)}
+    start, end = training.span_ns
+    first: dict[int, ProcessSample] = {}
+    last: dict[int, ProcessSample] = {}
+    for sample in training.run.samples:
+        if not start <= sample.at_ns <= end:
+            continue
+        for process in sample.processes:
+            if process.pid in pids and process.run_delay_total_ns is not None:
+                first.setdefault(process.pid, process)
+                last[process.pid] = process
+    cpu_s = sum(last[pid].cpu_total_s - first[pid].cpu_total_s for pid in first)
+    queued_ns = sum(
+        (last[pid].run_delay_total_ns or 0) - (first[pid].run_delay_total_ns or 0) for pid in first
+    )
+    return queued_ns / 1e9 / cpu_s if cpu_s > 0 else None
 
 
 def loader_workers(training: Training) -> list[ProcessRecord]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from trainprof.profiler.model.phases import PHASE_INDEX, PHASES
 from trainprof.profiler.model.records import NO_LOADER
+from trainprof.profiler.model.run import PhaseStates
 from trainprof.profiler.model.signals import Signal
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training, evenly
@@ -149,24 +150,29 @@ def thread_states(training: Training) -> dict[str, Interval]:
     return dict(zip(series, intervals, strict=True))
 
 
+def read_steps(training: Training) -> list[tuple[PhaseStates, int]]:
+    """The steady steps that carried readings on every mark, with their positions in the window."""
+    states = training.trainer.states
+    index = training.steady("index")
+    if not len(index) or not len(states):
+        return []
+    chosen = [states[position] for position in evenly(len(states), 4_000)]
+    chosen = [state for state in chosen if index[0] <= state.step <= index[-1]]
+    positions = np.searchsorted(index, [state.step for state in chosen])
+    return [
+        (state, int(position))
+        for state, position in zip(chosen, positions, strict=True)
+        if index[position] == state.step
+    ]
+
+
 def phase_states(training: Training) -> dict[str, tuple[float, float | None]]:
     """Per phase: the parts of its time on a CPU and (where known) waiting for one.
 
     From the steps that carried readings on every mark, about one in 16; empty without any. Phases
     that none of them had are left out.
     """
-    states = training.trainer.states
-    index = training.steady("index")
-    if not len(index) or not len(states):
-        return {}
-    chosen = [states[position] for position in evenly(len(states), 4_000)]
-    chosen = [state for state in chosen if index[0] <= state.step <= index[-1]]
-    positions = np.searchsorted(index, [state.step for state in chosen])
-    found = [
-        (state, int(position))
-        for state, position in zip(chosen, positions, strict=True)
-        if index[position] == state.step
-    ]
+    found = read_steps(training)
     if not found:
         return {}
     at = np.array([position for _, position in found])

@@ -65,7 +65,8 @@ class WorkersUnder(Rule):
     - Preparing keeps the cores busy and none idles: more workers only take CPU from each other. The
       finding then says so and points at the data set's own work.
     - Threads queue for a CPU, of this training or of other programs: the queueing is taken out of
-      all times first, so that only what the script would wait on a quiet machine is reported.
+      all times first, the producer's own where it was read, and no more than the median batch
+      counts. So only what the script would wait on a quiet machine is reported.
     - The wait falls on the first batch of each epoch: that is data-persistent.
     - Workers need memory (their own copy of what the data set builds, and the prefetched batches):
       the number advised stays within half of the memory that is free.
@@ -237,6 +238,25 @@ class WorkersUnder(Rule):
                 "host.usable_cores": 2.0,
                 "host.idle_cores": 0.0,
                 "host.other_cores": 1.6,
+            },
+        ),
+        Case(
+            "quick batches, some of which were preempted, or waited for a thread that was",
+            {
+                "step.data_wait_share": (0.154, 0.137, 0.171),
+                "step.run_queue_share": (0.606, 0.584, 0.627),
+                "step.cpu_share": (0.3, 0.276, 0.324),
+                "loader.num_workers": 0,
+                "loader.producer_wall_s": 0.00286,
+                "loader.producer_cpu_s": 0.00031,
+                "loader.producer_queued_s": 0.00103,
+                "loader.producer_median_s": 0.00028,
+                "loader.consumer_s": 0.0157,
+                "loader.consumer_cpu_s": 0.0053,
+                "loader.iterable": False,
+                "host.usable_cores": 2.0,
+                "host.idle_cores": 0.0,
+                "host.other_cores": 1.7,
             },
         ),
         Case(

@@ -1,5 +1,7 @@
 """Signals of built runs: the value that was planted, or missing with the reason."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from builders import (
@@ -25,8 +27,10 @@ from trainprof.profiler.model.records import (
     NO_LOADER,
     CollectorStatus,
     Event,
+    Fetch,
     LossValue,
     MemoryPoint,
+    ProcessSample,
     QueueDepth,
 )
 from trainprof.profiler.model.run import PhaseStates, Session
@@ -276,6 +280,53 @@ class TestLoader:
         assert value(signals, "loader.consumer_s") == pytest.approx(0.004)
         assert "no workers" in signals.get("loader.ready_mean").reason
 
+    def test_a_preempted_wait_costs_no_more_cpu_than_others(self):
+        """A few waits last 50 times as long; the readings fell on usual ones."""
+        cpu = [0] * len(PHASES)
+        cpu[0] = MS
+        states = [PhaseStates(step, tuple(cpu), (0,) * len(PHASES)) for step in (16, 32, 48)]
+
+        def preempted(index):
+            return PLAIN | {"data_wait": 50.0 if index % 10 == 5 else 1.0}
+
+        trainer = build_trainer(
+            steps(60, preempted), facts=[loader_fact(num_workers=0)], states=states
+        )
+
+        signals = signals_of(trainer)
+
+        assert value(signals, "loader.producer_wall_s") > 0.004
+        assert value(signals, "loader.producer_cpu_s") == pytest.approx(0.001)
+        assert value(signals, "loader.producer_median_s") == pytest.approx(0.001)
+        assert value(signals, "loader.producer_p99_s") == pytest.approx(0.050)
+
+    def test_workers_that_queue_for_a_cpu(self):
+        workers = [build_worker(build_fetches(40, 20.0, 5.0), pid=200)]
+        samples = [
+            replace(
+                sample,
+                processes=(
+                    *sample.processes,
+                    ProcessSample(
+                        pid=200,
+                        parent_pid=100,
+                        name="python",
+                        cpu_total_s=0.1 * second,
+                        rss_bytes=1,
+                        threads=1,
+                        status="running",
+                        run_delay_total_ns=second * SECOND // 5,
+                    ),
+                ),
+            )
+            for second, sample in enumerate(build_samples(3))
+        ]
+
+        trainer = build_trainer(steps(300), facts=[loader_fact()])
+        signals = signals_of(trainer, workers=workers, samples=samples)
+
+        assert value(signals, "loader.producer_queued_s") == pytest.approx(0.010)
+
     def test_workers_say_what_a_batch_takes(self):
         workers = [
             build_worker(build_fetches(40, 20.0, 5.0, worker=n), pid=200 + n) for n in range(2)
@@ -380,6 +431,45 @@ class TestLoader:
         signals = signals_of(build_trainer(steps(30, {"forward": 1.0}, flags=NO_LOADER)))
 
         assert signals.get("loader.num_workers").reason == "no DataLoader was iterated"
+
+
+class TestReplay:
+    def replayed(self, wall_ms, consume_ms=5.0, count=200):
+        """Two workers that take turns, batch k taking `wall_ms(k)`."""
+        fetches = [
+            Fetch(k % 2, START_NS + k * MS, round(wall_ms(k) * MS), MS, 32) for k in range(count)
+        ]
+        workers = [
+            build_worker([one for one in fetches if one.worker == number], pid=200 + number)
+            for number in range(2)
+        ]
+        trainer = build_trainer(
+            steps(count, {"data_wait": 1.0, "forward": consume_ms}), facts=[loader_fact()]
+        )
+        return signals_of(trainer, workers=workers)
+
+    def test_even_batches_that_keep_up_wait_for_handing_over_only(self):
+        signals = self.replayed(lambda k: 8.0)
+
+        assert value(signals, "loader.replay_s") == pytest.approx(0.006)
+        assert value(signals, "loader.replay_even_s") == pytest.approx(0.006)
+        assert value(signals, "loader.supply_ratio") == pytest.approx(1.25, rel=0.05)
+
+    def test_a_slow_batch_costs_what_was_not_made_ahead(self):
+        signals = self.replayed(lambda k: 200.0 if k % 50 == 20 else 4.0)
+
+        assert value(signals, "loader.replay_s") > 0.008
+        assert value(signals, "loader.replay_even_s") == pytest.approx(0.006)
+        deeper = value(signals, "loader.replay_prefetch8_s")
+        assert 0.006 < deeper < value(signals, "loader.replay_s")
+
+    def test_without_workers_there_is_nothing_to_replay(self):
+        signals = signals_of(build_trainer(steps(60), facts=[loader_fact(num_workers=0)]))
+
+        assert "no workers" in signals.get("loader.replay_s").reason
+
+    def test_few_batches_show_no_stragglers(self):
+        assert "fewer than" in self.replayed(lambda k: 8.0, count=20).get("loader.replay_s").reason
 
 
 class TestModels:
