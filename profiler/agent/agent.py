@@ -28,6 +28,9 @@ live: Agent | None = None
 """The agent of this process, for `trainprof.step()` and `trainprof.phase()`."""
 
 TICK_S = 0.1
+"""Between two looks at the marks until the training is described."""
+CALM_TICK_S = 0.25
+"""The same later: waking up, and writing each file, costs as much as a dozen steps."""
 RAW_STEPS = 200
 """The raw marks of this many first steps are kept (marks.jsonl)."""
 
@@ -68,10 +71,11 @@ class Agent:
 
     def _begin_recording(self) -> None:
         self.recorder = getattr(self, "recorder", None) or Recorder()
-        self.recorder.marks.clear()
+        self.recorder.begin()
         self._segmenter = Segmenter()
         self._writer: ProcessWriter | None = None
-        self._ticks = 0
+        self._seconds = 0  # rounds of what is done once a second
+        self._next_second_ns = 0
         self._marks_seen = 0
         self._thread_cpu_ns = 0
 
@@ -143,7 +147,7 @@ class Agent:
     # Working.
 
     def _work(self) -> None:
-        while not self._stop.wait(TICK_S):
+        while not self._stop.wait(CALM_TICK_S if self._facts.complete else TICK_S):
             guard.attempt("agent thread", self._tick)
         self._thread_cpu_ns += time.thread_time_ns()
 
@@ -152,11 +156,13 @@ class Agent:
         writer = self._writer
         if writer is None:
             return
-        self._ticks += 1
-        described = self._facts.complete
-        if not described or self._ticks % 10 == 1:
-            guard.attempt("facts", self._facts.write, writer, self._segmenter, self._ticks)
-        if self._ticks % 10 == 1:
+        now_ns = time.perf_counter_ns()
+        second = now_ns >= self._next_second_ns
+        if second or not self._facts.complete:
+            guard.attempt("facts", self._facts.write, writer, self._segmenter, self._seconds)
+        if second:
+            self._next_second_ns = now_ns + 1_000_000_000
+            self._seconds += 1
             self._once_a_second(writer)
         writer.flush()
 
@@ -277,7 +283,7 @@ class Agent:
 
     def _write_last_facts(self) -> None:
         if self._writer is not None and self._role == "trainer":
-            guard.attempt("facts", self._facts.write, self._writer, self._segmenter, self._ticks)
+            guard.attempt("facts", self._facts.write, self._writer, self._segmenter, self._seconds)
             self._once_a_second(self._writer)
             self._facts.write_cost(
                 self._writer, self._segmenter.count, self._marks_seen, self._thread_cpu_ns
@@ -320,10 +326,6 @@ class Agent:
         self._rank = (None, None)
         guard.reset()
         self._begin_recording()
-        self.recorder.started = False
-        self.recorder.flags_due = False
-        self.recorder.update_pending = False
-        self.recorder.detailed = False
         self.recorder.follow_thread()
         self.hooks.after_fork()
         self._workers.reset()

@@ -17,8 +17,7 @@ from .recorder import Recorder
 from .segment import Segmenter
 from .untrained import UntrainedParameters
 
-FLAGS_EVERY = 100
-"""Ticks of the agent between two readings of the flags (10 s)."""
+FLAGS_EVERY_S = 10
 MOST_MODELS = 16
 
 
@@ -55,7 +54,7 @@ class FactCollector:
         """Leaves torch as it was."""
         self._untrained.stop()
 
-    def write(self, writer: ProcessWriter, segmenter: Segmenter, ticks: int) -> None:
+    def write(self, writer: ProcessWriter, segmenter: Segmenter, seconds: int) -> None:
         """Once a second: whatever is new."""
         if segmenter.count == 0:
             return
@@ -64,7 +63,7 @@ class FactCollector:
         self._write_optimizers(writer)
         self._write_untrained(writer, segmenter)
         self._write_loaders(writer, segmenter)
-        self._write_flags(writer, ticks)
+        self._write_flags(writer, seconds)
         self._hooks.modules.release()
         self._hooks.optimizers.release()
         self._fact(writer, "memory", "peak", dict(read_peak_memory(self._torch)))
@@ -157,14 +156,14 @@ class FactCollector:
             if batch:
                 self._fact(writer, "batch", f"l{number}", dict(batch))
 
-    def _write_flags(self, writer: ProcessWriter, ticks: int) -> None:
+    def _write_flags(self, writer: ProcessWriter, seconds: int) -> None:
         flags = self._hooks.flags
         if flags:
             key = "steady" if self._flags_written else "start"
             self._fact(writer, "flags", key, dict(flags))
             self._hooks.flags = {}
             self._flags_written += 1
-        if ticks % FLAGS_EVERY == 11 or self._flags_written == 1:
+        if seconds % FLAGS_EVERY_S == 1 or self._flags_written == 1:
             self._hooks.ask_for_flags()
 
     def write_cost(self, writer: ProcessWriter, steps: int, marks: int, thread_cpu_ns: int) -> None:

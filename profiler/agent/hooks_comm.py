@@ -40,7 +40,6 @@ class CommunicationHooks:
     def __init__(self, torch: Any, recorder: Recorder) -> None:
         self._torch = torch
         self._recorder = recorder
-        self.last_gradient_ns = 0
         self._handles: list[Any] = []
 
     def install(self, patches: Patches) -> None:
@@ -69,14 +68,14 @@ class CommunicationHooks:
                 self._handles.append(register(self._gradient_done))
 
     def _gradient_done(self, parameter: Any) -> None:
-        self.last_gradient_ns = perf_counter_ns()
+        self._recorder.last_gradient_ns = perf_counter_ns()
 
     def backward_ended(self) -> None:
         """Leaves the wait after the last gradient as a COMM interval inside the backward."""
         recorder = self._recorder
         marks = recorder.marks
-        start_ns = max(self.last_gradient_ns, marks[-1][1] if marks else 0)
-        self.last_gradient_ns = 0
+        start_ns = max(recorder.last_gradient_ns, marks[-1][1] if marks else 0)
+        recorder.last_gradient_ns = 0
         if not recorder.detailed:  # a mark made afterwards has no thread state
             marks.append((m.COMM, start_ns, 0, 0))
             recorder.mark(m.COMM_END)

@@ -16,10 +16,10 @@ from time import monotonic, perf_counter_ns
 from typing import Any
 
 from . import guard
-from . import marks as m
-from .patching import Patches, like
+from .marks import FORWARD, FORWARD_END, FORWARD_TRAINING
+from .patching import Patches, hide_from_compiler, like
 from .recorder import Recorder
-from .registry import Registry
+from .registry import Registry, forgetting
 
 SETTLE_AFTER_UPDATES = 16
 """So many updates without a new root end the discovery."""
@@ -39,8 +39,6 @@ class ModuleHooks:
 
     Attributes:
         modules: The numbers in the marks.
-        calls: Forwards of roots since the last backward; a backward without any has a root that
-            is not known yet.
     """
 
     def __init__(
@@ -58,14 +56,13 @@ class ModuleHooks:
         self._before_forward = before_forward
         self._in_forward = in_forward
         self.modules: Registry[Any] = Registry()
-        self._kinds: dict[int, tuple[Any, int]] = {}
+        self._numbers: dict[int, int] = {}  # by id, while they live; -1 for those that are no root
+        self._references: dict[int, Any] = {}
         self._classes: dict[type, None] = {}
         self._deep = False
-        self._inside = False  # a root module runs on the training thread
         self._patches = Patches()
         self._settled = False
         self._discovery_began = (0, 0.0)  # updates, monotonic seconds
-        self.calls = 0
 
     def install(self) -> None:
         """Begins the discovery."""
@@ -74,10 +71,6 @@ class ModuleHooks:
     def uninstall(self) -> None:
         """Leaves every class as it was."""
         self._patches.undo()
-
-    def after_fork(self) -> None:
-        """A forked child may have been made in the middle of a forward."""
-        self._inside = False
 
     # Discovery.
 
@@ -113,46 +106,63 @@ class ModuleHooks:
         recorder = self._recorder
         compiling = recorder.compiling
         append, now, ident = recorder.append, perf_counter_ns, get_ident
-        kinds, gradients = self._kinds, self._torch.is_grad_enabled
-        hooks = self
+        numbers, gradients = self._numbers, self._torch.is_grad_enabled
+        thorough = self._thorough(original)
 
         def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:
-            if compiling() or hooks._inside or ident() != recorder.thread:
+            if compiling() or recorder.inside:
                 return original(module, *args, **kwargs)
-            kind = kinds.get(id(module))
-            if kind is None or kind[0]() is not module:
-                kind = hooks._look_at(module)
-            number = kind[1]
+            number = numbers.get(id(module))
+            if ident() != recorder.quick or number is None:
+                return thorough(module, *args, **kwargs)
             if number < 0:
                 return original(module, *args, **kwargs)
-            hooks.calls += 1
-            if recorder.update_pending or recorder.flags_due or not recorder.started:
-                hooks._before_forward()
-            bits = (m.FORWARD_TRAINING if module.training else 0) + gradients()
-            hooks._inside = True
-            if recorder.detailed:
-                recorder.mark(m.FORWARD, number, bits)
-            else:
-                append((m.FORWARD, now(), number, bits))
-            if recorder.flags_due:
-                hooks._in_forward()
+            bits = (FORWARD_TRAINING if module.training else 0) + gradients()
+            recorder.inside = recorder.called = True
+            append((FORWARD, now(), number, bits))
             try:
                 return original(module, *args, **kwargs)
             finally:
-                if recorder.detailed:
-                    recorder.mark(m.FORWARD_END, number, bits)
-                else:
-                    append((m.FORWARD_END, now(), number, bits))
-                hooks._inside = False
+                append((FORWARD_END, now(), number, bits))
+                recorder.inside = False
 
         return like(original, __call__)
 
-    def _look_at(self, module: Any) -> tuple[Any, int]:
+    def _thorough(self, original: Any) -> Any:
+        recorder = self._recorder
+        gradients = self._torch.is_grad_enabled
+
+        def thorough_call(module: Any, *args: Any, **kwargs: Any) -> Any:
+            if get_ident() != recorder.thread:
+                return original(module, *args, **kwargs)
+            number = self._numbers.get(id(module))
+            if number is None:
+                number = self._look_at(module)
+            if number < 0:
+                return original(module, *args, **kwargs)
+            self._before_forward()
+            bits = (FORWARD_TRAINING if module.training else 0) + gradients()
+            recorder.inside = recorder.called = True
+            recorder.mark(FORWARD, number, bits)
+            if recorder.flags_due:
+                self._in_forward()
+            try:
+                return original(module, *args, **kwargs)
+            finally:
+                recorder.mark(FORWARD_END, number, bits)
+                recorder.inside = False
+
+        hide_from_compiler(thorough_call)
+        return thorough_call
+
+    def _look_at(self, module: Any) -> int:
         """A module at depth 0 that is met for the first time: its number, -1 if it is no root."""
         number = guard.attempt("modules", self._new_root, module)
-        kind = (weakref.ref(module), -1 if number is None else number)
-        self._kinds[id(module)] = kind
-        return kind
+        number = -1 if number is None else number
+        forget = forgetting(id(module), self._numbers, self._references)
+        self._references[id(module)] = weakref.ref(module, forget)
+        self._numbers[id(module)] = number
+        return number
 
     def _new_root(self, module: Any) -> int:
         """The number of a module with parameters; a loss or an activation has none: -1."""

@@ -21,7 +21,10 @@ step costs 60 us more, which a loop of 1 ms steps must not pay every 16 ms."""
 MOST_DETAILED_ASKS = 64
 """A validation inside a sampled step is not followed mark by mark to its end."""
 MOST_MARKS_BEFORE_TRAINING = 20_000
-_UPDATES_WITHOUT_ASK = 4
+UPDATES_WITHOUT_ASK = 4
+"""So many updates without an ask: the loop has no loader, and its updates are its boundaries."""
+BACKWARDS_WITHOUT_UPDATE = 64
+"""So many backwards without an optimizer step: parameters may be updated by hand again."""
 _NO_THREAD = 0  # no thread has this ident
 
 
@@ -40,32 +43,87 @@ class Recorder:
     The thread that trains appends; the agent's thread takes them away. Nothing here blocks, and
     `deque.append` and `deque.popleft` are atomic.
 
+    Hooks that run at each step have two ways. The quick one is a comparison and an append; it is
+    open while `quick` is the ident of the thread, which is most of the time. Whatever else there is
+    to do (thread states, flags, the first batch of a loader, updates without an optimizer) closes
+    it, and the thorough way of the next boundary opens it again.
+
     Attributes:
         marks: Appended by the training thread, drained by the agent.
-        thread: Ident of the thread whose marks count; all others pass straight through.
         append: Of `marks`, bound once.
+        thread: Ident of the thread whose marks count; all others pass straight through.
+        quick: The same while there is nothing to do but append, else 0.
+        due_ns: From then on a boundary takes the thorough way.
         started: True once the process trains and the agent takes the marks away.
-        update_pending: A backward has ended and no optimizer step since: a parameter may change.
+        inferring: Updates are looked for in the parameters: no optimizer has stepped lately.
+        update_pending: A backward has ended since the last update: a parameter may change.
         flags_due: The agent asks for the flags; they are read in the next forward.
+        batch_due: An iterator was made whose first batch is to be described.
         detailed: Whether marks carry CPU and run-queue time just now (one step in 16).
         updates: Updates so far (optimizer steps).
+        backwards: Backwards since the last update.
+        inside: A root module runs on the training thread.
+        called: A root module was called since the last backward; a backward without one has a root
+            that is not known yet.
+        last_gradient_ns: When DDP's last gradient was produced, 0 between two backwards.
+        asked: Updates left until the loop counts as one without loader.
+        step_over: An update happened since the last boundary.
         compiling: `torch.compiler.is_dynamo_compiling`; hooks stay invisible while it is true.
     """
+
+    __slots__ = (
+        "_boundaries",
+        "_next_detail",
+        "_next_reading",
+        "_schedstat",
+        "append",
+        "asked",
+        "backwards",
+        "batch_due",
+        "called",
+        "compiling",
+        "detailed",
+        "due_ns",
+        "flags_due",
+        "inferring",
+        "inside",
+        "last_gradient_ns",
+        "marks",
+        "quick",
+        "started",
+        "step_over",
+        "thread",
+        "update_pending",
+        "updates",
+    )
 
     def __init__(self) -> None:
         self.marks: deque[Mark] = deque()
         self.append = self.marks.append
         self.thread = threading.main_thread().ident or threading.get_ident()
-        self.started = False
-        self.update_pending = False
-        self.flags_due = False
-        self.detailed = False
         self.compiling: Callable[[], bool] = _never_compiling
         self._schedstat: int | None = None
-        self._step_over = True  # an update happened since the last boundary
-        self._boundaries = 0  # since the last update
-        self._asked = 0  # updates left until the loop counts as one without loader
+        self.begin()
+
+    def begin(self) -> None:
+        """Starts afresh: nothing has trained yet in this process."""
+        self.marks.clear()
+        self.quick = _NO_THREAD
+        self.due_ns = 0
+        self.started = False
+        self.inferring = True
+        self.update_pending = False
+        self.flags_due = False
+        self.batch_due = False
+        self.detailed = False
         self.updates = 0
+        self.backwards = 0
+        self.inside = False
+        self.called = False
+        self.last_gradient_ns = 0
+        self.asked = 0
+        self.step_over = True
+        self._boundaries = 0  # since the last update
         self._next_detail = 0
         self._next_reading = 0
 
@@ -77,6 +135,7 @@ class Recorder:
     def close(self) -> None:
         """Makes every hook pass straight through from now on."""
         self.thread = _NO_THREAD
+        self.quick = _NO_THREAD
 
     def active(self) -> bool:
         """Whether a hook that was just entered should leave marks."""
@@ -101,17 +160,18 @@ class Recorder:
     def boundary(self, kind: int, object_id: int = 0, extra: Any = None) -> None:
         """Appends a mark at which a step may end: with a thread state if the last one is old.
 
-        Also decides, once per update, whether the coming step carries states on all its marks.
+        Also decides, once per update, whether the coming step carries states on all its marks, and
+        whether the hooks may take the quick way until the next look.
         """
         now = perf_counter_ns()
         if not self.started:
             self.forget_old()
-        self._asked = _UPDATES_WITHOUT_ASK
+        self.asked = UPDATES_WITHOUT_ASK
         was_detailed = self.detailed
         self._boundaries += 1
-        if self._step_over or self._boundaries > MOST_DETAILED_ASKS:
+        if self.step_over or self._boundaries > MOST_DETAILED_ASKS:
             self._boundaries = 0
-            self._step_over = False
+            self.step_over = False
             self.detailed = now >= self._next_detail and _is_sampled(self.updates)
             if self.detailed:
                 self._next_detail = now + DETAIL_EVERY_NS
@@ -120,20 +180,33 @@ class Recorder:
             self.append((kind, now, object_id, extra, thread_time_ns(), self.run_queue_ns()))
         else:
             self.append((kind, now, object_id, extra))
+        self._open_quick_way()
+
+    def _open_quick_way(self) -> None:
+        self.inferring = self.inferring or self.backwards > BACKWARDS_WITHOUT_UPDATE
+        plain = self.started and not (
+            self.detailed or self.flags_due or self.batch_due or self.inferring
+        )
+        self.quick = self.thread if plain else _NO_THREAD
+        # A step with states comes at a boundary of its own choosing, hence a look at each of them
+        # from that time on.
+        self.due_ns = min(self._next_reading, self._next_detail)
+
+    def close_quick_way(self) -> None:
+        """Has the next boundary look at everything there is to do."""
+        self.quick = _NO_THREAD
 
     def updated(self, kind: int, object_id: int = 0) -> None:
         """Appends the end of an update; in a loop without loader it is a boundary as well."""
-        self._step_over = True
+        self.step_over = True
         self.updates += 1
-        if self._asked and not self.detailed:
-            self._asked -= 1
-            self.append((kind, perf_counter_ns(), object_id, 0))
-        elif self._asked:
-            self._asked -= 1
+        self.backwards = 0
+        if self.asked:
+            self.asked -= 1
             self.mark(kind, object_id)
         else:
             self.boundary(kind, object_id)
-            self._asked = 0
+            self.asked = 0
 
     def run_queue_ns(self) -> int:
         """Time the training thread has waited for a CPU so far; -1 where /proc has no schedstat."""
@@ -151,6 +224,7 @@ class Recorder:
     def follow_thread(self) -> None:
         """Makes the calling thread the training thread."""
         self.thread = threading.get_ident()
+        self.quick = _NO_THREAD
         self.close_files()
 
     def close_files(self) -> None:

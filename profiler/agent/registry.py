@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -16,10 +17,14 @@ Thing = TypeVar("Thing")
 
 
 class Registry(Generic[Thing]):
-    """Numbers objects in order of first sight; a number is never given twice."""
+    """Numbers objects in order of first sight; a number is never given twice.
+
+    Attributes:
+        numbers: By `id` of the objects that are alive: hooks look there first.
+    """
 
     def __init__(self) -> None:
-        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self.numbers: dict[int, int] = {}
         self._things: list[weakref.ref[Any]] = []
         self._held: list[Any] | None = None
 
@@ -34,15 +39,15 @@ class Registry(Generic[Thing]):
 
     def number(self, thing: Thing) -> int:
         """The number of `thing`; -1 for objects that cannot be referred to weakly."""
-        entry = self._numbers.get(id(thing))
-        if entry is not None and entry[0]() is thing:
-            return entry[1]
+        number = self.numbers.get(id(thing))
+        if number is not None:
+            return number
         try:
-            reference = weakref.ref(thing)
+            reference = weakref.ref(thing, forgetting(id(thing), self.numbers))
         except TypeError:
             return -1
         number = len(self._things)
-        self._numbers[id(thing)] = (reference, number)
+        self.numbers[id(thing)] = number
         self._things.append(reference)
         if self._held is not None:
             self._held.append(thing)
@@ -50,8 +55,7 @@ class Registry(Generic[Thing]):
 
     def known(self, thing: Thing) -> bool:
         """Whether `thing` has a number already."""
-        entry = self._numbers.get(id(thing))
-        return entry is not None and entry[0]() is thing
+        return id(thing) in self.numbers
 
     def thing(self, number: int) -> Thing | None:
         """The object behind a number, or None when it is gone."""
@@ -59,6 +63,20 @@ class Registry(Generic[Thing]):
 
     def __len__(self) -> int:
         return len(self._things)
+
+
+def forgetting(key: int, *tables: dict[int, Any]) -> Callable[[Any], None]:
+    """For the weak reference to an object: takes its key out of the tables when it dies.
+
+    So a lookup by `id` needs no second look at the object: its memory, and so its id, is given to
+    another one only afterwards.
+    """
+
+    def forget(reference: Any) -> None:
+        for table in tables:
+            table.pop(key, None)
+
+    return forget
 
 
 class LoaderEntry:

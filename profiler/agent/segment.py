@@ -9,6 +9,7 @@ the update itself, at the end of a cycle of optimizers; with neither it is each 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from ..model import records
@@ -23,6 +24,7 @@ MAX_UPDATES_PER_BATCH = 8
 """More updates by one optimizer without an ask: the loop keeps its batch, it has no loader."""
 MAX_BACKWARDS_WITHOUT_UPDATE = 64
 """More backwards without any update ever seen: each backward group becomes a step."""
+MOST_REPETITIONS_AT_ONCE = 64
 MAX_MARKS_WITHOUT_TRAINING = 20_000
 """Inference for hours must not grow our memory: older marks are forgotten."""
 
@@ -92,7 +94,7 @@ class Segmenter:
         position = 0
         while position < len(arrived):
             if self._fresh and self._repetition is not None:
-                taken = self._feed_repetition(arrived, position)
+                taken = self._feed_repetitions(arrived, position)
                 if taken:
                     position += taken
                     continue
@@ -109,28 +111,57 @@ class Segmenter:
         if not self._backwards and len(self._marks) > MAX_MARKS_WITHOUT_TRAINING:
             self._forget_half()
 
-    def _feed_repetition(self, arrived: list[Mark], position: int) -> int:
-        """Takes one more step of the same shape as the last two in one go; returns its marks.
+    def _feed_repetitions(self, arrived: list[Mark], position: int) -> int:
+        """Takes all following steps of the same shape as the last two; returns their marks.
 
         Right after a cut the segmenter's state is what it was after the cut before, so a step of
         the same shape needs no handlers: only its times differ. This is most steps of most runs.
+        They are taken in portions that double, so that a loop whose steps change their shape all
+        the time does not look at the same marks again and again.
         """
         repetition = self._repetition
         assert repetition is not None
-        length = repetition.length - len(self._marks)
-        window = arrived[position : position + length]
-        if len(window) < length:
-            return 0
-        marks = self._marks + window
-        columns = repetition.columns(marks)
-        if columns is None:
-            return 0
-        cut = repetition.cut
-        self._steps.append(self.measure.repeat(self.count, columns, marks[cut], repetition))
-        self.count += 1
-        self._repeated += 1
-        self._marks = marks[cut:]
-        return length
+        held, portion, taken = len(self._marks), 1, 0
+        while True:
+            length = repetition.length - held + (portion - 1) * repetition.cut
+            window = arrived[position + taken : position + taken + length]
+            wanted = (len(window) + held - repetition.length) // repetition.cut + 1
+            if wanted < 1:
+                return taken
+            repeated = self._repeat(self._marks + window, wanted, repetition)
+            taken += repeated * repetition.cut
+            if repeated < portion:
+                return taken
+            portion = min(2 * portion, MOST_REPETITIONS_AT_ONCE)
+
+    def _repeat(self, marks: list[Mark], wanted: int, repetition: Repetition) -> int:
+        """Takes steps from the front of `marks` while they have the shape; returns how many."""
+        kinds, times, objects, extras = islice(zip(*marks, strict=False), 4)
+        length, stride = repetition.length, repetition.cut
+        first = count = 0
+        while count < wanted:
+            last = first + length
+            if (
+                kinds[first:last] != repetition.kinds
+                or objects[first:last] != repetition.objects
+                or len(marks[first + 1]) > 4
+            ):
+                break
+            self._steps.append(
+                self.measure.repeat(
+                    self.count + count,
+                    times[first:last],
+                    extras[first:last],
+                    marks[first + stride],
+                    repetition,
+                )
+            )
+            first += stride
+            count += 1
+        self.count += count
+        self._repeated += count
+        self._marks = marks[first : first + length - stride]
+        return count
 
     def _may_still_repeat(self, arrived: list[Mark], position: int) -> bool:
         """Whether the marks at the end of a delivery are the beginning of one more such step."""

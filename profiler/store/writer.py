@@ -102,15 +102,14 @@ class ProcessWriter:
     def step(self, record: StepRecord) -> None:
         """Adds a step, and its micro-batches and thread states where it has some."""
         # Spelled out because it is the hot path: a loop over the columns costs twice as much.
-        a, b, c, d, e, f, g, h, i, j, k, m, n, _ = record.phases_ns
-        cpu_ns = record.cpu_ns
-        run_queue_ns = record.run_queue_ns
-        samples = record.samples
+        index, start_ns, wall_ns, phases_ns, cpu_ns, run_queue_ns = record[:6]
+        micro_batches, samples, flags, micro, phases_cpu_ns, _, inferred = record[6:]
+        a, b, c, d, e, f, g, h, i, j, k, m, n, _ = phases_ns
         unit = UNIT_NS
         line = _STEP_LINE % (
-            record.index,
-            (record.start_ns - self._base_ns) // unit,
-            record.wall_ns // unit,
+            index,
+            (start_ns - self._base_ns) // unit,
+            wall_ns // unit,
             a // unit,
             b // unit,
             c // unit,
@@ -126,17 +125,17 @@ class ProcessWriter:
             n // unit,
             -1 if cpu_ns is None else cpu_ns // unit,
             -1 if run_queue_ns is None else run_queue_ns // unit,
-            record.micro_batches,
+            micro_batches,
             -1 if samples is None else samples,
-            record.flags,
-            record.inferred,
+            flags,
+            inferred,
         )
         if len(line) > STEP_BYTES_MAX:
             line = _coarse_step_line(record, self._base_ns)
         self._add_step(line)
-        if record.micro:
+        if micro:
             self._add_micro(record)
-        if record.phases_cpu_ns is not None:
+        if phases_cpu_ns is not None:
             self._add_states(record)
 
     def _add_micro(self, record: StepRecord) -> None:

@@ -14,7 +14,7 @@ from .naming import dtype_name
 _MOST_TENSORS = 64
 _DEEPEST = 4
 _WIDEST, _MOST_ITEMS = 1_000, 1_000  # of each container, and in all
-_NARROW, _FEW_ITEMS = 8, 64  # the same on every batch: a list of texts has no tensor at its end
+_NARROW, _FEW_ITEMS = 4, 24  # the same on every batch: a list of texts has no tensor at its end
 
 _tensor: Any = None  # torch.Tensor, once there is one
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
@@ -10,24 +11,30 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from trainprof.profiler.agent import guard  # noqa: E402
+from trainprof.profiler.agent import guard, hooks_training  # noqa: E402
 from trainprof.profiler.agent import marks as m  # noqa: E402
 from trainprof.profiler.agent.hooks_training import TrainingHooks  # noqa: E402
 from trainprof.profiler.agent.patching import Patches  # noqa: E402
 from trainprof.profiler.agent.recorder import Recorder  # noqa: E402
+from trainprof.profiler.agent.registry import Registry  # noqa: E402
 from trainprof.profiler.agent.segment import segment  # noqa: E402
 
 
 class Hooked:
     """The hooks, installed; `steps()` segments what they have marked."""
 
-    def __init__(self, limit=None):
+    def __init__(self, limit=None, quick=True):
         self.recorder = Recorder()
         self.recorder.follow_thread()
         self.started = []
-        self.hooks = TrainingHooks(torch, self.recorder, lambda: self.started.append(1), limit)
+        self.hooks = TrainingHooks(torch, self.recorder, self.start, limit)
+        self.quick = quick
         self.patches = Patches()
         self.hooks.install(self.patches)
+
+    def start(self):
+        self.started.append(1)
+        self.recorder.started = self.quick  # as the agent does, which opens the quick way
 
     def remove(self):
         self.hooks.uninstall()
@@ -41,13 +48,13 @@ class Hooked:
         return [mark[0] for mark in self.recorder.marks]
 
 
-@pytest.fixture
-def hooked():
+@pytest.fixture(params=["quick", "thorough"])
+def hooked(request):
     from torch._dynamo.utils import counters
 
     counters.clear()  # where something was compiled, module hooks stay as they are
     guard.reset()
-    hooked = Hooked()
+    hooked = Hooked(quick=request.param == "quick")
     yield hooked
     hooked.remove()
     assert guard.failures == []
@@ -114,6 +121,93 @@ def test_a_plain_loop_gives_its_marks_and_steps(hooked):
     values = [mark[3] for mark in hooked.recorder.marks if mark[0] == m.BACKWARD]
     assert values == losses
     assert hooked.started == [1]
+
+
+def test_the_quick_way_leaves_the_marks_of_the_thorough_one():
+    kinds = {}
+    for quick in (True, False):
+        hooked = Hooked(quick=quick)
+        try:
+            small_training(40)
+            kinds[quick] = [mark[:1] + mark[2:4] for mark in hooked.recorder.marks]
+            assert (hooked.recorder.quick != 0) is quick
+        finally:
+            hooked.remove()
+    assert kinds[True] == kinds[False]
+
+
+def test_the_quick_way_is_closed_for_what_takes_longer(hooked):
+    small_training(3)
+    recorder = hooked.recorder
+    opened = recorder.quick
+    hooked.hooks.ask_for_flags()
+    recorder.due_ns = 0
+    small_training(3)
+    assert hooked.hooks.flags, "they were read in a forward"
+    assert recorder.quick == opened
+    loader = DataLoader(TensorDataset(torch.randn(6, 4)), batch_size=2)
+    iterator = iter(loader)
+    assert recorder.quick == 0, "its first batch is to be described"
+    next(iterator)
+    number = iterator._trainprof_loader
+    assert hooked.hooks.first_batches[number]["samples"] == 2
+
+
+def test_a_loader_that_is_never_asked_does_not_keep_the_quick_way_closed():
+    hooked = Hooked()
+    try:
+        small_training(3)
+        iter(DataLoader(TensorDataset(torch.randn(6, 4)), batch_size=2))
+        small_training(100)
+        assert not hooked.recorder.batch_due
+        assert hooked.recorder.quick
+    finally:
+        hooked.remove()
+
+
+def test_losses_are_read_at_every_step_for_a_while_and_then_now_and_then(monkeypatch):
+    monkeypatch.setattr(hooks_training, "EVERY_LOSS_UNTIL", 20)
+    hooked = Hooked()
+    try:
+        losses = small_training(60)
+        hooked.recorder.due_ns = 0
+        small_training(2)
+    finally:
+        hooked.remove()
+    values = [mark[3] for mark in hooked.recorder.marks if mark[0] == m.BACKWARD]
+    assert values[:20] == losses[:20]
+    assert values.count(None) > 10
+    assert any(value is not None for value in values[60:])
+
+
+def test_updates_by_hand_are_looked_for_again_when_the_optimizer_rests(hooked):
+    small_training(4)
+    weight = torch.nn.Linear(4, 1)
+    hooked.hooks._updates._parameter = None  # the model above is gone
+    hooked.hooks._updates.follow(weight)
+    steps = 200
+    for (x,) in DataLoader(TensorDataset(torch.randn(2 * steps, 4)), batch_size=2):
+        weight(x).sum().backward()
+        hooked.recorder.due_ns = 0
+        with torch.no_grad():
+            for parameter in weight.parameters():
+                parameter -= 0.1 * parameter.grad
+                parameter.grad = None
+    assert hooked.kinds().count(m.UPDATE) > steps / 2
+
+
+def test_a_number_is_not_inherited_by_an_object_at_the_same_address():
+    registry = Registry()
+    seen = set()
+    for _ in range(50):
+        model = torch.nn.Linear(2, 2)
+        number = registry.number(model)
+        assert number not in seen
+        assert registry.thing(number) is model
+        seen.add(number)
+        del model
+        gc.collect()
+    assert registry.numbers == {}
 
 
 def test_a_deep_model_settles_and_its_steps_go_on(hooked):

@@ -192,6 +192,25 @@ def test_a_lost_closing_mark_does_not_derail_later_steps():
     assert all(sum(step.phases_ns) == step.wall_ns for step in steps)
 
 
+@pytest.mark.parametrize("with_states", [range(0), range(300), range(30, 70), range(200, 201)])
+def test_repeated_steps_are_measured_as_if_each_came_alone(with_states):
+    """Steps of one shape are taken many at a time: the records are those of the slow way."""
+    tape, _ = mark_loops.plain(300)
+    step = -1
+    marks = []
+    for mark in tape.marks:
+        step += mark[0] == m.ASK
+        marks.append((*mark, mark[1] // 2, mark[1] // 10) if step in with_states else mark)
+    alone = Segmenter()
+    for mark in marks:
+        alone.feed([mark])
+        alone._forget_repetition()
+    alone.finish()
+    steps = segment(marks)
+    assert steps == alone.take()
+    assert len(steps) == 300
+
+
 def test_thread_states_are_per_phase_where_every_mark_has_them():
     tape, _ = mark_loops.plain(3)
     marks = [(*mark, mark[1] // 2, mark[1] // 10) for mark in tape.marks]
