@@ -180,8 +180,7 @@ def gain_line(finding: Finding) -> str:
         faster = f"{numbers.ratio(finding.gain.low, finding.gain.high)} faster steps"
     text = f"{faster} ({', '.join(notes)})"
     if finding.next_bottleneck:
-        bound = printable(finding.next_bottleneck).replace("_", " ")
-        text += f"; what bounds the step then: {bound}"
+        text += f"; what bounds the step then: {phase_label(finding.next_bottleneck)}"
     return text
 
 

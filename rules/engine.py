@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from trainprof.profiler.model.diagnosis import Finding, Gain, SkippedRule
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.causes import Judged, under_their_causes
+from trainprof.rules.next_bottleneck import phase_after, phases_of
 from trainprof.rules.rule import Candidate, Rule
 
 SEVERITIES = ("info", "warn", "critical")
@@ -104,9 +105,17 @@ def judge(rule: Rule, candidate: Candidate, signals: Signals) -> tuple[Finding |
         gain=candidate.gain,
         confidence=confidence,
         fixes=candidate.fixes,
-        next_bottleneck=candidate.next_bottleneck,
+        next_bottleneck=candidate.next_bottleneck or _next_bottleneck(candidate, signals),
     )
     return finding, held_back
+
+
+def _next_bottleneck(candidate: Candidate, signals: Signals) -> str | None:
+    """What bounds the step after the fix, where its gain and what it shortens are known."""
+    if candidate.gain is None:
+        return None
+    phases = candidate.phases or phases_of(candidate.evidence)
+    return phase_after(signals, phases, middle(candidate.gain))
 
 
 def grade(rule: Rule, candidate: Candidate) -> str | None:

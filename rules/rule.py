@@ -36,6 +36,9 @@ class Candidate:
             critical 20 %).
         max_severity: Upper limit of the engine's grade (a static observation: "info").
         timeless: True for facts that need no steady steps (debug switches, NaN, start-up).
+        phases: Those that the fix shortens; empty stands for those whose shares the evidence names.
+        next_bottleneck: What bounds the step after the fix, where the rule knows better than the
+            engine, which asks `trainprof.rules.next_bottleneck`.
     """
 
     summary: str
@@ -49,6 +52,7 @@ class Candidate:
     severity: str | None = None
     max_severity: str = "critical"
     timeless: bool = False
+    phases: tuple[str, ...] = ()
     next_bottleneck: str | None = None
     title: str | None = None
 

@@ -8,6 +8,7 @@ from trainprof.profiler.model.diagnosis import FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.loader_model import HANDOVER_LEAST_S, LoaderTimes
 from trainprof.rules.reading import (
+    COMPUTE_PHASES,
     amdahl,
     low,
     needed,
@@ -216,6 +217,7 @@ class WorkersOver(Rule):
             ),
             confidence="low",
             max_severity="warn",
+            phases=COMPUTE_PHASES,
         )
 
     def _too_many(self, signals: Signals, workers: int, usable: float) -> bool:

@@ -267,6 +267,7 @@ class DebugOn(Rule):
             confidence="high",
             severity=switch.severity,
             timeless=True,
+            phases=("forward", "loss", "backward"),
         )
 
 

@@ -280,6 +280,7 @@ class Threads(Rule):
             fixes=(_advice(fitting),),
             confidence="low" if self._contended(signals, cores) else "medium",
             severity="info" if waiting is None else None,
+            phases=COMPUTE_PHASES,
         )
 
     def _under(
@@ -318,6 +319,7 @@ class Threads(Rule):
             fixes=(_advice(usable),),
             confidence="low",
             max_severity="warn" if unasked else "info",
+            phases=COMPUTE_PHASES,
         )
 
 
