@@ -9,7 +9,17 @@ from trainprof.profiler.model.diagnosis import Location
 from trainprof.profiler.model.run import ProcessRecord
 from trainprof.profiler.model.signals import Signal, Signals
 
-KINDS = ("model", "optimizer", "loader", "batch", "flags", "distributed", "memory", "untrained")
+KINDS = (
+    "model",
+    "optimizer",
+    "loader",
+    "batch",
+    "flags",
+    "distributed",
+    "memory",
+    "untrained",
+    "frozen",
+)
 
 MOST_SUBMODULES = 200
 """Submodules of a model that go into a report; the facts file holds up to 2,000."""

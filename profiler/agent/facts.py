@@ -8,10 +8,12 @@ from typing import Any
 from ..model.records import Fact
 from ..store.writer import ProcessWriter
 from . import guard
+from .backward_watch import BackwardWatch
 from .describe.distributed import describe_distributed
 from .describe.memory import read_peak_memory
 from .describe.model import describe_model
 from .describe.optimizer import describe_optimizer
+from .frozen_features import FrozenFeatures
 from .hooks_training import TrainingHooks
 from .recorder import Recorder
 from .segment import Segmenter
@@ -36,8 +38,11 @@ class FactCollector:
     def __init__(self, torch: Any, hooks: TrainingHooks, recorder: Recorder) -> None:
         self._torch = torch
         self._hooks = hooks
-        self._untrained = UntrainedParameters(torch, recorder)
+        self._backwards = BackwardWatch(torch, recorder)
+        self._untrained = UntrainedParameters(torch, recorder, self._backwards)
         self.complete = False
+        self._frozen = FrozenFeatures(torch, recorder, self._backwards, self._epochs)
+        self._training_loaders: tuple[int, ...] = ()
         self._described_models: set[int] = set()
         self._flags_written = 0
         self._optimizer_fingerprints: dict[int, Any] = {}
@@ -47,12 +52,15 @@ class FactCollector:
         self.complete = False
         self._described_models.clear()
         self._optimizer_fingerprints.clear()
+        self._backwards.stop()
         self._untrained.after_fork()
+        self._frozen.after_fork()
         self._flags_written = 0
 
     def uninstall(self) -> None:
         """Leaves torch as it was."""
-        self._untrained.stop()
+        self._backwards.stop()
+        self._frozen.stop()
 
     def write(self, writer: ProcessWriter, segmenter: Segmenter, seconds: int) -> None:
         """Once a second: whatever is new."""
@@ -61,7 +69,7 @@ class FactCollector:
         self.complete = True
         self._write_models(writer, segmenter)
         self._write_optimizers(writer)
-        self._write_untrained(writer, segmenter)
+        self._write_training_parts(writer, segmenter)
         self._write_loaders(writer, segmenter)
         self._write_flags(writer, seconds)
         self._hooks.modules.release()
@@ -129,7 +137,7 @@ class FactCollector:
         }
         return dict(describe_optimizer(self._torch, optimizer, trainable.values()))
 
-    def _write_untrained(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
+    def _write_training_parts(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
         modules, optimizers = self._hooks.modules, self._hooks.optimizers
         numbers = sorted(segmenter.trained_modules & self._described_models)
         models = [module for n in numbers if (module := modules.thing(n)) is not None]
@@ -137,6 +145,15 @@ class FactCollector:
         fact = guard.attempt("untrained parameters", self._untrained.look, models, seen)
         if fact is not None:
             self._fact(writer, "untrained", "all", dict(fact))
+        self._training_loaders = tuple(segmenter.training_loaders)
+        every = [m for n in self._described_models if (m := modules.thing(n)) is not None]
+        frozen = guard.attempt("frozen features", self._frozen.look, every)
+        if frozen is not None:
+            self._fact(writer, "frozen", "all", dict(frozen))
+
+    def _epochs(self) -> int:
+        entries = self._hooks.loaders.entries
+        return sum(entries[number].iterators for number in self._training_loaders)
 
     def _write_loaders(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
         for number, entry in enumerate(self._hooks.loaders.entries):

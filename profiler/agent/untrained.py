@@ -12,13 +12,11 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from ..model.facts import UntrainedFact
+from .backward_watch import BackwardWatch
+from .compared_values import ComparedValues
 from .gradient_reach import GradientReach
 from .recorder import Recorder
 
-MOST_COMPARED = 32
-"""Tensors whose values are compared, spread evenly over all; 5 us each and look."""
-ELEMENTS = 32
-"""Elements of each, spread evenly."""
 MOST_NAMES = 12
 
 
@@ -27,29 +25,20 @@ class UntrainedParameters:
 
     Args:
         torch: The user's torch.
-        recorder: Tells which thread trains.
+        recorder: Counts the updates.
+        backwards: Samples backwards.
     """
 
-    def __init__(self, torch: Any, recorder: Recorder) -> None:
+    def __init__(self, torch: Any, recorder: Recorder, backwards: BackwardWatch) -> None:
         self._torch = torch
         self._recorder = recorder
-        self._begin()
-
-    def _begin(self) -> None:
-        self._reach = GradientReach(self._torch, self._recorder)
-        self._values: dict[int, list[float]] = {}
-        self._looks = 0
-        self._first_update = 0
-        self._changed = False
+        self._backwards = backwards
+        self.after_fork()
 
     def after_fork(self) -> None:
-        """The child looks for itself."""
-        self._reach.stop()
-        self._begin()
-
-    def stop(self) -> None:
-        """Takes back the wrapper of a sampled backward that has not come."""
-        self._reach.stop()
+        """Begins anew: a child looks for itself."""
+        self._reach = GradientReach()
+        self._values = ComparedValues(self._torch)
 
     def look(self, models: Sequence[Any], optimizers: Iterable[Any]) -> UntrainedFact | None:
         """What is known so far; None where every trainable parameter is moved by an optimizer.
@@ -65,33 +54,22 @@ class UntrainedParameters:
         untrained = {key: p for key, p in trainable.items() if key not in moved}
         if not untrained:
             return None
-        self._compare(list(untrained.values()))
+        self._values.look(list(untrained.values()), self._recorder.updates)
         on_cpu = all(p.device.type == "cpu" for p in untrained.values())
-        if on_cpu and not self._changed and not _has_compiled():
-            self._reach.look(moved.values())
+        if on_cpu and not self._values.changed and not _has_compiled():
+            self._reach.prepare(moved.values())
+            self._backwards.ask(self._reach)
         names = [name for model in models for name in _names(model, untrained.keys())]
         return {
             "parameters": sum(_elements(p) for p in untrained.values()),
             "trainable": sum(_elements(p) for p in trainable.values()),
             "tensors": len(untrained),
             "modules": names[:MOST_NAMES],
-            "changed": self._changed if self._values and self._looks > 1 else None,
-            "updates_compared": self._recorder.updates - self._first_update,
+            "changed": self._values.changed,
+            "updates_compared": self._values.updates,
             "backward_samples": [list(pair) for pair in list(self._reach.samples)],
             "on_cpu": on_cpu,
         }
-
-    def _compare(self, parameters: list[Any]) -> None:
-        step = max(1, len(parameters) // MOST_COMPARED)
-        for parameter in parameters[::step]:
-            values = _some_values(self._torch, parameter)
-            if values is None:
-                continue
-            before = self._values.setdefault(id(parameter), values)
-            self._changed = self._changed or before != values
-        if not self._looks:
-            self._first_update = self._recorder.updates
-        self._looks += 1
 
 
 def _moved(optimizers: Iterable[Any]) -> dict[int, Any]:
@@ -107,20 +85,6 @@ def _moved(optimizers: Iterable[Any]) -> dict[int, Any]:
 
 def _is_zero(rate: Any) -> bool:
     return type(rate) in (int, float) and rate == 0  # a tensor's value may lie on a device
-
-
-def _some_values(torch: Any, parameter: Any) -> list[float] | None:
-    """Some elements of a plain tensor on the CPU, wherever they lie in its memory."""
-    plain = type(parameter) in (torch.nn.Parameter, torch.Tensor)
-    if not plain or parameter.device.type != "cpu" or parameter.layout != torch.strided:
-        return None
-    count = parameter.numel()
-    stored = parameter.untyped_storage().nbytes() // parameter.element_size()
-    if not count or parameter.storage_offset() + count > stored:
-        return None
-    chosen = min(count, ELEMENTS)
-    flat = parameter.detach().as_strided((chosen,), (count // chosen,), parameter.storage_offset())
-    return [float(value) for value in flat.tolist()]
 
 
 def _names(model: Any, untrained: Container[int]) -> list[str]:

@@ -69,6 +69,21 @@ class UntrainedFact(TypedDict, total=False):
     on_cpu: bool
 
 
+class FrozenFact(TypedDict, total=False):
+    """Fact "frozen", key "all": modules of which no parameter requires a gradient."""
+
+    modules: list[str]  # the outermost ones
+    parameters: int  # elements of them
+    changed: bool | None  # their values have changed all the same; None: not compared yet
+    updates_compared: int
+    random_layers: list[str]  # Dropout, BatchNorm ... among them, in training mode
+    samples: list[list[int]]  # [ns from one backward to the next, ns of them in these modules]
+    rows_compared: int  # rows of their input on sampled steps
+    rows_known: int  # rows that were met in an earlier epoch
+    row_pairs: int  # pairs of a row and a remembered one of an earlier epoch
+    feature_bytes: int | None  # of one row of what they give
+
+
 class LoaderFact(TypedDict, total=False):
     """Fact "loader": key "l0", "l1", ... one per data set that was iterated."""
 

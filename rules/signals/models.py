@@ -60,6 +60,14 @@ def trained_models(training: Training) -> list[Fact]:
     return sorted(trained or facts, key=_elements, reverse=True)
 
 
+def all_on_cpu(training: Training) -> bool:
+    """Whether all parameters of the trained models lie in host memory."""
+    devices = {
+        device for model in trained_models(training) for device in (model.get("devices") or {})
+    }
+    return all(str(device).startswith("cpu") for device in devices)
+
+
 def _elements(fact: Fact) -> int:
     return int(fact.get("parameter_count") or 0)
 

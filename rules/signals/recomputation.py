@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainprof.profiler.model.signals import Signal
-from trainprof.rules.signals.models import trained_models
+from trainprof.rules.signals.models import all_on_cpu, trained_models
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training, most_frequent_place
 from trainprof.rules.statistics.intervals import ratio_intervals
@@ -56,14 +56,6 @@ def measure(training: Training) -> dict[str, Signal]:
     bound = _bytes_without(training, peak, calls)
     sheet.put("recompute.memory_share_without", bound / capacity, method="an upper bound")
     return sheet.finish("it was not measured")
-
-
-def all_on_cpu(training: Training) -> bool:
-    """Whether all parameters of the trained models lie in host memory."""
-    devices = {
-        device for model in trained_models(training) for device in (model.get("devices") or {})
-    }
-    return all(str(device).startswith("cpu") for device in devices)
 
 
 def _bytes_without(training: Training, peak: int, calls: float) -> float:

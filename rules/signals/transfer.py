@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from trainprof.profiler.model.signals import Signal
+from trainprof.rules.signals.models import all_on_cpu
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training
 from trainprof.rules.statistics.intervals import Interval, ratio_intervals
@@ -13,7 +17,10 @@ LEAST_UPDATES_COMPARED = 20
 """Values that stayed the same over fewer updates prove nothing."""
 LEAST_BACKWARDS = 3
 
-DESCRIPTIONS = (
+LONGEST_WINDOW = 3.0
+"""Times the median: a longer sampled step held a validation or the start of an epoch."""
+
+UNTRAINED = (
     Description(
         "untrained.parameter_share",
         "share",
@@ -30,43 +37,120 @@ DESCRIPTIONS = (
     Description("untrained.step_share", "share", "That part as a part of the step."),
 )
 
+FROZEN = (
+    Description("frozen.parameter_count", "count", "Elements of modules without any gradient."),
+    Description("frozen.modules", "text", "The outermost of these modules."),
+    Description("frozen.changed", "bool", "Their values have changed all the same."),
+    Description(
+        "frozen.random_layers", "text", "Dropout, BatchNorm ... among them, in training mode."
+    ),
+    Description(
+        "frozen.step_share", "share", "Part of the step in those that no trained layer precedes."
+    ),
+    Description("frozen.feature_bytes", "bytes", "What they give for one sample."),
+    Description("frozen.rows_expected", "count", "Input rows to be met again if none is random."),
+    Description("frozen.rows_known_share", "share", "Part of these that was met again."),
+)
+
+DESCRIPTIONS = (*UNTRAINED, *FROZEN)
+
 
 def measure(training: Training) -> dict[str, Signal]:
-    """Signals untrained.*."""
-    sheet = Sheet(DESCRIPTIONS)
-    lost = training.failures.get("untrained parameters")
-    fact = training.trainer.latest_facts("untrained").get("all")
+    """Signals untrained.* and frozen.*."""
+    untrained = Sheet(UNTRAINED)
+    reason = _untrained(training, untrained)
+    frozen = Sheet(FROZEN)
+    return untrained.finish(reason) | frozen.finish(_frozen(training, frozen))
+
+
+def _lost(training: Training, sheet: Sheet, descriptions: tuple[Description, ...]) -> str | None:
+    """Whether the collector behind the signals has failed, and how."""
+    collectors = ("untrained parameters", "gradient reach", "frozen features", "backward watch")
+    lost = next((training.failures[name] for name in collectors if name in training.failures), None)
+    for description in descriptions if lost is not None else ():
+        sheet.miss(description.name, lost or "", lost=True)
+    return lost
+
+
+def _untrained(training: Training, sheet: Sheet) -> str:
+    """Puts untrained.*; returns why the rest is missing."""
+    lost = _lost(training, sheet, UNTRAINED)
     if lost is not None:
-        for description in DESCRIPTIONS:
-            sheet.miss(description.name, lost, lost=True)
-        return sheet.finish(lost)
+        return lost
+    fact = training.trainer.latest_facts("untrained").get("all")
     if fact is None:
         if not training.trainer.latest_facts("optimizer"):
-            return sheet.finish("no optimizer was seen")
+            return "no optimizer was seen"
         sheet.put("untrained.parameter_share", 0.0)
-        return sheet.finish("an optimizer moves every parameter that requires a gradient")
+        return "an optimizer moves every parameter that requires a gradient"
     data = fact.data
     total = int(data.get("trainable") or 0)
     count = int(data.get("parameters") or 0)
     sheet.put("untrained.parameter_count", count)
     sheet.put("untrained.parameter_share", count / total if total else None)
     sheet.put("untrained.modules", ", ".join(map(str, data.get("modules") or ())) or None)
-    changed = data.get("changed")
-    if changed is False and int(data.get("updates_compared") or 0) < LEAST_UPDATES_COMPARED:
-        changed = None
-    sheet.put("untrained.changed", changed, reason="their values were not compared for long enough")
-    pairs = [pair for pair in data.get("backward_samples") or () if len(pair) == 2 and pair[0] > 0]
-    if len(pairs) < LEAST_BACKWARDS:
+    sheet.put("untrained.changed", _changed(data), reason=NOT_COMPARED)
+    part = _sampled(data.get("backward_samples"))
+    if part is None:
         clock = "on an accelerator the host's clock does not tell how long a backward takes"
-        return sheet.finish("too few backwards were sampled" if data.get("on_cpu") else clock)
-    series = np.array(pairs, dtype=np.float64)
-    part = ratio_intervals([series[:, 1]], series[:, 0], 1)[0]
-    sheet.put_interval("untrained.backward_share", part, samples=len(pairs))
+        return "too few backwards were sampled" if data.get("on_cpu") else clock
+    sheet.put_interval("untrained.backward_share", part)
     backward = training.phase_shares.get("backward") if training.has_window else None
     if backward is not None:
         method = "part of the sampled backwards times the backward's share of the step"
         sheet.put_interval("untrained.step_share", _product(part, backward), method=method)
-    return sheet.finish("no step was completed")
+    return "no step was completed"
+
+
+def _frozen(training: Training, sheet: Sheet) -> str:
+    """Puts frozen.*; returns why the rest is missing."""
+    lost = _lost(training, sheet, FROZEN)
+    if lost is not None:
+        return lost
+    fact = training.trainer.latest_facts("frozen").get("all")
+    if fact is None:
+        sheet.put("frozen.parameter_count", 0 if training.trainer.latest_facts("model") else None)
+        return "no module is frozen"
+    data = fact.data
+    sheet.put("frozen.parameter_count", data.get("parameters"))
+    sheet.put("frozen.modules", ", ".join(map(str, data.get("modules") or ())) or None)
+    sheet.put("frozen.changed", _changed(data), reason=NOT_COMPARED)
+    layers = ", ".join(map(str, data.get("random_layers") or ())) or None
+    sheet.put("frozen.random_layers", layers, reason="there is none")
+    sheet.put("frozen.feature_bytes", data.get("feature_bytes"), reason="they give no tensor")
+    length = training.loader.fact.get("dataset_length")
+    if length:
+        expected = int(data.get("row_pairs") or 0) / int(length)
+        sheet.put(
+            "frozen.rows_expected", expected, method="pairs compared over the data set's rows"
+        )
+        known = int(data.get("rows_known") or 0)
+        sheet.put("frozen.rows_known_share", min(known / expected, 1.0) if expected else None)
+    part = _sampled(data.get("samples")) if all_on_cpu(training) else None
+    if part is not None:
+        sheet.put_interval("frozen.step_share", part, method="part of the sampled steps")
+    return "too few steps were sampled, or none on a CPU"
+
+
+NOT_COMPARED = "their values were not compared for long enough"
+
+
+def _changed(data: Mapping[str, Any]) -> bool | None:
+    """Whether values changed; None where that they did not proves nothing yet."""
+    changed = data.get("changed")
+    compared = int(data.get("updates_compared") or 0)
+    proven = isinstance(changed, bool) and (changed or compared >= LEAST_UPDATES_COMPARED)
+    return bool(changed) if proven else None
+
+
+def _sampled(pairs: Sequence[Sequence[int]] | None) -> Interval | None:
+    """Second over first of pairs, summed, without those that are far too long."""
+    rows = [pair for pair in pairs or () if len(pair) == 2 and pair[0] > 0]
+    if len(rows) < LEAST_BACKWARDS:
+        return None
+    series = np.array(rows, dtype=np.float64)
+    series = series[series[:, 0] <= LONGEST_WINDOW * np.median(series[:, 0])]
+    return ratio_intervals([series[:, 1]], series[:, 0], 1)[0]
 
 
 def _product(one: Interval, other: Interval) -> Interval:

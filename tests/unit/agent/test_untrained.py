@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from trainprof.profiler.agent import guard  # noqa: E402
+from trainprof.profiler.agent.backward_watch import BackwardWatch  # noqa: E402
 from trainprof.profiler.agent.recorder import Recorder  # noqa: E402
 from trainprof.profiler.agent.untrained import UntrainedParameters  # noqa: E402
 
@@ -23,7 +24,8 @@ class Tuning:
         self.optimizer = torch.optim.SGD(parameters, lr=lr)
         self.recorder = Recorder()
         self.recorder.follow_thread()
-        self.untrained = UntrainedParameters(torch, self.recorder)
+        self.backwards = BackwardWatch(torch, self.recorder)
+        self.untrained = UntrainedParameters(torch, self.recorder, self.backwards)
 
     def look(self):
         return self.untrained.look([self.model], [self.optimizer])
@@ -53,7 +55,7 @@ def test_names_the_outermost_modules_that_nothing_trains():
 
     fact = tuning.look()
     tuning.train()
-    tuning.untrained.stop()
+    tuning.backwards.stop()
 
     assert fact["modules"] == ["encoder"]
     assert (fact["parameters"], fact["trainable"], fact["tensors"]) == (40, 58, 2)
@@ -79,7 +81,7 @@ def test_a_learning_rate_of_zero_moves_nothing():
     tuning.optimizer.add_param_group({"params": list(tuning.model.encoder.parameters()), "lr": 0.0})
 
     assert tuning.look()["modules"] == ["encoder"]
-    tuning.untrained.stop()
+    tuning.backwards.stop()
 
 
 def test_values_that_stay_and_values_that_change():
@@ -101,7 +103,7 @@ def test_times_the_backward_after_the_last_useful_gradient():
         tuning.train(8)
 
     samples = tuning.look()["backward_samples"]
-    tuning.untrained.stop()
+    tuning.backwards.stop()
 
     assert len(samples) == 3 * 4 - 1  # the first finds out which gradient comes last
     assert all(0 < useless < whole for whole, useless in samples)
@@ -115,7 +117,7 @@ def test_layers_above_a_trained_one_pass_its_gradient_on():
         tuning.train(8)
 
     samples = tuning.look()["backward_samples"]
-    tuning.untrained.stop()
+    tuning.backwards.stop()
 
     assert sum(useless for _, useless in samples) < 0.5 * sum(whole for whole, _ in samples)
 
@@ -138,7 +140,7 @@ def test_gradients_and_updates_are_the_same_as_without():
         watched.look()
         watched.train(2)
         plain.train(2)
-    watched.untrained.stop()
+    watched.backwards.stop()
 
     for one, other in zip(watched.model.parameters(), plain.model.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -164,4 +166,4 @@ def test_grad_without_accumulation_is_not_a_sample():
         torch.autograd.grad(loss, list(tuning.model.parameters()))
 
     assert tuning.look()["backward_samples"] == []
-    tuning.untrained.stop()
+    tuning.backwards.stop()

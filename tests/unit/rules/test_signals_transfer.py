@@ -67,3 +67,52 @@ def test_a_failed_collector_is_lost_and_not_zero():
     measured = signals(events=[Event("collector_failed", 0, 0, data)])
 
     assert measured.get("untrained.parameter_share").lost
+
+
+FROZEN = {
+    "modules": ["backbone"],
+    "parameters": 900,
+    "changed": False,
+    "updates_compared": 50,
+    "random_layers": [],
+    "samples": [[1000, 700], [1100, 780], [900, 620], [9000, 8000]],
+    "rows_compared": 600,
+    "rows_known": 95,
+    "row_pairs": 160_000,
+    "feature_bytes": 192,
+}
+
+
+def frozen_signals(devices="cpu", length=1600, **changes):
+    facts = [
+        ("model", "m0", {"parameter_count": 1, "devices": {devices: 1}, "trained": True}),
+        ("loader", "l0", {"role": "training", "dataset_length": length, "iterators_made": 3}),
+        ("frozen", "all", {**FROZEN, **changes}),
+    ]
+    run = build_run(build_trainer(STEPS, facts=facts))
+    return measure(Training(run, run.sessions[0]))
+
+
+def test_frozen_share_is_taken_from_steps_without_a_validation():
+    assert frozen_signals().get("frozen.step_share").value == pytest.approx(0.7)
+
+
+def test_rows_to_be_expected_again_are_pairs_over_the_data_set():
+    measured = frozen_signals()
+
+    assert measured.get("frozen.rows_expected").value == pytest.approx(100.0)
+    assert measured.get("frozen.rows_known_share").value == pytest.approx(0.95)
+
+
+def test_without_a_length_no_rows_are_expected():
+    assert frozen_signals(length=None).get("frozen.rows_expected").value is None
+
+
+def test_an_accelerator_gives_no_frozen_share():
+    assert frozen_signals(devices="cuda:0").get("frozen.step_share").value is None
+
+
+def test_layers_in_training_mode_are_named_and_none_is_missing():
+    measured = frozen_signals(random_layers=["BatchNorm2d"])
+    assert measured.get("frozen.random_layers").value == "BatchNorm2d"
+    assert frozen_signals().get("frozen.random_layers").reason == "there is none"
