@@ -94,9 +94,12 @@ def target_python() -> str:
 
 
 def child_environment(
-    environ: Mapping[str, str], run_folder: Path, steps: int | None = None
+    environ: Mapping[str, str], run_folder: Path, steps: int | None = None, probe: bool = False
 ) -> dict[str, str]:
-    """The environment that makes every Python of the command load the agent."""
+    """The environment that makes every Python of the command load the agent.
+
+    With `probe` the agent copies the training's data set into the run folder.
+    """
     package = home()
     bootstrap = str(package / "profiler" / "agent" / "bootstrap")
     child = dict(environ)
@@ -106,6 +109,7 @@ def child_environment(
     child["TRAINPROF_RUN"] = str(run_folder.resolve())
     if steps is not None:
         child["TRAINPROF_STEPS"] = str(steps)
+    child["TRAINPROF_PROBE"] = "1" if probe else "0"
     return child
 
 

@@ -19,6 +19,7 @@ KINDS = (
     "memory",
     "untrained",
     "frozen",
+    "dataset",
 )
 
 MOST_SUBMODULES = 200

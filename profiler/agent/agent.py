@@ -13,9 +13,10 @@ import threading
 import time
 from typing import Any
 
-from ..model.records import Event, MemoryPoint, ProcessInfo, QueueDepth
+from ..model.records import Event, Fact, MemoryPoint, ProcessInfo, QueueDepth
 from ..store.writer import ProcessWriter, write_process_info
 from . import boot, guard, tracebacks
+from .dataset_copy import DatasetCopy
 from .facts import FactCollector
 from .hooks_training import TrainingHooks
 from .hooks_worker import WorkerHooks
@@ -68,6 +69,7 @@ class Agent:
         self._workers = WorkerHooks(torch, self._open_as_worker)
         self._observers = Observers(torch, self.recorder)
         self._facts = FactCollector(torch, self.hooks, self.recorder)
+        self._dataset = DatasetCopy(torch, lambda: self._folder)
 
     def _begin_recording(self) -> None:
         self.recorder = getattr(self, "recorder", None) or Recorder()
@@ -207,10 +209,20 @@ class Agent:
             writer.event(event)
         for at_ns, value in self.hooks.device_losses.take():
             writer.loss(self._segmenter.step_at(at_ns), value)
+        guard.attempt("data set", self._copy_dataset, writer)
         self._write_failures(writer)
         rss_bytes = _resident_bytes()
         if rss_bytes is not None:
             writer.memory(MemoryPoint(self._segmenter.count, time.perf_counter_ns(), rss_bytes))
+
+    def _copy_dataset(self, writer: ProcessWriter) -> None:
+        """For the probe; never on the training thread, which calls us too (fork, end)."""
+        if threading.current_thread() is self._thread and self._rank[0] in (None, 0):
+            copied = self._dataset.attempt(
+                self.hooks.loaders, self._segmenter.training_loaders, self._segmenter.count
+            )
+            if copied is not None:
+                writer.fact(Fact("copy", copied[0], time.perf_counter_ns(), dict(copied[1])))
 
     def _write_failures(self, writer: ProcessWriter) -> None:
         for collector, at_ns, error in guard.failures[:]:
@@ -330,6 +342,7 @@ class Agent:
         self.hooks.after_fork()
         self._workers.reset()
         self._facts.after_fork()
+        self._dataset.after_fork()
         self._observers.after_fork()
 
     # Who this process is.

@@ -154,6 +154,15 @@ class BatchFact(TypedDict, total=False):
     bytes: int
 
 
+class CopyFact(TypedDict, total=False):
+    """Fact "copy": key of the loader; what became of copying its data set for the probe."""
+
+    file: str  # in the process's folder, without ".pickle" and ".buffers"
+    bytes: int
+    cpu_ns: int  # of the agent's thread
+    reason: str  # why there is none
+
+
 class MemoryFact(TypedDict, total=False):
     """Fact "memory": key "peak", refreshed once a second."""
 

@@ -29,6 +29,7 @@ RUNS_FOLDER = "trainprof-runs"
 RUN_FILE = "run.json"
 PROCESS_FILE = "proc.json"
 PROCESSES_FOLDER = "procs"
+PROBE_FILE = "probe.jsonl"
 HOST_FILE = "host.jsonl"
 
 STORED_PHASES = PHASES[:-1]

@@ -22,7 +22,7 @@ from trainprof.profiler.model.records import (
 )
 from trainprof.profiler.model.run import MISSING, PhaseStates, ProcessRecord
 from trainprof.profiler.store.columns import Columns, read_columns, read_steps
-from trainprof.profiler.store.layout import PROCESS_FILE
+from trainprof.profiler.store.layout import PROBE_FILE, PROCESS_FILE
 from trainprof.profiler.store.lines import (
     UNREADABLE,
     Header,
@@ -63,7 +63,10 @@ def read_process(folder: Path, problems: Problems) -> ProcessRecord | None:
         losses=_losses(columns("losses")),
         queue=_queue(columns("queue")),
         memory=_memory(columns("memory")),
-        facts=tuple(read_objects(folder / "facts.jsonl", Fact, owner, problems)),
+        facts=(
+            *read_objects(folder / "facts.jsonl", Fact, owner, problems),
+            *read_objects(folder / PROBE_FILE, Fact, owner, problems),
+        ),
         events=events,
         fetches=fetches,
     )

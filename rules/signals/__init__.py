@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.signals import (
+    dataset,
     flags,
     host,
     interruptions,
@@ -26,6 +27,7 @@ TOPICS = (
     steps,
     loader,
     loader_replay,
+    dataset,
     models,
     flags,
     interruptions,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROFILER = Path(__file__).resolve().parents[2] / "profiler"
-STARTS = ("agent/**/*.py", "model/**/*.py", "store/writer.py")
+STARTS = ("agent/**/*.py", "model/**/*.py", "store/writer.py", "probe/scratch/**/*.py")
 BOOTSTRAP = PROFILER / "agent" / "bootstrap" / "sitecustomize.py"
 
 

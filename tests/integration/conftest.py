@@ -164,12 +164,13 @@ def pytest_generate_tests(metafunc):
 
 
 def environment():
-    """A quiet environment: one thread, no settings of trainprof, a free port for a group."""
+    """One thread, no settings of trainprof and no probe, a free port for a group."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRAINPROF_")}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    return {**kept, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(port), "TOKENIZERS_PARALLELISM": "0"}
+    quiet = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "0", "TRAINPROF_PROBE": "0"}
+    return {**kept, **quiet, "MASTER_PORT": str(port)}
 
 
 def finish(command, folder):

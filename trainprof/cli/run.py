@@ -15,7 +15,7 @@ from trainprof import __version__
 from trainprof.profiler.launch import Child, Ending, child_environment, resolve_command
 
 if TYPE_CHECKING:
-    from trainprof.profiler.model.records import RunInfo
+    from trainprof.profiler.model.records import CollectorStatus, RunInfo
     from trainprof.profiler.samplers.recorder import SampleRecorder
 
 
@@ -27,6 +27,20 @@ PRELOAD_AFTER_S = 1.0
 @click.option("--out", type=click.Path(path_type=Path), help="Exact folder for this run's records.")
 @click.option("--name", help="Name of the run; the script's name by default.")
 @click.option("--steps", type=click.IntRange(min=1), help="Stop after this many training steps.")
+@click.option(
+    "--probe/--no-probe",
+    default=True,
+    envvar="TRAINPROF_PROBE",
+    help="Look at the data set after the training, in a process of its own.",
+)
+@click.option(
+    "--probe-budget",
+    type=click.FloatRange(min=0.1),
+    default=3.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time for that, the import of torch not counted.",
+)
 @click.option("--quiet", is_flag=True, help="Print nothing; read the run with `diagnose`.")
 @click.option("--no-tui", is_flag=True, help="No dashboard (there is none without --tui anyway).")
 @click.option("--yes", is_flag=True, help="Answer yes to questions (run asks none).")
@@ -35,6 +49,8 @@ def run(
     out: Path | None,
     name: str | None,
     steps: int | None,
+    probe: bool,
+    probe_budget: float,
     quiet: bool,
     no_tui: bool,
     yes: bool,
@@ -52,7 +68,7 @@ def run(
     from trainprof.profiler.store.folder import create_run_folder
 
     folder = create_run_folder(out, name, _script_of(command))
-    session = _Session(folder, name or folder.name, command, steps)
+    session = _Session(folder, name or folder.name, command, steps, probe_budget if probe else None)
     status = session.run(started)
     if not quiet:
         session.print_diagnosis()
@@ -73,10 +89,16 @@ class _Session:
     """One supervised run: its folder, its child, its samples."""
 
     def __init__(
-        self, folder: Path, name: str, command: tuple[str, ...], steps: int | None
+        self,
+        folder: Path,
+        name: str,
+        command: tuple[str, ...],
+        steps: int | None,
+        probe_s: float | None,
     ) -> None:
         self._folder = folder
         self._steps = steps
+        self._probe_s = probe_s
         self._info = self._first_info(name, command)
 
     def _first_info(self, name: str, command: tuple[str, ...]) -> RunInfo:
@@ -104,7 +126,8 @@ class _Session:
         from trainprof.profiler.samplers.recorder import SampleRecorder
 
         self._write()
-        child = Child(command, child_environment(os.environ, self._folder, self._steps))
+        probe = self._probe_s is not None
+        child = Child(command, child_environment(os.environ, self._folder, self._steps, probe))
         self._update(child_pid=child.pid)
         recorder = SampleRecorder(self._folder, child.pid)
         recorder.start()
@@ -125,15 +148,27 @@ class _Session:
 
         stopped = self._steps is not None and was_stopped(self._folder)
         status = 0 if stopped else ending.exit_status
+        probed = () if self._probe_s is None else (self._probe(self._probe_s),)
         self._update(
             status="stopped" if stopped or ending.interrupted else _status(status),
             stopped_by="steps" if stopped else ending.signal,
             exit_status=status,
             ended_unix_s=time.time(),
             ended_ns=ended_ns,
-            collectors=recorder.statuses(),
+            collectors=(*recorder.statuses(), *probed),
         )
         return status
+
+    def _probe(self, budget_s: float) -> CollectorStatus:
+        """Looks at the data set; a terminal is told that this takes a moment."""
+        from trainprof.cli.moment import tell
+        from trainprof.profiler.model.records import CollectorStatus
+        from trainprof.profiler.probe.supervise import Probe
+
+        try:
+            return Probe(self._folder, budget_s, tell).run()
+        except OSError as error:
+            return CollectorStatus("probe", "failed", f"{error.strerror or error}")
 
     def print_diagnosis(self) -> None:
         """Reads the run back, diagnoses it, keeps the result and prints it on stderr."""

@@ -1,0 +1,25 @@
+"""What the dataset probe found out, beside the facts that the training wrote itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from trainprof.profiler.model.records import Fact
+from trainprof.profiler.store.layout import FORMAT, PROBE_FILE
+
+
+def write_probe(folder: Path, facts: Iterable[Fact]) -> None:
+    """Adds facts to a process's `probe.jsonl`; written after the process has ended.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = folder / PROBE_FILE
+    encode = msgspec.json.encode
+    with path.open("ab") as file:
+        if file.tell() == 0:
+            file.write(encode({"format": FORMAT, "base_ns": 0}) + b"\n")
+        file.writelines(encode(fact) + b"\n" for fact in facts)
