@@ -13,7 +13,7 @@ The gates are the same for all rules, so no rule can be louder than its evidence
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from trainprof.profiler.model.diagnosis import Finding, Gain, SkippedRule
@@ -73,7 +73,7 @@ def evaluate(rules: Iterable[Rule], signals: Signals) -> Evaluation:
             if finding is not None:
                 judged.append(Judged(finding, rule.suppresses))
     findings = under_their_causes(judged)
-    return Evaluation(tuple(sorted(findings, key=_order)), tuple(skipped), tuple(gated))
+    return Evaluation(tuple(sorted(findings, key=_order(signals))), tuple(skipped), tuple(gated))
 
 
 def judge(rule: Rule, candidate: Candidate, signals: Signals) -> tuple[Finding | None, str | None]:
@@ -152,12 +152,21 @@ def _recoverable_s(gain: Gain | None, signals: Signals) -> float | None:
     return max(mean_s * (1.0 - 1.0 / middle(gain)), 0.0)
 
 
-def _order(finding: Finding) -> tuple[bool, float, int, str]:
+def _order(signals: Signals) -> Callable[[Finding], tuple[bool, float, int, str]]:
     """What ends the training first, then by recoverable time; ties by severity.
 
     A critical finding without a time model (memory that runs out, a NaN) tells that the run is
-    lost: it comes before anything that is merely slow.
+    lost: it comes before anything that is merely slow. A warning without one (epochs for nothing)
+    counts as the least that a warning of time stands for, so that no note comes before it.
     """
-    fatal = finding.severity == "critical" and finding.gain is None
-    recoverable = finding.recoverable_s_per_step or 0.0
-    return (not fatal, -recoverable, -SEVERITIES.index(finding.severity), finding.rule)
+    mean_s = signals.get("step.mean_s").value
+    step_s = mean_s if isinstance(mean_s, float) else 0.0
+
+    def key(finding: Finding) -> tuple[bool, float, int, str]:
+        recoverable = finding.recoverable_s_per_step or 0.0
+        if finding.gain is None and finding.severity != "info":
+            recoverable = LEAST_SHARE[finding.severity] * step_s
+        fatal = finding.severity == "critical" and finding.gain is None
+        return (not fatal, -recoverable, -SEVERITIES.index(finding.severity), finding.rule)
+
+    return key

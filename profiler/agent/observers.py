@@ -11,6 +11,7 @@ from .patching import Patches
 from .recorder import Recorder
 
 _MODULES = ("hooks_logging", "hooks_saving", "hooks_gc", "hooks_compile", "hooks_recompute")
+_MODULES = ("hooks_logging", "hooks_metrics", "hooks_saving", "hooks_gc", "hooks_compile")
 
 
 class Observers:

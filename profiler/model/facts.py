@@ -178,6 +178,9 @@ class MemoryFact(TypedDict, total=False):
 #   compile        data: frames, recompiles
 #   logging        one summary event per second: data: calls per channel, total_ns per channel,
 #                  where (the most frequent place per channel)
+#   metrics        values that the script logs, one event per second: data: values (tag -> list of
+#                  [microseconds after the event's start, step or null, value]), where (tag ->
+#                  place, in the first event that has the tag)
 #   loader_start   data: loader, workers; duration = from iter() to its first batch
 #   graph_alive    data: step_made, age_steps, where: a loss graph that outlived its step
 #   collector_failed  data: collector, error

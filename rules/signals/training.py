@@ -48,6 +48,8 @@ SIGNALS_OF_COLLECTOR: dict[str, tuple[str, ...]] = {
     "flags": ("flags.",),
     "graphs": ("memory.graph_",),
     "losses": ("loss.",),
+    "metrics": ("learning.",),
+    "hooks_metrics": ("learning.",),
     "loader facts": ("loader.",),
     "model facts": ("model.",),
     "optimizer facts": ("optimizer.",),

@@ -11,6 +11,7 @@ from trainprof.rules.signals.training import Training
 
 DESCRIPTIONS = (
     Description("run.startup_s", "s", "From the start of the training process to its first step."),
+    Description("run.status", "text", "complete, incomplete, crashed, stopped or running."),
     Description("run.wall_s", "s", "From the start of the command to its end."),
     Description("run.step_time_share", "share", "Part of that inside steps."),
     Description("run.samples_per_s", "samples/s", "Throughput of all ranks together."),
@@ -21,6 +22,7 @@ def measure(training: Training) -> dict[str, Signal]:
     """Signals run.*."""
     sheet = Sheet(DESCRIPTIONS)
     info = training.run.info
+    sheet.put("run.status", training.run.status)
     wall_s = None if info.ended_ns is None else (info.ended_ns - info.started_ns) / 1e9
     sheet.put("run.wall_s", wall_s, reason="the run has no recorded end")
     columns = training.columns

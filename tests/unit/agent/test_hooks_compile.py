@@ -6,7 +6,13 @@ import textwrap
 import pytest
 import torch
 
-from trainprof.profiler.agent import hooks_compile, hooks_gc, hooks_logging, hooks_saving
+from trainprof.profiler.agent import (
+    hooks_compile,
+    hooks_gc,
+    hooks_logging,
+    hooks_metrics,
+    hooks_saving,
+)
 from trainprof.profiler.agent import marks as m
 
 
@@ -114,7 +120,7 @@ def _train(dynamo, folder):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_no_graph_break_and_no_recompilation_by_us(hooks, dynamo, tmp_path, capsys):
     without = _train(dynamo, tmp_path)
-    for module in (hooks_logging, hooks_saving, hooks_gc, hooks_compile):
+    for module in (hooks_logging, hooks_metrics, hooks_saving, hooks_gc, hooks_compile):
         hooks.install(module)
     assert _train(dynamo, tmp_path) == without
     assert without["breaks"] >= 1

@@ -187,6 +187,15 @@ class TestOrder:
 
         assert [finding.rule for finding in findings] == ["z-leak", "a-slow", "b-note"]
 
+    def test_a_warning_without_seconds_comes_before_notes(self):
+        note = rule("a-note", [candidate(0.05, gain=Gain(1.04, 1.05))])
+        waste = rule("b-waste", [candidate(None, gain=None, severity="warn")])
+        slow = rule("c-slow", [candidate(0.5, gain=Gain(1.5, 2.0))])
+
+        findings = evaluate([note, waste, slow], signals()).findings
+
+        assert [finding.rule for finding in findings] == ["c-slow", "b-waste", "a-note"]
+
     def test_seconds_are_those_of_the_interval_s_middle(self):
         finding = only(rule(candidates=[candidate(gain=Gain(1.0, 4.0))]))
 
