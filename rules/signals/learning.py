@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainprof.profiler.model.signals import Signal
 from trainprof.rules.logged_metrics import (
@@ -104,7 +106,7 @@ def _loss_trend(training: Training, since_ns: int) -> Trend | None:
     return _trend(later["step"], later["value"])
 
 
-def _trend(x: np.ndarray, y: np.ndarray) -> Trend | None:  # type: ignore[type-arg]
+def _trend(x: NDArray[Any], y: NDArray[Any]) -> Trend | None:
     return theil_sen(x.astype(np.float64), y.astype(np.float64)) if len(x) >= 4 else None
 
 
