@@ -70,7 +70,7 @@ def hooks():
 
 @pytest.fixture
 def nanoseconds_per_call():
-    """Measures a call as the best of several short runs, in CPU time, which other load hardly lengthens."""
+    """The best of several short runs, in CPU time, which other load hardly lengthens."""
 
     def measure(call, calls=300, runs=30):
         best = float("inf")
