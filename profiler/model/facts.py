@@ -38,6 +38,9 @@ class ModelFact(TypedDict, total=False):
     buffer_bytes: int
     submodule_count: int
     submodules: list[ModuleNode]
+    batch_norms: int  # BatchNorm layers in training mode, synchronised ones left out
+    convolutions: int
+    biases_before_norm: int  # convolutions with a bias whose next sibling is a BatchNorm
     wrapper: str | None  # DistributedDataParallel, FSDP, OptimizedModule, DataParallel ...
     training: bool
 

@@ -31,6 +31,11 @@ DESCRIPTIONS = (
     Description("model.devices", "mapping", "Elements by device."),
     Description("model.float64_share", "share", "Part of the elements in double precision."),
     Description("model.wrapper", "text", "What wraps the largest model (DDP, FSDP, compile ...)."),
+    Description("model.batch_norms", "count", "BatchNorm layers that learn from each batch."),
+    Description("model.convolutions", "count", "Convolutions of all trained models."),
+    Description(
+        "model.biases_before_norm", "count", "Those with a bias that a BatchNorm takes away again."
+    ),
     Description("model.where", "place", "Where the largest model's class is defined."),
     Description("batch.dtypes", "mapping", "Tensors of a batch by data type."),
     Description("batch.bytes", "bytes", "Size of a batch."),
@@ -78,6 +83,9 @@ def _models(training: Training, sheet: Sheet) -> None:
         return
     for key in ("parameter_count", "parameter_bytes", "trainable_count", "submodule_count"):
         sheet.put(f"model.{key}", sum(int(model.get(key) or 0) for model in models))
+    for key in ("batch_norms", "convolutions", "biases_before_norm"):
+        counts = [model[key] for model in models if isinstance(model.get(key), int)]
+        sheet.put(f"model.{key}", sum(counts) if counts else None, reason="an older agent")
     dtypes, devices = _summed(models, "dtypes"), _summed(models, "devices")
     sheet.put("model.dtypes", dtypes or None, reason="no model has parameters")
     sheet.put("model.devices", devices or None, reason="no model has parameters")

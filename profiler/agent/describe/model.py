@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from ...model.facts import ModelFact, ModuleNode
@@ -36,6 +37,7 @@ def describe_model(torch: Any, module: Any) -> ModelFact:
     fact["buffer_bytes"] = _buffer_bytes(nodes, lazy)
     fact["submodule_count"] = len(nodes) - 1
     fact["submodules"] = _tree(nodes, parents, own, lazy)
+    _count_layers(torch, fact, [module for _, module in nodes])
     where = class_location(cls)
     if where is not None:
         fact["where"] = where
@@ -117,6 +119,28 @@ def _tree(
         {"name": name, "type": type_name(type(module)), "parameters": count}
         for (name, module), count in zip(nodes[1 : _MOST_NODES + 1], counts[1:], strict=False)
     ]
+
+
+def _count_layers(torch: Any, fact: ModelFact, modules: list[Any]) -> None:
+    """BatchNorm layers, and biases that the one behind them takes away again.
+
+    What is defined one after the other in one module is taken to be called so; the number of
+    channels has to agree.
+    """
+    convolution, norm = torch.nn.modules.conv._ConvNd, torch.nn.modules.batchnorm._BatchNorm
+    synchronised = torch.nn.SyncBatchNorm
+    fact["batch_norms"] = sum(
+        isinstance(m, norm) and not isinstance(m, synchronised) and m.training for m in modules
+    )
+    fact["convolutions"] = sum(isinstance(module, convolution) for module in modules)
+    fact["biases_before_norm"] = sum(
+        isinstance(one, convolution)
+        and one.bias is not None
+        and isinstance(behind, norm)
+        and behind.num_features == one.out_channels
+        for module in modules
+        for one, behind in pairwise(module._modules.values())
+    )
 
 
 def _unwrap(module: Any) -> tuple[list[str], Any, type]:

@@ -100,6 +100,32 @@ def test_tree_is_cut_and_totals_are_not():
     assert fact["parameter_count"] == 5_000
 
 
+def conv_net(bias, norm=nn.BatchNorm2d):
+    return nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 3, bias=bias), norm(4), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(4, 8, 3, bias=bias), norm(8), nn.ReLU()),
+        nn.Conv2d(8, 2, 1),
+    )
+
+
+def test_biases_in_front_of_a_batch_norm():
+    fact = describe_model(torch, conv_net(bias=True))
+    assert (fact["convolutions"], fact["biases_before_norm"], fact["batch_norms"]) == (3, 2, 2)
+    assert describe_model(torch, conv_net(bias=False))["biases_before_norm"] == 0
+
+
+def test_batch_norms_that_do_not_learn_from_the_batch_are_not_counted():
+    assert describe_model(torch, conv_net(bias=True).eval())["batch_norms"] == 0
+    assert describe_model(torch, conv_net(True, nn.SyncBatchNorm))["batch_norms"] == 0
+    normed = describe_model(torch, conv_net(True, lambda width: nn.GroupNorm(2, width)))
+    assert (normed["batch_norms"], normed["biases_before_norm"]) == (0, 0)
+
+
+def test_a_norm_of_other_channels_is_not_behind_the_convolution():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(5))
+    assert describe_model(torch, model)["biases_before_norm"] == 0
+
+
 def test_keeps_no_reference():
     model = nn.Linear(2, 2)
     reference = weakref.ref(model)
