@@ -10,8 +10,14 @@ from . import guard
 from .patching import Patches
 from .recorder import Recorder
 
-_MODULES = ("hooks_logging", "hooks_saving", "hooks_gc", "hooks_compile", "hooks_recompute")
-_MODULES = ("hooks_logging", "hooks_metrics", "hooks_saving", "hooks_gc", "hooks_compile")
+_MODULES = (
+    "hooks_logging",
+    "hooks_metrics",
+    "hooks_saving",
+    "hooks_gc",
+    "hooks_compile",
+    "hooks_recompute",
+)
 
 
 class Observers:
