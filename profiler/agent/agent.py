@@ -21,6 +21,7 @@ from .facts import FactCollector
 from .hooks_training import TrainingHooks
 from .hooks_worker import WorkerHooks
 from .observers import Observers
+from .operator_window import OperatorWindow
 from .patching import Patches
 from .recorder import Recorder
 from .segment import Segmenter
@@ -70,6 +71,8 @@ class Agent:
         self._observers = Observers(torch, self.recorder)
         self._facts = FactCollector(torch, self.hooks, self.recorder)
         self._dataset = DatasetCopy(torch, lambda: self._folder)
+        enabled = os.environ.get("TRAINPROF_TRACE") != "off"
+        self._operators = OperatorWindow(torch, self.hooks, self.recorder, enabled=enabled)
 
     def _begin_recording(self) -> None:
         self.recorder = getattr(self, "recorder", None) or Recorder()
@@ -166,6 +169,7 @@ class Agent:
             self._next_second_ns = now_ns + 1_000_000_000
             self._seconds += 1
             self._once_a_second(writer)
+        guard.attempt("operators", self._operators.tick, writer, self._segmenter.count)
         writer.flush()
 
     def _drain(self) -> None:
@@ -275,6 +279,7 @@ class Agent:
             return
         self.recorder.close()
         self._ended = how
+        guard.attempt("operators", self._operators.uninstall)
         guard.attempt("agent end", self._finish)
 
     def _finish(self) -> None:
@@ -296,6 +301,7 @@ class Agent:
     def _write_last_facts(self) -> None:
         if self._writer is not None and self._role == "trainer":
             guard.attempt("facts", self._facts.write, self._writer, self._segmenter, self._seconds)
+            guard.attempt("operators", self._operators.finish, self._writer)
             self._once_a_second(self._writer)
             self._facts.write_cost(
                 self._writer, self._segmenter.count, self._marks_seen, self._thread_cpu_ns
@@ -320,6 +326,7 @@ class Agent:
     def _before_fork(self) -> None:
         self._forking = self._thread is not None and os.getpid() == self._pid
         if self._forking:
+            guard.attempt("operators", self._operators.abandon)
             self._join_thread()
             guard.attempt("agent thread", self._tick)
 
@@ -343,6 +350,7 @@ class Agent:
         self._workers.reset()
         self._facts.after_fork()
         self._dataset.after_fork()
+        self._operators.after_fork()
         self._observers.after_fork()
 
     # Who this process is.

@@ -7,6 +7,7 @@ that they cause no graph break and no recompilation.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from threading import get_ident
 from time import perf_counter_ns
@@ -57,6 +58,7 @@ class TrainingHooks:
         self._on_first = on_first
         self._started = False
         self.flags: dict[str, Any] = {}
+        self._errands: deque[Callable[[], None]] = deque()
         self.graphs = GraphWatch(recorder)
         self.communication = CommunicationHooks(torch, recorder)
         self.device_losses = DeviceLosses(torch)
@@ -145,8 +147,20 @@ class TrainingHooks:
         """Has the flags read in a forward soon."""
         self._recorder.flags_due = True
 
+    def ask(self, errand: Callable[[], None]) -> None:
+        """Has the training thread call `errand` in its next forward."""
+        self._errands.append(errand)
+        self.ask_for_flags()
+
+    @property
+    def profiler_used(self) -> bool:
+        """Whether the script has started a profiler of torch's."""
+        return self._flag_watch is not None and self._flag_watch.profiler_where is not None
+
     def _read_flags(self) -> None:
         self._recorder.flags_due = False
+        while self._errands:
+            guard.attempt("errands", self._errands.popleft())
         self.flags = dict(read_flags(self._torch, self._flag_watch))
 
     # Backward.

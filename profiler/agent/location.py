@@ -65,7 +65,11 @@ def caller_location() -> Where | None:
     if found is None:
         return None
     code = found.f_code
-    return {"file": _absolute(code.co_filename), "line": found.f_lineno, "function": code.co_name}
+    return {
+        "file": absolute_path(code.co_filename),
+        "line": found.f_lineno,
+        "function": code.co_name,
+    }
 
 
 def is_user_file(file: str) -> bool:
@@ -87,7 +91,7 @@ def class_location(cls: type) -> Where | None:
         first = vars(base).get("__firstlineno__")
         line = first if isinstance(first, int) else _class_line(base.__name__, code)
         return {
-            "file": _absolute(code.co_filename),
+            "file": absolute_path(code.co_filename),
             "line": line,
             "function": base.__qualname__,
         }
@@ -109,12 +113,13 @@ def _classify(file: str, module: Any) -> int:
         return _USER
     if root in _LIBRARIES or file.startswith("<") or _SITE_FOLDER.search(file):
         return _LIBRARY
-    if _absolute(file).startswith(_STANDARD_LIBRARY):
+    if absolute_path(file).startswith(_STANDARD_LIBRARY):
         return _LIBRARY
     return _USER
 
 
-def _absolute(file: str) -> str:
+def absolute_path(file: str) -> str:
+    """The file of a frame, also where the script has changed its directory since."""
     if file.startswith(("/", "<")):
         return file
     return os.path.normpath(os.path.join(_start, file))
@@ -135,7 +140,7 @@ def _first_method(cls: type) -> CodeType | None:
 def _class_line(name: str, code: CodeType) -> int:
     statement = re.compile(rf"\s*class\s+{re.escape(name)}\b")
     try:
-        with open(_absolute(code.co_filename), encoding="utf-8", errors="replace") as source:
+        with open(absolute_path(code.co_filename), encoding="utf-8", errors="replace") as source:
             lines = source.readlines()[: code.co_firstlineno]
     except OSError:
         return code.co_firstlineno

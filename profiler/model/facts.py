@@ -173,6 +173,33 @@ class MemoryFact(TypedDict, total=False):
     accelerator_peak_bytes: int | None
 
 
+class OperatorsFact(TypedDict, total=False):
+    """Fact "operators": key "w0", "w1" ... of one step each under torch's profiler.
+
+    Where there is none, the key "status" gives the reason.
+
+    `calls` are columns over the operators that the training thread called by itself, in order:
+    number of the operator, number of the zone, start and wall time, time of its nodes in the
+    backward, time of copies that rearrange memory inside it (all in `unit_ns`), and the storages
+    that it was given, by number.
+    """
+
+    start_ns: int
+    wall_ns: int  # of the step under the profiler
+    cost_ns: dict[str, int]  # opening, stopping (training thread), reading (agent's thread)
+    events: int
+    unit_ns: int
+    zones: list[str]
+    operators: list[list[object]]  # name, shapes of the tensors it was given, their dtypes
+    calls: dict[str, list[object]]
+    kernels: list[list[object]]  # zone, name, calls, self time: whatever ran, inner ones too
+    parameters: list[int]  # storages of trained parameters
+    gradients: list[int]
+    truncated: bool
+    lines: list[list[object]]  # torch function, file, line, function, called directly, calls
+    reason: str  # key "status": why there is no window
+
+
 # Events, by kind:
 #   checkpoint     data: file, bytes, call (torch.save, save_pretrained ...), where
 #   gc             data: generation, collected, manual (bool); only pauses of 1 ms or more, and
@@ -186,6 +213,7 @@ class MemoryFact(TypedDict, total=False):
 #                  place, in the first event that has the tag)
 #   loader_start   data: loader, workers; duration = from iter() to its first batch
 #   graph_alive    data: step_made, age_steps, where: a loss graph that outlived its step
+#   operators      the steps that a window of torch's profiler touched; data: window, cost_ns
 #   collector_failed  data: collector, error
 #   warning        data: category, message (first 300 characters), where
 #   data_missing   data: from_ns, reason (disk full): records between were lost

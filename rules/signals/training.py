@@ -29,6 +29,9 @@ Column = NDArray[np.int64]
 LIKE_RANK_ZERO = 0.9
 """The first rank stands for all as long as it has this part of the most steps."""
 
+LEAST_UNDISTURBED = 0.5
+"""Part of the steps that must be left when those under the profiler are taken away."""
+
 BLOCK_BATCHES_PER_WORKER = 4
 """Steps of a block per loader worker: batches of W workers come in bursts of W."""
 
@@ -82,7 +85,8 @@ class Training:
     """A session of a run, seen through the rank that stands for it.
 
     Columns are views on the run's own memory and end before a step that the end of the training
-    cut off; everything else is sums over units of them.
+    cut off; steps that trainprof itself lengthened are left out. All else is sums over units of
+    them.
 
     Args:
         run: The run the session is part of.
@@ -101,7 +105,10 @@ class Training:
         whole = self.count
         if whole and columns["flags"][-1] & LAST:
             whole -= 1
-        self.columns: dict[str, Column] = {name: c[:whole] for name, c in columns.items()}
+        self.columns: dict[str, Column] = undisturbed(
+            {name: c[:whole] for name, c in columns.items()},
+            [event for event in self.trainer.events if event.kind == "operators"],
+        )
 
     @cached_property
     def loader(self) -> TrainingLoader:
@@ -243,6 +250,18 @@ def representative(session: Session) -> ProcessRecord:
     return next(
         trainer for trainer in session.trainers if len(trainer.steps) >= LIKE_RANK_ZERO * most
     )
+
+
+def undisturbed(columns: dict[str, Column], disturbances: Sequence[Event]) -> dict[str, Column]:
+    """The columns without the steps that overlap one of the events; all if that leaves too few."""
+    start = columns["start_ns"]
+    kept = np.ones(len(start), dtype=np.bool_)
+    for event in disturbances:
+        end_ns = event.start_ns + event.duration_ns
+        kept &= (start >= end_ns) | (start + columns["wall_ns"] <= event.start_ns)
+    if kept.all() or np.count_nonzero(kept) < LEAST_UNDISTURBED * len(kept):
+        return columns
+    return {name: column[kept] for name, column in columns.items()}
 
 
 def location(where: object) -> Location | None:

@@ -41,6 +41,14 @@ PRELOAD_AFTER_S = 1.0
     metavar="SECONDS",
     help="Time for that, the import of torch not counted.",
 )
+@click.option(
+    "--trace",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    show_default=True,
+    envvar="TRAINPROF_TRACE",
+    help="Whether one steady step is run under torch's profiler, for the rules on operators.",
+)
 @click.option("--quiet", is_flag=True, help="Print nothing; read the run with `diagnose`.")
 @click.option("--no-tui", is_flag=True, help="No dashboard (there is none without --tui anyway).")
 @click.option("--yes", is_flag=True, help="Answer yes to questions (run asks none).")
@@ -51,6 +59,7 @@ def run(
     steps: int | None,
     probe: bool,
     probe_budget: float,
+    trace: str,
     quiet: bool,
     no_tui: bool,
     yes: bool,
@@ -68,7 +77,9 @@ def run(
     from trainprof.profiler.store.folder import create_run_folder
 
     folder = create_run_folder(out, name, _script_of(command))
-    session = _Session(folder, name or folder.name, command, steps, probe_budget if probe else None)
+    session = _Session(
+        folder, name or folder.name, command, steps, probe_budget if probe else None, trace
+    )
     status = session.run(started)
     if not quiet:
         session.print_diagnosis()
@@ -95,10 +106,12 @@ class _Session:
         command: tuple[str, ...],
         steps: int | None,
         probe_s: float | None,
+        trace: str,
     ) -> None:
         self._folder = folder
         self._steps = steps
         self._probe_s = probe_s
+        self._trace = trace
         self._info = self._first_info(name, command)
 
     def _first_info(self, name: str, command: tuple[str, ...]) -> RunInfo:
@@ -127,7 +140,8 @@ class _Session:
 
         self._write()
         probe = self._probe_s is not None
-        child = Child(command, child_environment(os.environ, self._folder, self._steps, probe))
+        environment = child_environment(os.environ, self._folder, self._steps, probe)
+        child = Child(command, {**environment, "TRAINPROF_TRACE": self._trace})
         self._update(child_pid=child.pid)
         recorder = SampleRecorder(self._folder, child.pid)
         recorder.start()

@@ -1,0 +1,1 @@
+"""Rules on how operators are called: fusion, loops in Python, layout."""
