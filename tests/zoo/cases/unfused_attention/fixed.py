@@ -37,7 +37,7 @@ class Block(nn.Module):
 
     def forward(self, x):
         x = x + self.attention(self.norm1(x))
-        return x + self.shrink(nn.functional.gelu(self.grow(self.norm2(x))))
+        return x + self.mlp(self.norm2(x))
 
 
 class ByteModel(nn.Module):
