@@ -155,6 +155,7 @@ class Attn(Rule):
                 *observed(signals, "operators.attention_masked"),
             ),
             share=share * (1 - 1 / typical),
+            share_low=share * (1 - 1 / least),
             gain=gain(share, share, least, most),
             where=place(signals, "operators.attention_where"),
             fixes=(self._advice(masked),),
