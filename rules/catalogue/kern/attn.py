@@ -77,7 +77,7 @@ class Attn(Rule):
                 "operators.attention_where": {"file": "model.py", "line": 31},
                 "step.forward_share": (0.4, 0.38, 0.42),
             },
-            severity="warn",
+            severity="critical",
             gain=(1.3, 1.8),
         ),
         Case(
@@ -155,7 +155,6 @@ class Attn(Rule):
                 *observed(signals, "operators.attention_masked"),
             ),
             share=share * (1 - 1 / typical),
-            share_low=share * (1 - 1 / least),
             gain=gain(share, share, least, most),
             where=place(signals, "operators.attention_where"),
             fixes=(self._advice(masked),),
