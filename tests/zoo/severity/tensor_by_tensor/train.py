@@ -8,12 +8,16 @@ from torch import nn
 
 
 class Mixture(nn.Module):
-    """A wide body, and many small scales that are applied at once."""
+    """A body, and many small scales that are applied at once."""
 
-    def __init__(self, scales):
+    def __init__(self, width, scales):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Linear(64, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 16)
+            nn.Linear(64, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, 16),
         )
         self.scales = nn.ParameterList(torch.ones(16) for _ in range(scales))
 
@@ -22,13 +26,14 @@ class Mixture(nn.Module):
         return out if not len(self.scales) else out * torch.stack(list(self.scales)).mean(0)
 
 
-def seconds(function, repeats=15):
-    for _ in range(5):
+def seconds(function, repeats=12):
+    """The median CPU time of some calls, after a few that warm up."""
+    times = []
+    for _ in range(repeats + 3):
+        started = time.thread_time()
         function()
-    started = time.perf_counter()
-    for _ in range(repeats):
-        function()
-    return (time.perf_counter() - started) / repeats
+        times.append(time.thread_time() - started)
+    return sorted(times[3:])[repeats // 2]
 
 
 def train_step(model, optimizer, rows, targets):
@@ -39,19 +44,29 @@ def train_step(model, optimizer, rows, targets):
     return loss
 
 
-def optimizer_seconds(scales, fused):
-    """What an update of so many small tensors takes."""
-    tensors = [nn.Parameter(torch.ones(16)) for _ in range(scales)]
+def lost_seconds(model):
+    """What one update loses by going tensor by tensor."""
+    tensors = [nn.Parameter(parameter.detach().clone()) for parameter in model.parameters()]
     for tensor in tensors:
         tensor.grad = torch.full_like(tensor, 0.01)
-    return seconds(torch.optim.Adam(tensors, fused=fused).step)
+    loop, fused = (torch.optim.Adam(tensors, fused=fused) for fused in (False, True))
+    return seconds(loop.step) - seconds(fused.step)
 
 
-def fused_step_seconds(scales, rows, targets):
-    """What a step takes with the implementation that loses nothing."""
-    model = Mixture(scales)
+def fused_step_seconds(model, rows, targets):
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     return seconds(lambda: train_step(model, optimizer, rows, targets))
+
+
+def scales_for(share, width, rows, targets):
+    """How many small tensors lose so much: a share of everything, themselves included."""
+    plain, some = Mixture(width, 0), Mixture(width, 150)
+    plain_s, plain_lost_s = fused_step_seconds(plain, rows, targets), lost_seconds(plain)
+    each_s = (fused_step_seconds(some, rows, targets) - plain_s) / 150
+    lost_s = (lost_seconds(some) - plain_lost_s) / 150
+    wanted_s = share * (plain_s + plain_lost_s) - plain_lost_s
+    scales = wanted_s / max(lost_s - share * (lost_s + each_s), lost_s / 8)
+    return min(max(round(scales), 0), 1000)
 
 
 def main():
@@ -63,21 +78,15 @@ def main():
     torch.manual_seed(0)
     torch.set_num_threads(1)
     rows, targets = torch.randn(64, 64), torch.randn(64, 16)
-    plain_s = fused_step_seconds(0, rows, targets)
-    each_s = (fused_step_seconds(200, rows, targets) - plain_s) / 200
-    lost_s = (optimizer_seconds(200, False) - optimizer_seconds(200, True)) / 200
-    share = args.share / 100
-    scales = round(share * plain_s / max(lost_s - share * (lost_s + each_s), share * lost_s / 10))
-
-    model = Mixture(scales)
+    width = 1024 if args.share <= 10 else 448
+    model = Mixture(width, scales_for(args.share / 100, width, rows, targets))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(args.steps):
         loss = train_step(model, optimizer, torch.randn(64, 64), targets)
-    total_s = time.perf_counter() - started
-    lost_s = optimizer_seconds(scales, False) - optimizer_seconds(scales, True)
-    print(f"loss {loss.item():.4f}, {scales} small tensors, {total_s:.2f} s")
-    print(f"planted share {lost_s * args.steps / total_s:.4f}")
+    total_s = time.thread_time() - started
+    print(f"loss {loss.item():.4f}, {len(model.scales)} small tensors, {total_s:.2f} s")
+    print(f"planted share {lost_seconds(model) * args.steps / total_s:.4f}")
 
 
 if __name__ == "__main__":
