@@ -9,7 +9,7 @@ torch.manual_seed(0)
 
 class Potential(nn.Module):
     def __init__(self, hidden=640):
-        super().__init__()
+        super(Potential, self).__init__()
         self.inp = nn.Linear(30, hidden)
         self.mid = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, 1)
