@@ -118,6 +118,11 @@ class Waiting:
     per_batch_s: float
 
     @classmethod
+    def of_run(cls, signals: Signals) -> Waiting:
+        """The waiting of a run."""
+        return cls.of(signals, LoaderTimes.of(signals))
+
+    @classmethod
     def of(cls, signals: Signals, times: LoaderTimes) -> Waiting:
         """The waiting of a run; where threads queue for a CPU, what the model says is left."""
         share = needed(signals, "step.data_wait_share")
@@ -209,3 +214,19 @@ def replayed_share(signals: Signals, other: str) -> float:
         if not wait / REPLAY_FITS <= replayed <= wait * REPLAY_FITS:
             return 0.0
     return min(max(1.0 - then_s / now_s, 0.0), wait)
+
+
+def io_part(signals: Signals) -> float:
+    """Part of a batch's undisturbed time in which its producer does not compute: it waits, 0..1.
+
+    0 where its CPU time was not measured: then nothing is known of waiting.
+    """
+    if number(signals, "loader.producer_cpu_s") is None:
+        return 0.0
+    times = LoaderTimes.of(signals)
+    undisturbed_s = times.produce_s
+    if not times.crowded:
+        undisturbed_s -= number(signals, "loader.producer_queued_s") or 0.0
+    if undisturbed_s <= 0.0:
+        return 0.0
+    return max(1.0 - times.produce_cpu_s / undisturbed_s, 0.0)

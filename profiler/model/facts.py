@@ -107,6 +107,9 @@ class LoaderFact(TypedDict, total=False):
     dataset_type: str
     dataset_where: Where
     dataset_length: int | None
+    dataset_paths: dict[str, str]  # paths among its attributes -> kind of file system, or scheme
+    dataset_objects: int  # Python objects in its large lists, tuples, sets and dicts
+    dataset_objects_bytes: int  # their size, from 64 of each
     iterable: bool
     batches: int | None  # len(loader), None when it has none
     loaders_made: int  # DataLoader objects seen for this data set

@@ -38,6 +38,11 @@ DESCRIPTIONS = (
     ),
     Description("host.memory_available_bytes", "bytes", "Free memory, as last seen."),
     Description("host.shm_free_bytes", "bytes", "Free space of /dev/shm, as last seen."),
+    Description(
+        "host.shm_free_first_bytes",
+        "bytes",
+        "The same at the first look, before there were batches.",
+    ),
     Description("host.own_rss_bytes", "bytes", "The most memory that the run's processes held."),
     Description("host.process_cpu_per_step_s", "s", "CPU time of the run's processes per step."),
     Description(
@@ -58,7 +63,7 @@ def measure(training: Training) -> dict[str, Signal]:
     samples = _samples(training)
     if len(samples) < 2:
         return sheet.finish(_TOO_SHORT if training.run.samples else "the machine was not sampled")
-    _memory(samples, sheet)
+    _memory(training, samples, sheet)
     _pressure(samples, sheet)
     busy = _mean(samples, lambda machine: machine.cpu_busy_share)
     sheet.put("host.busy_share", busy, reason="this system does not tell")
@@ -96,7 +101,12 @@ def _growth(samples: Sequence[Sample], counter: str) -> tuple[int, int] | None:
     return seen[-1][0] - seen[0][0], seen[-1][1] - seen[0][1]
 
 
-def _memory(samples: Sequence[Sample], sheet: Sheet) -> None:
+def _memory(training: Training, samples: Sequence[Sample], sheet: Sheet) -> None:
+    sheet.put(
+        "host.shm_free_first_bytes",
+        training.run.samples[0].machine.shm_free_bytes,
+        reason="this system does not tell",
+    )
     for name, attribute in (
         ("host.memory_available_bytes", "memory_available_bytes"),
         ("host.shm_free_bytes", "shm_free_bytes"),

@@ -42,6 +42,10 @@ SETTINGS = (
     Description("loader.collate", "text", "Function that makes a batch of samples."),
     Description("loader.dataset_type", "text", "Class of the data set."),
     Description("loader.dataset_length", "count", "Samples in the data set."),
+    Description(
+        "loader.dataset_objects", "count", "Python objects in its large lists, sets and dicts."
+    ),
+    Description("loader.dataset_objects_bytes", "bytes", "Memory of them, from a sample."),
     Description("loader.batches", "count", "Batches of one epoch, as the loader says."),
     Description("loader.loaders_made", "count", "DataLoader objects made for this data set."),
     Description("loader.iterators_made", "count", "Iterators made: epochs begun."),
@@ -84,6 +88,14 @@ DESCRIPTIONS = (
         "Part of the window spent on starts of epochs, a usual wait for each batch left out.",
     ),
     Description("loader.worker_count_seen", "count", "Worker numbers that wrote records."),
+    Description(
+        "loader.worker_pss_bytes", "bytes", "Memory of all workers, shared pages counted in part."
+    ),
+    Description(
+        "loader.worker_pss_growth_bytes_per_step",
+        "bytes",
+        "Growth of it between first and last reading, over the steps between.",
+    ),
 )
 
 
@@ -106,6 +118,7 @@ def measure(training: Training) -> dict[str, Signal]:
         _producer(training, sheet)
         _queue(training, sheet)
         _starts(training, sheet)
+        _worker_memory(training, sheet)
     return sheet.finish("no steady step asked the loader")
 
 
@@ -350,6 +363,32 @@ def _starts(training: Training, sheet: Sheet) -> None:
         low=None if interval.low is None else min(interval.low, wait_share),
         high=None if interval.high is None else min(interval.high, 1.0),
     )
+
+
+def _worker_memory(training: Training, sheet: Sheet) -> None:
+    """Proportional memory of the workers of one epoch: those that live at the last reading."""
+    names = ("loader.worker_pss_bytes", "loader.worker_pss_growth_bytes_per_step")
+    pids = (
+        {worker.info.pid for worker in loader_workers(training)}
+        if training.loader.workers
+        else set()
+    )
+    readings = []
+    for sample in training.run.samples:
+        held = {p.pid: p.pss_bytes for p in sample.processes if p.pid in pids and p.pss_bytes}
+        if held:
+            readings.append((sample.at_ns, held))
+    if not readings:
+        for name in names:
+            sheet.miss(name, "no worker lived long enough for its memory to be read")
+        return
+    last_ns, last = readings[-1]
+    sheet.put(names[0], sum(last.values()), samples=len(readings))
+    alike = [(at_ns, sum(held.values())) for at_ns, held in readings if held.keys() == last.keys()]
+    first_ns, first_bytes = alike[0]
+    steps = training.position_of(last_ns) - training.position_of(first_ns)
+    growth = (alike[-1][1] - first_bytes) / steps if len(alike) > 1 and steps > 0 else None
+    sheet.put(names[1], growth, reason="it was read once only", samples=len(alike))
 
 
 def _start_share(training: Training, starts: Sequence[Event]) -> Interval:

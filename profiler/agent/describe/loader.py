@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ...model.facts import LoaderFact
+from .. import guard
 from ..location import class_location
 from .naming import type_name
+from .storage import describe_storage
 
 # What a data set of a stranger may raise when it is asked for its length.
 _NO_LENGTH = (TypeError, AttributeError, ValueError, RuntimeError, LookupError, OSError)
@@ -44,9 +46,13 @@ def describe_loader(torch: Any, loader: Any) -> LoaderFact:
     }
     if hasattr(loader, "in_order"):  # since torch 2.6
         fact["in_order"] = bool(loader.in_order)
-    where = class_location(type(_innermost_dataset(dataset)))
+    inner = _innermost_dataset(dataset)
+    where = class_location(type(inner))
     if where is not None:
         fact["dataset_where"] = where
+    held = guard.attempt("data set facts", describe_storage, inner)
+    if held is not None:
+        fact.update(held)
     return fact
 
 

@@ -68,6 +68,9 @@ def test_all_keys_of_a_plain_loader():
             "function": "Squares",
         },
         "dataset_length": 10,
+        "dataset_paths": {},
+        "dataset_objects": 0,
+        "dataset_objects_bytes": 0,
         "iterable": False,
         "batches": 2,
     }

@@ -12,7 +12,9 @@ from trainprof.rules.loader_model import (
     WORST_UNDERESTIMATE,
     LoaderTimes,
     Waiting,
+    io_part,
     predicted_gain,
+    replayed_share,
 )
 from trainprof.rules.statistics.loader_simulation import simulate_loader
 
@@ -150,3 +152,45 @@ def test_gain_is_never_below_one_nor_above_the_end_of_all_waiting(
     model = LoaderTimes(produce_s, min(cpu_s, produce_s), consume_s, 0.0, cores=4.0)
     gain = predicted_gain(model, Waiting(share, 0.9 * share, consume_s * share), workers)
     assert 1.0 <= gain.low <= gain.high <= 1 / (1 - share) + 1e-9
+
+
+def test_waiting_part_of_making_a_batch() -> None:
+    assert io_part(signals(**LOADER)) == pytest.approx(2 / 3)
+    queueing = {"step__run_queue_share": 0.4, "step__cpu_share": 0.4}
+    own = {"loader__producer_queued_s": 0.015}
+    assert io_part(signals(**LOADER, **queueing, **own)) == pytest.approx(1 / 3)
+    unknown = {name: value for name, value in LOADER.items() if "producer_cpu" not in name}
+    assert io_part(signals(**unknown)) == 0.0
+
+
+REPLAY = {
+    "step__data_wait_share": 0.4,
+    "loader__consumer_s": 0.006,
+    "loader__replay_s": 0.01,
+    "loader__replay_even_s": 0.007,
+}
+
+
+def test_replay_saves_no_more_than_the_waiting() -> None:
+    assert replayed_share(signals(**REPLAY), "loader.replay_even_s") == pytest.approx(0.3)
+    less = {**REPLAY, "step__data_wait_share": 0.25}
+    assert replayed_share(signals(**less), "loader.replay_even_s") == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("wait", [0.1, 0.9], ids=["shows more waiting", "shows less"])
+def test_replay_that_does_not_fit_explains_nothing(wait: float) -> None:
+    run = signals(**{**REPLAY, "step__data_wait_share": wait})
+    assert replayed_share(run, "loader.replay_even_s") == 0.0
+
+
+def test_preempted_batches_are_not_what_a_batch_takes() -> None:
+    """A few preempted ones make the mean; their queueing was hardly read at all."""
+    queueing = {"step__run_queue_share": 0.6, "step__cpu_share": 0.3}
+    producer = {
+        "loader__producer_wall_s": 0.00286,
+        "loader__producer_cpu_s": 0.00031,
+        "loader__producer_queued_s": 0.00103,
+        "loader__producer_median_s": 0.00028,
+    }
+    times_of_run = LoaderTimes.of(signals(**{**LOADER, **producer}, **queueing))
+    assert times_of_run.produce_s == 0.00031

@@ -472,6 +472,111 @@ class TestReplay:
         assert "fewer than" in self.replayed(lambda k: 8.0, count=20).get("loader.replay_s").reason
 
 
+def looks_at(pids, grow, seconds=4):
+    """Samples of processes whose fields `grow(second)` gives."""
+    return [
+        replace(
+            sample,
+            processes=tuple(
+                ProcessSample(
+                    **{
+                        "pid": pid,
+                        "parent_pid": 100,
+                        "name": "python",
+                        "cpu_total_s": 0.0,
+                        "rss_bytes": 1,
+                        "threads": 1,
+                        "status": "sleeping",
+                        **grow(second),
+                    }
+                )
+                for pid in pids
+            ),
+        )
+        for second, sample in enumerate(build_samples(seconds))
+    ]
+
+
+class TestStorage:
+    def test_bytes_that_workers_read_and_that_came_from_a_disk(self):
+        workers = [build_worker([], pid=200), build_worker([], pid=201)]
+        samples = looks_at(
+            [200, 201],
+            lambda second: {
+                "read_calls_total_bytes": second * 50_000_000,
+                "read_total_bytes": second * 20_000_000,
+                "major_faults_total": second * 10,
+                "status": "disk-sleep" if second % 2 else "sleeping",
+            },
+        )
+        trainer = build_trainer(
+            steps(300),
+            facts=[loader_fact(dataset_paths={"/mnt/team": "nfs4"})],
+        )
+
+        signals = signals_of(trainer, workers=workers, samples=samples)
+
+        assert value(signals, "storage.miss_share") == pytest.approx(0.4)
+        assert value(signals, "storage.disk_bytes_per_s") == pytest.approx(4e7)
+        assert value(signals, "storage.disk_wait_share") == pytest.approx(2 / 3)
+        assert value(signals, "storage.major_faults_per_batch") > 0
+        assert value(signals, "storage.path") == "/mnt/team"
+        assert value(signals, "storage.file_system") == "nfs4"
+        assert "one epoch" in signals.get("storage.reread_miss_share").reason
+
+    def test_later_epochs_by_themselves(self):
+        """The first epoch fills the cache; from the second on nothing comes from a disk."""
+        starts = [
+            Event("loader_start", START_NS + second * SECOND, MS, {"loader": "l0", "workers": 0})
+            for second in (0, 3)
+        ]
+        samples = looks_at(
+            [100],
+            lambda second: {
+                "read_calls_total_bytes": second * 50_000_000,
+                "read_total_bytes": min(second, 3) * 50_000_000,
+            },
+            seconds=8,
+        )
+        trainer = build_trainer(steps(800), facts=[loader_fact(num_workers=0)], events=starts)
+
+        signals = signals_of(trainer, samples=samples)
+
+        assert value(signals, "storage.miss_share") > 0.3
+        assert value(signals, "storage.reread_miss_share") == 0.0
+
+    def test_reading_next_to_nothing_is_no_share(self):
+        samples = looks_at(
+            [100], lambda second: {"read_calls_total_bytes": second, "read_total_bytes": second}
+        )
+        trainer = build_trainer(steps(300), facts=[loader_fact(num_workers=0)])
+
+        signals = signals_of(trainer, samples=samples)
+
+        assert "hardly anything" in signals.get("storage.miss_share").reason
+
+    def test_no_io_figures_are_missing_not_zero(self):
+        trainer = build_trainer(steps(300), facts=[loader_fact(num_workers=0)])
+
+        signals = signals_of(trainer, samples=looks_at([100], lambda second: {}))
+
+        assert "no IO" in signals.get("storage.disk_bytes_per_s").reason
+
+    def test_memory_of_workers_that_lived_on(self):
+        workers = [build_worker([], pid=200), build_worker([], pid=201)]
+        samples = looks_at(
+            [200, 201],
+            lambda second: {"pss_bytes": 1_000_000 + second * 100_000 if second else None},
+        )
+        trainer = build_trainer(steps(400), facts=[loader_fact()])
+
+        signals = signals_of(trainer, workers=workers, samples=samples)
+
+        assert value(signals, "loader.worker_pss_bytes") == 2_600_000
+        growth = value(signals, "loader.worker_pss_growth_bytes_per_step")
+        assert growth == pytest.approx(2_000, rel=0.02)
+
+
 class TestModels:
     def test_precision_counts_elements_of_all_trained_models(self):
         facts = [
