@@ -26,7 +26,7 @@ from zoo.neighbour import OtherPrograms, busy_neighbour
 
 RECORDINGS = REPOSITORY / "build" / "zoo"
 TRAINPROF = Path(sys.executable).with_name("trainprof")
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 """For one script, which takes at most 10 s on a quiet machine."""
 _STAMP = re.compile(r"^planted share ([\d.]+)$", re.MULTILINE)
 

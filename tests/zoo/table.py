@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from zoo.cases import REPOSITORY
 from zoo.figures import SINGLE_PLANTS, Figures, detection_curve, figures_of
+from zoo.judge import LEAST_OTHER_CORES
 from zoo.recording import diagnosing_hash, measuring_hash, source_hash
 from zoo.results import Result
 
@@ -47,7 +48,11 @@ def _provenance(results: Sequence[Result], scripts: int) -> str:
     commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
     changed = " with uncommitted changes" if _git("status", "--porcelain", "-uno") else ""
     others = [result.other_cores for result in results if not result.case.is_busy]
-    load = f"{sum(others) / len(others):.2f}" if others else "unknown"
+    load = sum(others) / len(others) if others else None
+    crowded = (
+        "**The machine was not quiet**: read these figures as those of a crowded machine, and none "
+        "of them as those of a quiet one."
+    )
     partial = (
         f"**Partial: {len(results)} of {scripts} scripts have been run with this version.** The "
         "order is mixed, so some of each kind are among them."
@@ -57,7 +62,9 @@ def _provenance(results: Sequence[Result], scripts: int) -> str:
         f"Commit `{commit}`{changed}; measuring code `{measuring_hash()}`, rules "
         f"`{diagnosing_hash()}`; {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC; "
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}. "
-        f"In the quiet runs, which had no neighbour of ours, other programs used {load} cores.",
+        "In the quiet runs, which had no neighbour of ours, other programs used "
+        f"{_number(load)} cores.",
+        crowded if load is not None and load >= LEAST_OTHER_CORES else "",
     )
 
 
