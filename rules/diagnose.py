@@ -13,6 +13,7 @@ from trainprof.rules.coverage import collectors, overhead, problems
 from trainprof.rules.engine import evaluate
 from trainprof.rules.fact_sheet import collect_facts
 from trainprof.rules.nulls import reasons_for_nulls
+from trainprof.rules.phase_stacks import collapsed_stacks
 from trainprof.rules.reading import number
 from trainprof.rules.registry import chosen_rules
 from trainprof.rules.rule import Rule
@@ -21,6 +22,7 @@ from trainprof.rules.series import build_series
 from trainprof.rules.signals import measure
 from trainprof.rules.signals.ranks import mean_step_ns
 from trainprof.rules.signals.training import Training
+from trainprof.rules.stack_evidence import explain
 from trainprof.rules.step_summary import summarise_steps
 from trainprof.rules.unseen import why_no_steps
 from trainprof.rules.verdict import insufficient, pronounce
@@ -73,11 +75,12 @@ def _of_session(run: Run, place: int, rules: Sequence[Rule]) -> Diagnosis:
         verdict=verdict.word,
         headline=verdict.headline,
         steps=summarise_steps(training, signals),
-        findings=evaluation.findings,
+        findings=explain(evaluation.findings, signals),
         skipped_rules=evaluation.skipped,
         collectors=collectors(run, training.trainer),
         overhead=overhead(training),
         series=build_series(training),
+        stacks=collapsed_stacks(training),
         ranks=tuple(_rank(training, *one) for one in enumerate(training.session.trainers)),
         facts=collect_facts(training.trainer, signals),
         problems=problems(training, signals),

@@ -25,6 +25,7 @@ from .operator_window import OperatorWindow
 from .patching import Patches
 from .recorder import Recorder
 from .segment import Segmenter
+from .stacks import InsideSampler
 
 live: Agent | None = None
 """The agent of this process, for `trainprof.step()` and `trainprof.phase()`."""
@@ -78,6 +79,7 @@ class Agent:
         self.recorder = getattr(self, "recorder", None) or Recorder()
         self.recorder.begin()
         self._segmenter = Segmenter()
+        self._stacks = InsideSampler(self._run)
         self._writer: ProcessWriter | None = None
         self._seconds = 0  # rounds of what is done once a second
         self._next_second_ns = 0
@@ -137,6 +139,7 @@ class Agent:
             os.makedirs(self._folder, exist_ok=True)
         if self._writer is None:
             self._writer = ProcessWriter(self._folder, self._started_ns)
+        guard.attempt("stacks", self._stacks.open, self._folder, self.recorder.thread)
         self._write_info()
         from multiprocessing import util
 
@@ -157,6 +160,7 @@ class Agent:
         self._thread_cpu_ns += time.thread_time_ns()
 
     def _tick(self) -> None:
+        guard.attempt("stacks", self._stacks.tick, self.recorder.thread)
         self._drain()
         writer = self._writer
         if writer is None:
@@ -284,6 +288,7 @@ class Agent:
 
     def _finish(self) -> None:
         self._join_thread()
+        guard.attempt("stacks", self._stacks.close)
         for action in (self._drain, self._close_last_step, self._write_last_facts):
             guard.attempt(f"agent end: {action.__name__}", action)
         writer = self._writer
@@ -380,6 +385,7 @@ class Agent:
             torch=str(self._torch.__version__),
             clock={"unix_s": time.time(), "perf_ns": float(time.perf_counter_ns())},
             seen=dict(self._segmenter.seen),
+            thread=self._stacks.thread,
         )
 
     def _read_rank(self) -> tuple[int | None, int | None]:

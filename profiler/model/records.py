@@ -139,6 +139,7 @@ class ProcessInfo:
         ended: How it ended as far as the process itself could say: "exit", "os._exit",
             "stopped" (by --steps) or None (killed, or still running).
         seen: Counters that explain a run without steps (asks, forwards, backwards, updates).
+        thread: `threading.get_ident()` of the thread that trains, or makes the batches.
         clock: `unix_s` and `perf_ns` read together at the start, to place the run in time.
     """
 
@@ -160,6 +161,7 @@ class ProcessInfo:
     torch: str | None = None
     clock: dict[str, float] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
+    thread: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from .records import (
     Sample,
     StepRecord,
 )
+from .stacks import Stacks
 
 STEP_COLUMNS = (
     "index",
@@ -129,6 +130,7 @@ class Run:
         sessions: Trainings in order of their start; empty when nothing trained.
         others: Python processes that never trained.
         samples: Host and GPU samples in time order.
+        stacks: Sampled Python stacks.
         problems: What was torn, missing or unreadable, one sentence each.
     """
 
@@ -138,4 +140,5 @@ class Run:
     sessions: tuple[Session, ...] = ()
     others: tuple[ProcessRecord, ...] = ()
     samples: tuple[Sample, ...] = ()
+    stacks: Stacks = field(default_factory=Stacks)
     problems: tuple[str, ...] = ()

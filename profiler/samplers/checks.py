@@ -19,12 +19,13 @@ from trainprof.profiler.samplers.gpu import GpuSampler
 from trainprof.profiler.samplers.hardware import read_hardware
 from trainprof.profiler.samplers.host import HostSampler
 from trainprof.profiler.samplers.procfs import (
-    parse_integer,
     parse_pressure,
     parse_run_delay,
     parse_table,
     read_text,
 )
+from trainprof.profiler.samplers.ptrace import read_permission
+from trainprof.profiler.samplers.stacks import find_py_spy
 
 PROC = Path("/proc")
 
@@ -39,12 +40,6 @@ MEASURED = {
     "processes": "CPU, memory, IO and faults of a run's processes can be measured.",
     "machine": "CPU, memory, swap, disks and network of the machine can be measured.",
 }
-
-CAP_SYS_PTRACE = 19
-"""Bit of CapEff in /proc/PID/status (linux/capability.h)."""
-
-ANY_OF_THE_USER, DESCENDANTS, ADMINISTRATORS, NOBODY = range(4)
-"""Yama's ptrace_scope (kernel documentation, admin-guide/LSM/Yama)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,38 +213,29 @@ def _look_at_gpus() -> Check:
     )
 
 
-def check_tracing(proc: Path = PROC) -> Check:
-    """Whether another program (py-spy) may read a training's stacks from outside."""
-    if not _is_linux():
-        return Check(
-            "stacks", "partial", "Reading another program's stacks needs root on this system."
-        )
-    capabilities = _effective_capabilities(proc)
-    may_trace = capabilities is not None and bool(capabilities >> CAP_SYS_PTRACE & 1)
-    scope = parse_integer(read_text(proc / "sys" / "kernel" / "yama" / "ptrace_scope"))
-    if scope == NOBODY:
-        return Check(
-            "stacks",
-            "missing",
-            "The kernel forbids reading another program's stacks (ptrace_scope 3).",
-            "It cannot be changed before the next boot: set kernel.yama.ptrace_scope to 1.",
-        )
-    if may_trace or scope in (None, ANY_OF_THE_USER):
-        whose = "Any" if may_trace else "Your own"
-        return Check("stacks", "ok", f"{whose} programs' stacks may be read (ptrace).")
-    if scope == DESCENDANTS:
-        return Check(
-            "stacks",
-            "partial",
-            "Only a program's own children may be traced (ptrace_scope 1): a training started by "
-            "`trainprof run` yes, one that already runs no.",
-            "For the latter: sudo sysctl kernel.yama.ptrace_scope=0, or add CAP_SYS_PTRACE.",
-        )
+def check_tracing(proc: Path = PROC, program: str | None = None) -> Check:
+    """How the stacks of a run will be sampled: by py-spy from outside, or by the agent.
+
+    Args:
+        proc: Where /proc is.
+        program: Path of py-spy; None looks for it.
+    """
+    permission = read_permission(proc)
+    inside = "`trainprof run` samples the training thread from inside instead, its workers not."
+    if not permission.own_children:
+        seen = f"{_sentence(permission.reason or 'Not permitted')} {inside}"
+        return Check("stacks", "partial", seen, permission.remedy)
+    if (program or find_py_spy()) is None:
+        seen = f"There is no py-spy to sample stacks with. {inside}"
+        return Check("stacks", "partial", seen, "pip install py-spy, beside trainprof.")
+    if permission.any_process:
+        return Check("stacks", "ok", "Stacks of your own programs may be sampled (py-spy).")
     return Check(
         "stacks",
-        "missing",
-        "Only administrators may read another program's stacks (ptrace_scope 2).",
-        "Add CAP_SYS_PTRACE, or: sudo sysctl kernel.yama.ptrace_scope=1.",
+        "partial",
+        "Only a program's own children may be traced (ptrace_scope 1): a training started by "
+        "`trainprof run` is sampled by py-spy, one that already runs cannot be.",
+        permission.remedy,
     )
 
 
@@ -263,17 +249,6 @@ def _of_status(status: CollectorStatus, seen: str, remedy: str) -> Check:
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
-
-
-def _effective_capabilities(proc: Path) -> int | None:
-    for line in (read_text(proc / "self" / "status") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name == "CapEff":
-            try:
-                return int(value, 16)
-            except ValueError:
-                return None
-    return None
 
 
 def _is_linux() -> bool:

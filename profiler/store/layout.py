@@ -31,6 +31,9 @@ PROCESS_FILE = "proc.json"
 PROCESSES_FOLDER = "procs"
 PROBE_FILE = "probe.jsonl"
 HOST_FILE = "host.jsonl"
+STACKS_FILE = "stacks.jsonl"
+STACKS_INSIDE_FILE = "stacks-inside"
+"""The supervisor makes it when it cannot sample stacks: agents then sample their own process."""
 
 STORED_PHASES = PHASES[:-1]
 """All but the residual, which is derived, so that the phases always sum to the step."""

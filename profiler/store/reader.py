@@ -28,6 +28,7 @@ from trainprof.profiler.store.lines import (
 )
 from trainprof.profiler.store.process import read_process
 from trainprof.profiler.store.sessions import build_sessions
+from trainprof.profiler.store.stacks import read_stacks
 from trainprof.profiler.store.status import read_status
 
 RUNS_BASE = Path(RUNS_FOLDER)
@@ -53,6 +54,7 @@ def read_run(path: Path | str) -> Run:
     sessions, others = build_sessions(processes)
     with _collector_paused():
         samples = _samples(folder, problems)
+        stacks = read_stacks(folder, problems)
     return Run(
         path=str(folder),
         info=info,
@@ -60,6 +62,7 @@ def read_run(path: Path | str) -> Run:
         sessions=sessions,
         others=others,
         samples=samples,
+        stacks=stacks,
         problems=tuple(problems.sentences),
     )
 

@@ -17,6 +17,7 @@ from trainprof.rules.signals import (
     operators,
     ranks,
     recomputation,
+    stacks,
     steps,
     storage,
     transfer,
@@ -44,6 +45,7 @@ TOPICS = (
     recomputation,
     transfer,
     validation,
+    stacks,
 )
 """Each has `DESCRIPTIONS` and `measure(training)`."""
 

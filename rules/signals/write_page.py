@@ -10,6 +10,9 @@ from trainprof.rules.signals.sheet import Description
 
 PAGE = Path("docs", "signals.md")
 
+OF_PHASES = ("step", "stacks")
+"""Topics that have the same signals for each phase."""
+
 _HEAD = """# Signals
 
 What the rules judge. Each signal has a value, or is missing with a reason; `diagnose --format json`
@@ -35,13 +38,13 @@ def page() -> str:
 def _without_repeated_phases(descriptions: tuple[Description, ...]) -> list[Description]:
     """One row for a signal that every phase has: that of the first, with the name left open."""
     first, *others = PHASES
-    repeated = {f"step.{phase}_{what}" for phase in others for what in ("share", "s", "inferred")}
+    repeated = tuple(f"{topic}.{phase}_" for topic in OF_PHASES for phase in others)
     rows = []
     for one in descriptions:
-        if one.name.startswith(f"step.{first}_"):
+        if one.name.startswith(tuple(f"{topic}.{first}_" for topic in OF_PHASES)):
             name, text = one.name.replace(first, "<phase>"), one.text.replace(first, "<phase>")
             rows.append(Description(name, one.unit, text.replace("<phase>", "`<phase>`")))
-        elif one.name not in repeated:
+        elif not one.name.startswith(repeated):
             rows.append(one)
     return rows
 

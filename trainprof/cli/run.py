@@ -16,7 +16,6 @@ from trainprof.profiler.launch import Child, Ending, child_environment, resolve_
 
 if TYPE_CHECKING:
     from trainprof.profiler.model.records import CollectorStatus, RunInfo
-    from trainprof.profiler.samplers.recorder import SampleRecorder
 
 
 PRELOAD_AFTER_S = 1.0
@@ -27,6 +26,11 @@ PRELOAD_AFTER_S = 1.0
 @click.option("--out", type=click.Path(path_type=Path), help="Exact folder for this run's records.")
 @click.option("--name", help="Name of the run; the script's name by default.")
 @click.option("--steps", type=click.IntRange(min=1), help="Stop after this many training steps.")
+@click.option(
+    "--stacks/--no-stacks",
+    default=True,
+    help="Sample Python stacks, to name the functions behind a phase (default: yes).",
+)
 @click.option(
     "--probe/--no-probe",
     default=True,
@@ -60,6 +64,7 @@ def run(
     probe: bool,
     probe_budget: float,
     trace: str,
+    stacks: bool,
     quiet: bool,
     no_tui: bool,
     yes: bool,
@@ -78,7 +83,7 @@ def run(
 
     folder = create_run_folder(out, name, _script_of(command))
     session = _Session(
-        folder, name or folder.name, command, steps, probe_budget if probe else None, trace
+        folder, name or folder.name, command, steps, probe_budget if probe else None, trace, stacks
     )
     status = session.run(started)
     if not quiet:
@@ -107,11 +112,13 @@ class _Session:
         steps: int | None,
         probe_s: float | None,
         trace: str,
+        stacks: bool,
     ) -> None:
         self._folder = folder
         self._steps = steps
         self._probe_s = probe_s
         self._trace = trace
+        self._stacks = stacks
         self._info = self._first_info(name, command)
 
     def _first_info(self, name: str, command: tuple[str, ...]) -> RunInfo:
@@ -137,14 +144,19 @@ class _Session:
         """Runs the command to its end and completes run.json; gives the exit status."""
         from trainprof.profiler.samplers.hardware import read_hardware, read_mounts
         from trainprof.profiler.samplers.recorder import SampleRecorder
+        from trainprof.profiler.samplers.stacks import StackSampler, plan_stacks
 
         self._write()
         probe = self._probe_s is not None
         environment = child_environment(os.environ, self._folder, self._steps, probe)
-        child = Child(command, {**environment, "TRAINPROF_TRACE": self._trace})
+        plan = plan_stacks(self._stacks)
+        told = {"TRAINPROF_TRACE": self._trace, "TRAINPROF_STACKS": plan.for_agent()}
+        child = Child(command, {**environment, **told})
         self._update(child_pid=child.pid)
         recorder = SampleRecorder(self._folder, child.pid)
         recorder.start()
+        stacks = StackSampler(self._folder, child.pid, plan)
+        stacks.start()
         self._update(hardware=read_hardware(), mounts=read_mounts([self._info.cwd]))
         if not child.wait_at_most(PRELOAD_AFTER_S):
             import trainprof.cli.conclude  # noqa: F401  ready when the script ends
@@ -155,9 +167,13 @@ class _Session:
         ending = child.wait()
         ended_ns = time.perf_counter_ns()
         recorder.stop()
-        return self._complete(ending, ended_ns, recorder)
+        stacks.stop()
+        statuses = (*recorder.statuses(), *stacks.statuses())
+        return self._complete(ending, ended_ns, statuses)
 
-    def _complete(self, ending: Ending, ended_ns: int, recorder: SampleRecorder) -> int:
+    def _complete(
+        self, ending: Ending, ended_ns: int, statuses: tuple[CollectorStatus, ...]
+    ) -> int:
         from trainprof.cli.stopping import was_stopped
 
         stopped = self._steps is not None and was_stopped(self._folder)
@@ -169,7 +185,7 @@ class _Session:
             exit_status=status,
             ended_unix_s=time.time(),
             ended_ns=ended_ns,
-            collectors=(*recorder.statuses(), *probed),
+            collectors=(*statuses, *probed),
         )
         return status
 
