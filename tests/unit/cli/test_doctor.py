@@ -129,7 +129,7 @@ class TestPoorMachines:
         place(tmp_path / "self" / "status", f"Name:\tx\nCapEff:\t{capabilities}\n")
         if scope is not None:
             place(tmp_path / "sys" / "kernel" / "yama" / "ptrace_scope", scope)
-        check = checks.check_tracing(tmp_path, "/opt/py-spy")
+        check = checks.check_tracing(tmp_path, "/home/somebody/py-spy")
         assert check.status == status
         assert (check.remedy is None) == (status == "ok")
 

@@ -91,7 +91,7 @@ def test_the_phase_is_told_by_the_frames(frames, phase):
         ("/usr/lib/python3/dist-packages/yaml/__init__.py", False),
         ("/usr/lib/python3.13t/json/decoder.py", False),
         ("<frozen importlib._bootstrap>", False),
-        ("/work/trainprof/profiler/agent/agent.py", False),
+        ("/env/trainprof/profiler/agent/agent.py", False),
         ("", False),
     ],
 )

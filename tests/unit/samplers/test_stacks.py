@@ -158,7 +158,7 @@ def test_a_file_that_cannot_be_written_ends_it(folder, sampler):
     ],
 )
 def test_the_plan_follows_what_is_permitted(monkeypatch, permission, source, told):
-    monkeypatch.setattr(stacks_module, "find_py_spy", lambda: "/opt/py-spy")
+    monkeypatch.setattr(stacks_module, "find_py_spy", lambda: "/home/somebody/py-spy")
     plan = plan_stacks(permission=permission)
     assert (plan.source, plan.for_agent()) == (source, told)
 
