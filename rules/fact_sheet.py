@@ -38,6 +38,7 @@ def collect_facts(trainer: ProcessRecord, signals: Signals) -> dict[str, object]
 
 
 def _short(data: Mapping[str, object]) -> dict[str, object]:
+    data = {key: value for key, value in data.items() if key != "rows"}
     nodes = data.get("submodules")
     if isinstance(nodes, list) and len(nodes) > MOST_SUBMODULES:
         return {**data, "submodules": nodes[:MOST_SUBMODULES]}

@@ -10,17 +10,21 @@ from ..store.writer import ProcessWriter
 from . import guard
 from .backward_watch import BackwardWatch
 from .describe.distributed import describe_distributed
+from .describe.loader import sampler_epoch
 from .describe.memory import read_peak_memory
 from .describe.model import describe_model
 from .describe.optimizer import describe_optimizer
 from .frozen_features import FrozenFeatures
 from .hooks_training import TrainingHooks
 from .recorder import Recorder
+from .registry import LoaderEntry
 from .segment import Segmenter
 from .untrained import UntrainedParameters
 
 FLAGS_EVERY_S = 10
 MOST_MODELS = 16
+DISTRIBUTED_AT = (2, 5, 10, 30)
+"""Seconds at which the process group is described again; then once a minute."""
 
 
 class FactCollector:
@@ -38,6 +42,9 @@ class FactCollector:
     def __init__(self, torch: Any, hooks: TrainingHooks, recorder: Recorder) -> None:
         self._torch = torch
         self._hooks = hooks
+        self._recorder = recorder
+        self._distributed: dict[str, Any] = {}
+        self._sampler_epochs: dict[int, int] = {}
         self._backwards = BackwardWatch(torch, recorder)
         self._untrained = UntrainedParameters(torch, recorder, self._backwards)
         self.complete = False
@@ -52,6 +59,8 @@ class FactCollector:
         self.complete = False
         self._described_models.clear()
         self._optimizer_fingerprints.clear()
+        self._distributed = {}
+        self._sampler_epochs.clear()
         self._backwards.stop()
         self._untrained.after_fork()
         self._frozen.after_fork()
@@ -68,6 +77,7 @@ class FactCollector:
             return
         self.complete = True
         self._write_models(writer, segmenter)
+        self._write_distributed(writer, seconds)
         self._write_optimizers(writer)
         self._write_training_parts(writer, segmenter)
         self._write_loaders(writer, segmenter)
@@ -94,11 +104,21 @@ class FactCollector:
             inner = getattr(module, "module", None)  # DDP and its like: validation calls the inside
             if trained and inner is not None and hasattr(inner, "parameters"):
                 segmenter.trained_modules.add(modules.number(inner))
-            distributed = guard.attempt(
-                "distributed facts", describe_distributed, self._torch, module
-            )
-            if distributed is not None:
-                self._fact(writer, "distributed", "group", dict(distributed))
+
+    def _write_distributed(self, writer: ProcessWriter, seconds: int) -> None:
+        """At first, now and then, and at the end: what DDP says of itself changes all the time."""
+        communication = self._hooks.communication
+        due = not self._distributed or seconds in DISTRIBUTED_AT or seconds % 60 == 0
+        if due:
+            parallel = communication.parallel
+            read = guard.attempt("distributed facts", describe_distributed, self._torch, parallel)
+            self._distributed = dict(read) if read is not None else self._distributed
+        if self._distributed and (due or self._recorder.closed):
+            counts = {
+                "backwards": communication.backwards,
+                "synced_backwards": communication.synced,
+            }
+            self._fact(writer, "distributed", "group", {**self._distributed, **counts})
 
     def _write_optimizers(self, writer: ProcessWriter) -> None:
         optimizers = self._hooks.optimizers
@@ -166,12 +186,23 @@ class FactCollector:
                 "loaders_made": entry.made,
                 "iterators_made": entry.iterators,
             }
+            self._read_sampler(number, entry)
+            if number in self._sampler_epochs:
+                data["sampler_epoch"] = self._sampler_epochs[number]
             if entry.site is not None and entry.site.where:
                 data["where"] = entry.site.where
             self._fact(writer, "loader", f"l{number}", data)
             batch = self._hooks.first_batches.get(number)
             if batch:
                 self._fact(writer, "batch", f"l{number}", dict(batch))
+
+    def _read_sampler(self, number: int, entry: LoaderEntry) -> None:
+        """While the loader lives: at the end it may be gone."""
+        loader = entry.loader() if entry.loader is not None else None
+        if loader is not None:
+            epoch = guard.attempt("loader facts", sampler_epoch, loader)
+            if epoch is not None:
+                self._sampler_epochs[number] = epoch
 
     def _write_flags(self, writer: ProcessWriter, seconds: int) -> None:
         flags = self._hooks.flags

@@ -21,6 +21,7 @@ from typing import Any
 from ..model.facts import FrozenFact
 from .backward_watch import BackwardWatch
 from .compared_values import ComparedValues
+from .describe.rows import row_hashes
 from .recorder import Recorder
 
 WINDOWS_A_LOOK = 4
@@ -31,8 +32,6 @@ MOST_NAMES = 12
 MOST_ROWS = 8_192
 """Rows that are remembered."""
 MOST_ROWS_A_BATCH = 256
-ELEMENTS = 16
-"""Elements of a row that stand for it."""
 RANDOM_LAYERS = ("Dropout", "BatchNorm", "DropPath", "StochasticDepth")
 """Parts of the names of layers that make another result of the same input in training mode."""
 
@@ -158,7 +157,7 @@ class _Rows:
 
     def add(self, batch: Any, epoch: int) -> None:
         """Compares a batch with earlier epochs, then remembers it."""
-        rows = _row_hashes(batch)
+        rows = row_hashes(batch, MOST_ROWS_A_BATCH)
         earlier = sum(count for one, count in self._counts.items() if one < epoch)
         for row in rows:
             self.compared += 1
@@ -168,23 +167,6 @@ class _Rows:
             if len(self._epoch_of) < MOST_ROWS and row not in self._epoch_of:
                 self._epoch_of[row] = epoch
                 self._counts[epoch] = self._counts.get(epoch, 0) + 1
-
-
-def _row_hashes(batch: Any) -> list[int]:
-    """One number for each row; none where the rows cannot be read for nothing."""
-    if batch.device.type != "cpu" or batch.dim() < 1 or not batch.numel():
-        return []
-    rows = min(len(batch), MOST_ROWS_A_BATCH)
-    size = batch.numel() // len(batch)
-    step = max(1, size // ELEMENTS)
-    chosen = min(size, ELEMENTS)
-    last = batch.storage_offset() + (rows - 1) * batch.stride(0) + (chosen - 1) * step
-    if last >= batch.untyped_storage().nbytes() // batch.element_size():
-        return []
-    view = batch.detach().as_strided(
-        (rows, chosen), (batch.stride(0), step), batch.storage_offset()
-    )
-    return [hash(tuple(row)) for row in view.tolist()]
 
 
 def _outermost(model: Any) -> list[tuple[str, Any]]:

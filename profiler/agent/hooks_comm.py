@@ -6,6 +6,7 @@ what remains of the backward after the last gradient was produced.
 
 from __future__ import annotations
 
+import weakref
 from time import perf_counter_ns
 from typing import Any
 
@@ -35,11 +36,17 @@ LAST_GRADIENTS = 4
 
 
 class CommunicationHooks:
-    """Brackets collectives, and knows when the last gradient of a DDP model was produced."""
+    """Brackets collectives, and knows when the last gradient of a DDP model was produced.
+
+    Attributes:
+        backwards: Backwards of a DDP model, `synced` those after which gradients were averaged.
+    """
 
     def __init__(self, torch: Any, recorder: Recorder) -> None:
         self._torch = torch
         self._recorder = recorder
+        self.backwards = self.synced = 0
+        self._parallel: weakref.ref[Any] | None = None
         self._handles: list[Any] = []
 
     def install(self, patches: Patches) -> None:
@@ -61,6 +68,7 @@ class CommunicationHooks:
         """Watches the last gradients of `module` if it is a DistributedDataParallel."""
         if type(module).__name__ != "DistributedDataParallel":
             return
+        self._parallel = weakref.ref(module)
         trainable = [p for p in module.parameters() if p.requires_grad]
         for parameter in trainable[:LAST_GRADIENTS]:
             register = getattr(parameter, "register_post_accumulate_grad_hook", None)
@@ -70,10 +78,17 @@ class CommunicationHooks:
     def _gradient_done(self, parameter: Any) -> None:
         self._recorder.last_gradient_ns = perf_counter_ns()
 
+    @property
+    def parallel(self) -> Any:
+        """The DDP model that is followed, or None."""
+        return self._parallel() if self._parallel is not None else None
+
     def backward_ended(self) -> None:
         """Leaves the wait after the last gradient as a COMM interval inside the backward."""
         recorder = self._recorder
         marks = recorder.marks
+        self.backwards += 1
+        self.synced += getattr(self.parallel, "require_backward_grad_sync", True)
         start_ns = max(recorder.last_gradient_ns, marks[-1][1] if marks else 0)
         recorder.last_gradient_ns = 0
         if not recorder.detailed:  # a mark made afterwards has no thread state

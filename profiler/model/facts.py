@@ -40,6 +40,7 @@ class ModelFact(TypedDict, total=False):
     submodules: list[ModuleNode]
     batch_norms: int  # BatchNorm layers in training mode, synchronised ones left out
     convolutions: int
+    data_parallel_devices: int  # of a DataParallel on the outside
     biases_before_norm: int  # convolutions with a bias whose next sibling is a BatchNorm
     wrapper: str | None  # DistributedDataParallel, FSDP, OptimizedModule, DataParallel ...
     training: bool
@@ -103,6 +104,8 @@ class LoaderFact(TypedDict, total=False):
     timeout_s: float
     multiprocessing_context: str | None
     sampler: str
+    sharded: bool | None  # gives each rank a part; None where the user's own class decides
+    sampler_epoch: int | None  # what set_epoch() said last, of a DistributedSampler
     collate: str
     dataset_type: str
     dataset_where: Where
@@ -149,6 +152,8 @@ class DistributedFact(TypedDict, total=False):
     backend: str
     rank: int
     world_size: int
+    backwards: int  # of models in DistributedDataParallel
+    synced_backwards: int  # those after which gradients were averaged
     ddp: dict[str, object]  # find_unused_parameters, bucket_bytes, static_graph, ...
 
 
@@ -158,6 +163,7 @@ class BatchFact(TypedDict, total=False):
     samples: int
     tensors: list[dict[str, object]]  # dtype, shape, device
     bytes: int
+    rows: list[int]  # hashes of up to 64 rows of the first tensor that has any to read
 
 
 class CopyFact(TypedDict, total=False):

@@ -10,8 +10,10 @@ from typing import Any
 
 from ...model.facts import BatchFact
 from .naming import dtype_name
+from .rows import row_hashes
 
 _MOST_TENSORS = 64
+_MOST_ROWS = 64
 _DEEPEST = 4
 _WIDEST, _MOST_ITEMS = 1_000, 1_000  # of each container, and in all
 _NARROW, _FEW_ITEMS = 4, 24  # the same on every batch: a list of texts has no tensor at its end
@@ -39,11 +41,14 @@ def batch_samples(batch: Any) -> int:
 
 
 def describe_batch(torch: Any, batch: Any) -> BatchFact:
-    """The payload of Fact "batch": up to 64 tensors, about 3 us each."""
+    """The payload of Fact "batch": up to 64 tensors, about 3 us each, and 64 rows."""
     tensors = []
+    rows: list[int] = []
     total_bytes = 0
     for tensor in _tensors(batch, torch.Tensor, _WIDEST, _MOST_ITEMS):
         total_bytes += tensor.numel() * tensor.dtype.itemsize
+        if not rows and tensor.layout is torch.strided:
+            rows = row_hashes(tensor, _MOST_ROWS)
         tensors.append(
             {
                 "dtype": dtype_name(tensor.dtype),
@@ -54,7 +59,7 @@ def describe_batch(torch: Any, batch: Any) -> BatchFact:
         )
         if len(tensors) == _MOST_TENSORS:
             break
-    return {"samples": batch_samples(batch), "tensors": tensors, "bytes": total_bytes}
+    return {"samples": batch_samples(batch), "tensors": tensors, "bytes": total_bytes, "rows": rows}
 
 
 def _search_samples(batch: Any) -> int:

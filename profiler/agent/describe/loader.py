@@ -13,6 +13,9 @@ from .storage import describe_storage
 # What a data set of a stranger may raise when it is asked for its length.
 _NO_LENGTH = (TypeError, AttributeError, ValueError, RuntimeError, LookupError, OSError)
 
+_SHARDING = ("Distributed", "Shard", "Dispatch")
+_KNOWN = ("torch", "accelerate", "transformers", "builtins", "typing", "abc", "collections")
+
 _SHUFFLING = {"RandomSampler", "SubsetRandomSampler", "WeightedRandomSampler"}
 
 
@@ -38,6 +41,7 @@ def describe_loader(torch: Any, loader: Any) -> LoaderFact:
         "timeout_s": float(loader.timeout),
         "multiprocessing_context": _start_method(loader.multiprocessing_context),
         "sampler": type_name(type(sampler)),
+        "sharded": _sharded(loader, iterable),
         "collate": _function_name(loader.collate_fn),
         "dataset_type": type_name(type(dataset)),
         "dataset_length": None if iterable else _length(dataset),
@@ -54,6 +58,27 @@ def describe_loader(torch: Any, loader: Any) -> LoaderFact:
     if held is not None:
         fact.update(held)
     return fact
+
+
+def sampler_epoch(loader: Any) -> int | None:
+    """What `set_epoch` said last to a DistributedSampler; None for other samplers."""
+    sampler = _innermost_sampler(loader, getattr(loader, "batch_sampler", None))
+    epoch = getattr(sampler, "__dict__", {}).get("epoch")
+    distributed = any(base.__name__ == "DistributedSampler" for base in type(sampler).__mro__)
+    return epoch if distributed and type(epoch) is int else None
+
+
+def _sharded(loader: Any, iterable: bool) -> bool | None:
+    """Whether each rank gets a part: by the names of torch's and the libraries' classes."""
+    things = [loader, loader.sampler, getattr(loader, "batch_sampler", None)]
+    for thing in list(things):
+        attributes = getattr(thing, "__dict__", {})
+        things += [attributes.get("sampler"), attributes.get("batch_sampler")]
+    classes = [base for thing in things if thing is not None for base in type(thing).__mro__]
+    if any(mark in base.__name__ for base in classes for mark in _SHARDING):
+        return True
+    known = all(base.__module__.partition(".")[0] in _KNOWN for base in classes)
+    return False if known and not iterable else None
 
 
 def _innermost_sampler(loader: Any, batch_sampler: Any) -> Any:

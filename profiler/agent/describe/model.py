@@ -37,6 +37,8 @@ def describe_model(torch: Any, module: Any) -> ModelFact:
     fact["buffer_bytes"] = _buffer_bytes(nodes, lazy)
     fact["submodule_count"] = len(nodes) - 1
     fact["submodules"] = _tree(nodes, parents, own, lazy)
+    if isinstance(module, torch.nn.DataParallel):
+        fact["data_parallel_devices"] = len(module.device_ids)
     _count_layers(torch, fact, [module for _, module in nodes])
     where = class_location(cls)
     if where is not None:

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import pytest
@@ -44,3 +45,22 @@ def test_group_and_ddp():
 def test_group_without_ddp():
     assert "ddp" not in describe_distributed(torch, nn.Linear(1, 1))
     assert "ddp" not in describe_distributed(torch)
+
+
+@pytest.mark.usefixtures("group")
+def test_backwards_that_average_gradients_are_counted():
+    from trainprof.profiler.agent.hooks_comm import CommunicationHooks
+    from trainprof.profiler.agent.recorder import Recorder
+
+    hooks = CommunicationHooks(torch, Recorder())
+    model = nn.parallel.DistributedDataParallel(nn.Linear(3, 3))
+    hooks.follow(model)
+
+    for last in (False, False, True):
+        with contextlib.nullcontext() if last else model.no_sync():
+            model(torch.ones(2, 3)).sum().backward()
+            hooks.backward_ended()
+    hooks.uninstall()
+
+    assert (hooks.backwards, hooks.synced) == (3, 1)
+    assert hooks.parallel is model

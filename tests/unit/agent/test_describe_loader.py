@@ -60,6 +60,7 @@ def test_all_keys_of_a_plain_loader():
         "timeout_s": 0.0,
         "multiprocessing_context": None,
         "sampler": "torch.utils.data.sampler.RandomSampler",
+        "sharded": False,
         "collate": "torch.utils.data._utils.collate.default_collate",
         "dataset_type": f"{__name__}.Squares",
         "dataset_where": {
