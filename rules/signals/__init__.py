@@ -6,6 +6,7 @@ from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.signals import (
     dataset,
     flags,
+    headroom,
     host,
     interruptions,
     learning,
@@ -43,6 +44,7 @@ TOPICS = (
     loss,
     ranks,
     recomputation,
+    headroom,
     transfer,
     validation,
     stacks,

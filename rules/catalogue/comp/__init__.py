@@ -1,0 +1,1 @@
+"""Rules on smaller models: pruning and lower precision."""
