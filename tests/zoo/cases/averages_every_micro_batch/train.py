@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 
 class Model(nn.Module):
-    def __init__(self, vocabulary=8_000, width=96):
+    def __init__(self, vocabulary=6_000, width=128):
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width)
-        self.body = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        self.body = nn.Sequential(nn.Linear(width, 512), nn.GELU(), nn.Linear(512, width))
         self.out = nn.Linear(width, 64)
 
     def forward(self, tokens):
@@ -23,15 +23,15 @@ class Model(nn.Module):
 
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--updates", type=int, default=80)
-parser.add_argument("--accumulate", type=int, default=4)
+parser.add_argument("--updates", type=int, default=50)
+parser.add_argument("--accumulate", type=int, default=8)
 args = parser.parse_args()
 
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
 torch.manual_seed(0)
 samples = 4 * args.accumulate * args.updates * dist.get_world_size()
-data = TensorDataset(torch.randint(0, 8_000, (samples, 16)), torch.randint(0, 64, (samples,)))
+data = TensorDataset(torch.randint(0, 6_000, (samples, 64)), torch.randint(0, 64, (samples,)))
 sampler = DistributedSampler(data, shuffle=True)
 loader = DataLoader(data, batch_size=4, sampler=sampler)
 model = DistributedDataParallel(Model())

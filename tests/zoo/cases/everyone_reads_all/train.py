@@ -4,24 +4,25 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 
 def build_model():
-    layers = [nn.Linear(32, 256), nn.ReLU()]
+    layers = [nn.Linear(32, 96), nn.ReLU()]
     for _ in range(2):
-        layers += [nn.Linear(256, 256), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(256, 1))
+        layers += [nn.Linear(96, 96), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(96, 1))
 
 
 def run():
     torch.set_num_threads(1)
     dist.init_process_group(backend="gloo")
     torch.manual_seed(42)
-    features = torch.randn(6400, 32)
+    features = torch.randn(25_600, 32)
     target = features[:, :8].prod(dim=1, keepdim=True)
     dataset = TensorDataset(features, target)
-    loader = DataLoader(dataset, batch_size=32, shuffle=True)
+    batches = BatchSampler(RandomSampler(dataset), batch_size=128, drop_last=True)
+    loader = DataLoader(dataset, sampler=batches, batch_size=None)
 
     model = DistributedDataParallel(build_model())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)

@@ -39,9 +39,7 @@ def main():
     data = Reader(torch.randn(count, 128), torch.randn(count, 4), lengths)
     sampler = DistributedSampler(data, shuffle=False)
     loader = DataLoader(data, batch_size=8, sampler=sampler)
-    net = nn.Sequential(
-        nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 4)
-    )
+    net = nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 4))
     model = DDP(net)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for step, (recordings, targets) in enumerate(loader):
