@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
+from itertools import pairwise
 
+from trainprof.profiler.model.diagnosis import Location
 from trainprof.profiler.model.signals import Signal
 from trainprof.rules.attention_pattern import find_attention
-from trainprof.rules.operator_table import FORWARD, OperatorTable, read_table, why_absent
+from trainprof.rules.operator_table import (
+    BACKWARD,
+    BEFORE_UPDATE,
+    BETWEEN,
+    FORWARD,
+    Call,
+    OperatorTable,
+    read_table,
+    why_absent,
+)
+from trainprof.rules.repetition import (
+    Repetition,
+    find_repetitions,
+    forward_segments,
+    goes_over_the_same,
+    touched,
+)
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training
 
@@ -24,7 +43,66 @@ DESCRIPTIONS = (
     Description("operators.attention_length", "count", "Keys that a query of the longest sees."),
     Description("operators.attention_masked", "bool", "Their scores are masked."),
     Description("operators.attention_where", "place", "Where their softmax is called."),
+    Description(
+        "operators.gap_share",
+        "share",
+        "Part of the step between the operators of forward and backward: Python and torch's own "
+        "bookkeeping.",
+    ),
+    Description(
+        "operators.loop_share",
+        "share",
+        "Part of the step, backward included, in loops of the forward that go over the same "
+        "tensors turn by turn.",
+    ),
+    Description("operators.loop_turns", "count", "Turns of the dearest such loop."),
+    Description("operators.loop_body", "count", "Operators of one of its turns."),
+    Description("operators.loop_median_s", "s", "Median length of an operator in it."),
+    Description("operators.loop_where", "place", "Where it calls torch most often."),
+    Description(
+        "operators.parameter_loop_share",
+        "share",
+        "Part of the step in loops over parameters or gradients outside of the optimizer.",
+    ),
+    Description("operators.parameter_loop_tensors", "count", "Tensors that they go over."),
+    Description("operators.parameter_loop_item", "bool", "They read values with .item()."),
+    Description("operators.parameter_loop_where", "place", "Where such a loop calls torch."),
+    Description(
+        "operators.onehot_share",
+        "share",
+        "Part of the step, backward included, in one-hot vectors and the product they go into.",
+    ),
+    Description("operators.onehot_classes", "count", "Length of the one-hot vectors."),
+    Description("operators.onehot_where", "place", "Where they are made."),
+    Description(
+        "operators.rearranged_share",
+        "share",
+        "Part of the step in copies that bring elements into another order in memory.",
+    ),
+    Description("operators.rearranged_in", "text", "Which operators make most of them."),
+    Description("operators.rearranged_where", "place", "Where such an operator is called."),
+    Description("operators.embedding_rows", "count", "Rows of the largest embedding table."),
+    Description("operators.embedding_touched_share", "share", "Rows that a batch can touch."),
+    Description("operators.embedding_bytes", "bytes", "Its size."),
+    Description(
+        "operators.embedding_backward_share", "share", "Part of the step in its dense gradient."
+    ),
+    Description("operators.embedding_where", "place", "Where it is looked up."),
+    Description(
+        "operators.product_share",
+        "share",
+        "Part of the step, backward included, in float32 products and convolutions at least 256 "
+        "wide.",
+    ),
 )
+
+SHORT_GAP_NS = 200_000
+"""Longer pauses between two operators are something else: data, output, another thread."""
+
+WIDE = 256
+"""Least size of a product's last dimensions for 16-bit matrix units to pay."""
+
+_PRODUCTS = ("linear", "matmul", "mm", "addmm", "bmm", "baddbmm", "einsum", "conv1d", "conv2d")
 
 
 def measure(training: Training) -> dict[str, Signal]:
@@ -40,6 +118,13 @@ def measure(training: Training) -> dict[str, Signal]:
     median_s = statistics.median(forward) / 1e9 if forward else None
     sheet.put("operators.median_s", median_s, reason="no operator of a forward was seen")
     _attention(table, sheet)
+    _gaps(table, sheet)
+    _loops(table, sheet)
+    _parameter_loops(table, sheet)
+    _one_hot(table, sheet)
+    _rearranged(table, sheet)
+    _embedding(table, sheet)
+    _products(table, sheet)
     return sheet.finish("there is no such pattern in the step")
 
 
@@ -53,3 +138,156 @@ def _attention(table: OperatorTable, sheet: Sheet) -> None:
         sheet.put("operators.attention_masked", any(one.masked for one in found))
         place = table.place(("softmax", "_softmax"))
         sheet.put("operators.attention_where", place, reason="the calling lines were not seen")
+
+
+def _gaps(table: OperatorTable, sheet: Sheet) -> None:
+    gaps = [
+        after.start_ns - before.end_ns
+        for before, after in pairwise(table.calls)
+        if before.zone == after.zone and before.zone in (FORWARD, BACKWARD)
+    ]
+    short = sum(gap for gap in gaps if 0 < gap <= SHORT_GAP_NS)
+    sheet.put("operators.gap_share", min(short / table.wall_ns, 1.0))
+
+
+def _loops(table: OperatorTable, sheet: Sheet) -> None:
+    """Loops over time, samples or indices in the forward."""
+    found = [
+        loop
+        for segment in forward_segments(table)
+        for loop in find_repetitions(segment, lambda call: (call.name, call.shapes))
+        if goes_over_the_same(loop, table)
+    ]
+    total_ns = sum(loop.total_ns for loop in found)
+    sheet.put("operators.loop_share", min(total_ns / table.wall_ns, 1.0))
+    if found:
+        dearest = max(found, key=lambda loop: loop.total_ns)
+        sheet.put("operators.loop_turns", dearest.turns)
+        sheet.put("operators.loop_body", dearest.period)
+        median_ns = statistics.median(call.wall_ns for call in dearest.calls)
+        sheet.put("operators.loop_median_s", median_ns / 1e9)
+        place = _busiest_line(table, dearest)
+        sheet.put("operators.loop_where", place, reason="the calling lines were not seen")
+
+
+def _busiest_line(
+    table: OperatorTable, loop: Repetition, *, direct: bool = False
+) -> Location | None:
+    """The line that calls the functions of a loop most often, at least once a turn."""
+    names = {call.name for call in loop.calls}
+    lines = [
+        line
+        for line in table.lines
+        if line.calls >= loop.turns and line.function in names and (line.direct or not direct)
+    ]
+    return max(lines, key=lambda line: (line.direct, line.calls)).place if lines else None
+
+
+def _parameter_loops(table: OperatorTable, sheet: Sheet) -> None:
+    """Averages of weights, clipping and norms, written as loops in the user's own lines."""
+    known = table.parameters | table.gradients
+    loops: list[Repetition] = []
+    for zone in (BEFORE_UPDATE, BETWEEN):
+        found = find_repetitions(table.in_zone(zone), lambda call: call.name)
+        loops += [
+            loop
+            for loop in found
+            if touched(loop, known) >= loop.turns / 2 and _busiest_line(table, loop, direct=True)
+        ]
+    share = min(sum(loop.total_ns for loop in loops) / table.wall_ns, 1.0)
+    sheet.put("operators.parameter_loop_share", share)
+    if loops:
+        dearest = max(loops, key=lambda loop: loop.total_ns)
+        names = {call.name for loop in loops for call in loop.calls}
+        sheet.put("operators.parameter_loop_tensors", dearest.turns)
+        sheet.put("operators.parameter_loop_item", "item" in names)
+        sheet.put("operators.parameter_loop_where", _busiest_line(table, dearest, direct=True))
+
+
+def _one_hot(table: OperatorTable, sheet: Sheet) -> None:
+    """One-hot vectors, and the first product with vectors of that length that follows."""
+    calls = table.in_zone(FORWARD, BETWEEN)
+    spent: list[Call] = []
+    classes = 0
+    for place, call in enumerate(calls):
+        if call.name != "one_hot":
+            continue
+        for later in range(place + 1, min(place + 8, len(calls))):
+            product = calls[later]
+            if product.name in _PRODUCTS and product.shapes and product.zone == FORWARD:
+                spent += calls[place : later + 1]
+                classes = max(classes, product.shapes[0][-1])
+                break
+    sheet.put("operators.onehot_share", table.share(spent))
+    if spent:
+        sheet.put("operators.onehot_classes", classes)
+        place_seen = table.place(("one_hot",))
+        sheet.put("operators.onehot_where", place_seen, reason="the calling lines were not seen")
+
+
+def _rearranged(table: OperatorTable, sheet: Sheet) -> None:
+    total_ns = sum(call.rearranged_ns for call in table.calls)
+    sheet.put("operators.rearranged_share", min(total_ns / table.wall_ns, 1.0))
+    names = _dearest_names(table.in_zone(FORWARD, BETWEEN))
+    if names:
+        sheet.put("operators.rearranged_in", ", ".join(names[:3]))
+        place = table.place(names, direct=True) or table.place(names)
+        sheet.put("operators.rearranged_where", place, reason="the calling lines were not seen")
+
+
+def _dearest_names(calls: Iterable[Call]) -> list[str]:
+    """Names of operators by the time of the copies in them, the dearest first."""
+    spent: dict[str, int] = {}
+    for call in calls:
+        if call.rearranged_ns:
+            spent[call.name] = spent.get(call.name, 0) + call.rearranged_ns
+    return sorted(spent, key=lambda name: -spent[name])
+
+
+def _embedding(table: OperatorTable, sheet: Sheet) -> None:
+    """The largest embedding table, where its gradient is dense."""
+    tables = [
+        call
+        for call in table.in_zone(FORWARD)
+        if call.name in ("embedding", "embedding_bag") and len(call.shapes) >= 2
+    ]
+    dense = any(name == "embedding_dense_backward" for _, name, _, _ in table.kernels)
+    if not tables or not dense:
+        return
+    largest = max(tables, key=lambda call: call.shapes[0][0] * call.shapes[0][-1])
+    rows, width = largest.shapes[0][0], largest.shapes[0][-1]
+    same = [call for call in tables if call.storages[0] == largest.storages[0]]
+    indices = sum(_elements(call.shapes[1]) for call in same)
+    sheet.put("operators.embedding_rows", rows)
+    sheet.put("operators.embedding_touched_share", min(indices / rows, 1.0))
+    sheet.put("operators.embedding_bytes", rows * width * 4)
+    share = min(sum(call.backward_ns for call in same) / table.wall_ns, 1.0)
+    sheet.put("operators.embedding_backward_share", share)
+    place = table.place(("embedding", "embedding_bag"))
+    sheet.put("operators.embedding_where", place, reason="the calling lines were not seen")
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count
+
+
+def _products(table: OperatorTable, sheet: Sheet) -> None:
+    wide = [
+        call
+        for call in table.in_zone(FORWARD)
+        if call.name in _PRODUCTS and set(call.dtypes[:2]) == {"float32"} and _is_wide(call)
+    ]
+    sheet.put("operators.product_share", table.share(wide))
+
+
+def _is_wide(call: Call) -> bool:
+    """Whether the second operand, the weights, is wide in both directions."""
+    if len(call.shapes) < 2:
+        return False
+    shape = call.shapes[1]
+    across = _elements(shape[1:]) if call.name.startswith("conv") else shape[-1]
+    rows = shape[0] if call.name.startswith("conv") or len(shape) < 2 else shape[-2]
+    return min(rows, across) >= WIDE

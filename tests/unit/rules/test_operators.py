@@ -166,3 +166,182 @@ class TestDisturbedSteps:
 
     def test_other_events_disturb_nothing(self):
         assert len(self.columns([Event("gc", START_NS, 100 * MS)])) == 100
+
+
+def cell(turn, weight=1):
+    """One turn over time: slices of the same series, the same weights, a state of its own."""
+    return [
+        call("select", 5, shapes=[(16, 48, 4)], reads=[0]),
+        call("lstm_cell", 60, shapes=[(16, 4), (64, 4)], backward_us=80, reads=[0, weight]),
+        call("tanh", 10, shapes=[(16, 32)], reads=[100 + turn]),
+    ]
+
+
+def layer(number, weight):
+    return [
+        call(
+            "linear", 30, shapes=[(16, 32), (32, 32)], backward_us=60, reads=[100 + number, weight]
+        ),
+        call("relu", 5, shapes=[(16, 32)], backward_us=5, reads=[200 + number]),
+    ]
+
+
+def turns(count, make):
+    return [one for turn in range(count) for one in make(turn)]
+
+
+class TestLoops:
+    def test_a_loop_over_time(self):
+        lines = [
+            ["lstm_cell", "/model.py", 23, "forward", False, 20],
+            ["stack", "/model.py", 25, "forward", True, 1],
+        ]
+        measured = signals(window(turns(20, cell), lines, parameters=[1]))
+        assert value(measured, "loop_turns") == 20
+        assert value(measured, "loop_body") == 3
+        assert value(measured, "loop_median_s") == pytest.approx(10e-6)
+        # 20 turns of 75 us and 3 gaps of 1 us, and 80 us of backward each
+        assert value(measured, "loop_share") == pytest.approx(0.316, abs=0.002)
+        assert value(measured, "loop_where").line == 23
+
+    @pytest.mark.parametrize(
+        "calls",
+        [
+            pytest.param(turns(9, cell), id="nine turns"),
+            pytest.param(turns(20, lambda turn: layer(turn, 1 + turn)), id="layers of a deep net"),
+            pytest.param(turns(12, lambda turn: [call("add", reads=[turn])]), id="nothing shared"),
+            pytest.param(
+                turns(20, lambda turn: [*layer(turn, 900 + turn), call("add", reads=[turn, 7])]),
+                id="frozen layers under one mask",
+            ),
+            pytest.param(
+                turns(20, lambda turn: [call("mul", shapes=[(turn,)], reads=[0])]),
+                id="other shapes at each turn",
+            ),
+        ],
+    )
+    def test_no_loop(self, calls):
+        measured = signals(window(calls, parameters=range(1, 50)))
+        assert value(measured, "loop_share") == 0.0
+
+    def test_accumulated_batches_are_no_loop(self):
+        micro = [
+            call("linear", reads=[0, 1], backward_us=10),
+            call("AddmmBackward0", zone="backward"),
+        ]
+        assert value(signals(window(micro * 16, parameters=[1])), "loop_share") == 0.0
+
+    def test_depth_of_shared_weights_inside_other_operators(self):
+        calls = [call("embedding"), *turns(12, cell), call("linear"), call("cross_entropy_loss")]
+        measured = signals(window(calls, parameters=[1]))
+        assert value(measured, "loop_turns") == 12
+
+
+def averages(count, zone="between"):
+    return [
+        one
+        for tensor in range(count)
+        for one in (
+            call("mul_", 4, shapes=[(tensor,)], zone=zone, reads=[1000 + tensor]),
+            call("add_", 6, shapes=[(tensor,)], zone=zone, reads=[1000 + tensor, tensor]),
+        )
+    ]
+
+
+MUL = ["mul_", "/train.py", 33, "average", True, 40]
+
+
+class TestParameterLoops:
+    def test_a_moving_average(self):
+        measured = signals(window(averages(40), [MUL], parameters=range(40)))
+        assert value(measured, "parameter_loop_tensors") == 40
+        # 40 turns of 10 us and 2 gaps of 1 us
+        assert value(measured, "parameter_loop_share") == pytest.approx(0.048, abs=0.001)
+        assert value(measured, "parameter_loop_where").line == 33
+        assert value(measured, "parameter_loop_item") is False
+
+    def test_norms_read_one_by_one(self):
+        calls = [
+            one
+            for tensor in range(30)
+            for one in (
+                call("norm", 8, zone="before_update", reads=[tensor]),
+                call("item", 3, zone="before_update", reads=[500 + tensor]),
+            )
+        ]
+        lines = [["norm", "/train.py", 20, "clip", True, 30]]
+        measured = signals(window(calls, lines, gradients=range(30)))
+        assert value(measured, "parameter_loop_item") is True
+
+    @pytest.mark.parametrize(
+        ("calls", "lines", "known"),
+        [
+            pytest.param(averages(40), [[*MUL[:4], False, 40]], range(40), id="in a library"),
+            pytest.param(averages(40), [], range(40), id="lines were not seen"),
+            pytest.param(averages(40), [MUL], (), id="other tensors"),
+            pytest.param(averages(8), [MUL], range(40), id="few"),
+        ],
+    )
+    def test_none(self, calls, lines, known):
+        measured = signals(window(calls, lines, parameters=known))
+        assert value(measured, "parameter_loop_share") == 0.0
+
+
+class TestOneHot:
+    def test_with_the_product_it_goes_into(self):
+        calls = [
+            call("one_hot", 300),
+            call("to", 200),
+            call("linear", 500, shapes=[(8, 24, 4000), (48, 4000)], backward_us=1000),
+        ]
+        measured = signals(window(calls))
+        assert value(measured, "onehot_share") == pytest.approx(0.2)
+        assert value(measured, "onehot_classes") == 4000
+
+    def test_as_a_target_it_is_none(self):
+        calls = [call("linear"), call("one_hot", 300), call("mse_loss")]
+        assert value(signals(window(calls)), "onehot_share") == 0.0
+
+
+def test_rearranging_copies_and_where_most_are():
+    calls = [
+        call("contiguous", 600, rearranged_us=500),
+        call("reshape", 200, rearranged_us=100),
+        call("CloneBackward0", 500, rearranged_us=400, zone="backward"),
+    ]
+    lines = [["contiguous", "/model.py", 22, "forward", True, 2]]
+    measured = signals(window(calls, lines))
+    assert value(measured, "rearranged_share") == pytest.approx(0.1)
+    assert value(measured, "rearranged_in") == "contiguous, reshape"
+    assert value(measured, "rearranged_where").line == 22
+
+
+class TestEmbedding:
+    LOOKUP = call("embedding", 50, shapes=[(150_000, 32), (64, 6)], backward_us=4000, reads=[3, 4])
+
+    def test_a_dense_gradient(self):
+        fact = window([self.LOOKUP])
+        fact["kernels"] = [["backward", "aten::embedding_dense_backward", 1, 30_000]]
+        measured = signals(fact)
+        assert value(measured, "embedding_rows") == 150_000
+        assert value(measured, "embedding_touched_share") == pytest.approx(384 / 150_000)
+        assert value(measured, "embedding_bytes") == 150_000 * 32 * 4
+        assert value(measured, "embedding_backward_share") == pytest.approx(0.4)
+
+    def test_a_sparse_gradient_is_none_of_it(self):
+        assert value(signals(window([self.LOOKUP])), "embedding_rows") is None
+
+
+def test_pauses_between_operators_but_not_long_ones():
+    fact = window([call("linear", 10) for _ in range(101)])
+    fact["calls"]["start"][-1] += 1_000_000  # a tenth of a second
+    measured = signals(fact)
+    assert value(measured, "gap_share") == pytest.approx(99 * 1_000 / STEP_NS)
+    assert value(measured, "count") == 101
+
+
+def test_wide_products_in_single_precision():
+    wide = call("linear", 1000, shapes=[(128, 512), (512, 512)], backward_us=2000)
+    narrow = call("linear", 1000, shapes=[(128, 512), (64, 512)], backward_us=2000)
+    half = {**wide, "dtype": "bfloat16"}
+    assert value(signals(window([wide, narrow, half])), "product_share") == pytest.approx(0.3)

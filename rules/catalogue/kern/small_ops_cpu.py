@@ -1,0 +1,131 @@
+"""kern-small-ops-cpu."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trainprof.profiler.model.diagnosis import FixAdvice, Gain
+from trainprof.profiler.model.signals import Signals
+from trainprof.rules.reading import (
+    amdahl,
+    duration,
+    needed,
+    observed,
+    percent,
+    trains_on_cpu,
+)
+from trainprof.rules.rule import Candidate, Case, Rule
+
+
+class SmallOpsCpu(Rule):
+    """The step is made of very many very short operators, and the time goes in between.
+
+    ## What it finds
+    A step of more than 500 operators on a CPU, half of which take less than 20 µs each, where
+    Python and torch's own bookkeeping between them take at least 30 % of the step.
+
+    ## Why it costs time
+    An operator costs some microseconds before it computes anything: Python finds the function,
+    torch finds the implementation, makes an output and a node for the backward. On small tensors
+    that is more than the work.
+
+    ## Evidence needed
+    - One step under torch's profiler counts the operators and the pauses between them, in forward
+      and backward; pauses of more than 0.2 ms are something else and do not count.
+
+    The expected gain is at most Amdahl's bound on these pauses; whether and how much of it can be
+    had depends on the model, so the interval starts at none.
+
+    ## Fix
+    A larger batch, if the training allows it: the same operators then do more each. Else fewer
+    operators: fuse by hand, stack parallel layers into one, or `torch.compile`.
+
+    ## Fix safety
+    Semantics for a larger batch (another trajectory); numerics for the others.
+
+    ## When it is wrong
+    The profiler itself lengthens the pauses, so the share is somewhat too large; hence a note only.
+    Loops that repeat the same operators have a rule of their own (kern-pyloop), which explains this
+    one. Silent on accelerators.
+
+    ## References
+    - PyTorch performance tuning guide:
+      https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html
+    """
+
+    id = "kern-small-ops-cpu"
+    title = "Very many very short operators"
+    needs = ("operators.gap_share", "operators.count", "operators.median_s")
+    can_warn = False
+    fires_on = (
+        Case(
+            "700 operators of 6 µs",
+            {
+                "operators.gap_share": 0.4,
+                "operators.count": 700,
+                "operators.median_s": 6e-6,
+            },
+            severity="info",
+        ),
+    )
+    silent_on = (
+        Case(
+            "as many operators that are long",
+            {
+                "operators.gap_share": 0.05,
+                "operators.count": 900,
+                "operators.median_s": 300e-6,
+            },
+        ),
+        Case(
+            "short operators, but few",
+            {
+                "operators.gap_share": 0.4,
+                "operators.count": 60,
+                "operators.median_s": 6e-6,
+            },
+        ),
+    )
+
+    min_count = 500
+    """Operators of a step (a starting value)."""
+    max_median_s = 20e-6
+    """Seconds; the fixed price of an operator is a few of them (a starting value)."""
+    min_gap_share = 0.30
+    """Part of the step between operators (a starting value)."""
+
+    def check(self, signals: Signals) -> Iterator[Candidate]:
+        """Compares number, length and pauses with the thresholds."""
+        share = needed(signals, "operators.gap_share")
+        count = needed(signals, "operators.count")
+        median_s = needed(signals, "operators.median_s")
+        if share < self.min_gap_share or count <= self.min_count:
+            return
+        if median_s >= self.max_median_s or not trains_on_cpu(signals):
+            return
+        yield Candidate(
+            summary=(
+                f"A step has {count:.0f} operators, half of them shorter than "
+                f"{duration(median_s)}; {percent(share)} of it passes between them."
+            ),
+            evidence=(
+                *observed(signals, "operators.gap_share", self.min_gap_share),
+                *observed(signals, "operators.count", self.min_count),
+                *observed(signals, "operators.median_s", self.max_median_s),
+            ),
+            share=share,
+            gain=Gain(1.0, amdahl(share)),
+            fixes=(
+                FixAdvice(
+                    fix="fewer-operators",
+                    params={},
+                    safety="semantics",
+                    text=(
+                        "Larger batches if the training allows it; else fewer operators, by hand "
+                        "or with torch.compile."
+                    ),
+                ),
+            ),
+            confidence="low",
+            max_severity="info",
+        )
