@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.signals import (
+    compilation,
     dataset,
     flags,
     headroom,
@@ -38,6 +39,7 @@ TOPICS = (
     operators,
     flags,
     interruptions,
+    compilation,
     host,
     memory,
     learning,

@@ -345,3 +345,33 @@ def test_wide_products_in_single_precision():
     narrow = call("linear", 1000, shapes=[(128, 512), (64, 512)], backward_us=2000)
     half = {**wide, "dtype": "bfloat16"}
     assert value(signals(window([wide, narrow, half])), "product_share") == pytest.approx(0.3)
+
+
+def compilation(at_step, *, again, duration_ms=20):
+    start_ns = START_NS + at_step * 10 * MS
+    data = {
+        "frames": int(not again),
+        "recompiles": int(again),
+        "where": {"file": "a.py", "line": 4},
+    }
+    return Event("compile", start_ns, duration_ms * MS, data)
+
+
+def test_compilations_after_the_warm_up():
+    events = [
+        compilation(0, again=False),
+        compilation(2, again=True),  # in the warm-up
+        compilation(60, again=False),  # another function
+        compilation(70, again=True, duration_ms=10),
+        compilation(80, again=True, duration_ms=30),
+    ]
+    run = build_run(build_trainer(build_steps(100, {"forward": 10.0}), events=events))
+    measured = measure(Training(run, run.sessions[0]))
+    assert measured.get("compilation.recompiles").value == 2
+    assert measured.get("compilation.mean_s").value == pytest.approx(0.02)
+    assert measured.get("compilation.where").value.line == 4
+
+
+def test_nothing_compiled():
+    run = build_run(build_trainer(build_steps(100, {"forward": 10.0})))
+    assert measure(Training(run, run.sessions[0])).get("compilation.recompiles").value == 0
