@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainprof.profiler.model.diagnosis import Location
@@ -13,6 +15,12 @@ FORWARD, BACKWARD, BEFORE_UPDATE, BETWEEN = "forward", "backward", "before_updat
 """Zones that patterns are looked for in; the others are torch's own loops."""
 
 Shape = tuple[int, ...]
+
+LEAST_ALIKE = 3
+"""Calls of one kind that tell which of them is out of the ordinary."""
+
+STALLED = 4.0
+"""Times the median of its kind: the thread lost its CPU (a starting value)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ class OperatorTable:
     """One step under the profiler.
 
     Attributes:
-        wall_ns: Length of that step, longer than others for being watched.
+        wall_ns: Length of that step without stalls, longer than others for being watched.
         calls: In order of time; `truncated` if there were more.
         kernels: (zone, name, calls, self time) of whatever ran, also inside other operators.
         parameters, gradients: Numbers of their storages.
@@ -116,9 +124,12 @@ def read_table(trainer: ProcessRecord) -> OperatorTable | None:
         return None
     fact = min(facts, key=lambda data: int(data["wall_ns"]))
     unit_ns = int(fact["unit_ns"])
+    seen = list(_calls(fact, unit_ns))
+    calls = without_stalls(seen)
+    stalled_ns = sum(call.total_ns for call in seen) - sum(call.total_ns for call in calls)
     return OperatorTable(
-        wall_ns=int(fact["wall_ns"]),
-        calls=tuple(_calls(fact, unit_ns)),
+        wall_ns=max(int(fact["wall_ns"]) - stalled_ns, 1),
+        calls=tuple(calls),
         kernels=tuple(
             (str(zone), _plain(name), int(count), int(self_time) * unit_ns)
             for zone, name, count, self_time in fact["kernels"]
@@ -132,6 +143,37 @@ def read_table(trainer: ProcessRecord) -> OperatorTable | None:
         truncated=bool(fact.get("truncated")),
         windows=len(facts),
     )
+
+
+def without_stalls(calls: Sequence[Call]) -> list[Call]:
+    """The calls, with those cut short that took far longer than others of the same kind.
+
+    On a busy machine the thread loses its CPU for milliseconds in the midst of an operator. A kind
+    is the same operator on the same shapes in the same zone, seen at least `LEAST_ALIKE` times.
+    """
+    kinds: dict[tuple[object, ...], list[Call]] = {}
+    for call in calls:
+        kinds.setdefault((call.name, call.shapes, call.zone), []).append(call)
+    most = {
+        kind: (
+            STALLED * statistics.median(call.wall_ns for call in alike),
+            STALLED * statistics.median(call.backward_ns for call in alike),
+        )
+        for kind, alike in kinds.items()
+        if len(alike) >= LEAST_ALIKE
+    }
+    unbounded = (math.inf, math.inf)
+    cut = []
+    for call in calls:
+        wall_ns, backward_ns = most.get((call.name, call.shapes, call.zone), unbounded)
+        if call.wall_ns > wall_ns or call.backward_ns > backward_ns:
+            call = replace(
+                call,
+                wall_ns=int(min(call.wall_ns, wall_ns)),
+                backward_ns=int(min(call.backward_ns, backward_ns)),
+            )
+        cut.append(call)
+    return cut
 
 
 def why_absent(trainer: ProcessRecord) -> str:

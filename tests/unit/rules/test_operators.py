@@ -347,6 +347,12 @@ def test_wide_products_in_single_precision():
     assert value(signals(window([wide, narrow, half])), "product_share") == pytest.approx(0.3)
 
 
+def test_a_call_that_lost_its_cpu_is_cut_and_taken_off_the_step():
+    calls = [call("linear", wall, shapes=[(8, 8)]) for wall in (100, 100, 100, 5_000)]
+    measured = signals(window([*calls, call("tanh", 4_000)]))
+    assert value(measured, "window_s") == pytest.approx((10_000 - 5_000 + 400) * 1e-6)
+
+
 def compilation(at_step, *, again, duration_ms=20):
     start_ns = START_NS + at_step * 10 * MS
     data = {
