@@ -1,12 +1,14 @@
 """The training that `overhead.py` times: fixed steps, one thread, nothing but compute.
 
 Prints one JSON object: seconds and CPU seconds of the timed steps (the whole process counts,
-trainprof's thread included), and when the first step began, as seconds of the monotonic clock.
+trainprof's thread included), the CPU seconds of the training thread in each block of steps and of
+all other threads together, and when the first step began, as seconds of the monotonic clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 
@@ -55,7 +57,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", choices=SIZES, default="tiny-1ms")
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--warm-up", type=int, default=40)
+    parser.add_argument("--warm-up", type=int, default=400)
+    parser.add_argument("--block", type=int, default=50)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -66,20 +69,27 @@ def main() -> None:
     data = TensorDataset(torch.randn(rows, width), torch.randn(rows, 1))
     batches = list(DataLoader(data, batch_size=batch))
     loader = DataLoader(_Repeated(batches, arguments.steps + arguments.warm_up), batch_size=None)
-    first_step = started = cpu = 0.0
+    first_step = started = cpu = others = 0.0
+    blocks = []
     for step, (x, y) in enumerate(loader):
         if step == 0:
             first_step = time.perf_counter()
         if step == arguments.warm_up:
             started, cpu = time.perf_counter(), time.process_time()
+            others = cpu - time.thread_time()
+        if step >= arguments.warm_up and (step - arguments.warm_up) % arguments.block == 0:
+            blocks.append(time.thread_time())
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(x), y)
         loss.backward()
         optimizer.step()
     ended, cpu_ended = time.perf_counter(), time.process_time()
+    blocks.append(time.thread_time())
     result = {
         "wall_s": ended - started,
         "cpu_s": cpu_ended - cpu,
+        "blocks_s": [after - before for before, after in itertools.pairwise(blocks)],
+        "other_threads_s": cpu_ended - blocks[-1] - others,
         "first_step_s": first_step,
         "ended_s": time.perf_counter(),
         "submodules": sum(1 for _ in model.modules()),
