@@ -1,7 +1,8 @@
 """The hooks on what changes parameters: optimizers, and updates without one.
 
 An update by hand is seen in the version counter of one trainable parameter. It is looked for only
-while no optimizer steps: where one does, its hooks say when.
+while there is no optimizer, or it does not step: where one does, its hooks say when, and whatever
+else changes parameters (perturbing them, clipping them) is no update.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class OptimizerHooks:
         return like(original, __init__)
 
     def _note(self, optimizer: Any) -> None:
+        if not self._recorder.backwards:
+            self._recorder.inferring = False  # what changes parameters now need be no update
         self.sites[self.optimizers.number(optimizer)] = caller_location()
 
     def _before_step(self) -> Any:

@@ -23,8 +23,9 @@ MOST_DETAILED_ASKS = 64
 MOST_MARKS_BEFORE_TRAINING = 20_000
 UPDATES_WITHOUT_ASK = 4
 """So many updates without an ask: the loop has no loader, and its updates are its boundaries."""
-BACKWARDS_WITHOUT_UPDATE = 64
-"""So many backwards without an optimizer step: parameters may be updated by hand again."""
+BACKWARDS_WITHOUT_UPDATE = 8
+"""More backwards without an optimizer step: parameters may be updated by hand, although there is an
+optimizer."""
 _NO_THREAD = 0  # no thread has this ident
 
 
@@ -55,7 +56,7 @@ class Recorder:
         quick: The same while there is nothing to do but append, else 0.
         due_ns: From then on a boundary takes the thorough way.
         started: True once the process trains and the agent takes the marks away.
-        inferring: Updates are looked for in the parameters: no optimizer has stepped lately.
+        inferring: Updates are looked for in the parameters: there is no optimizer, or it rests.
         update_pending: A backward has ended since the last update: a parameter may change.
         flags_due: The agent asks for the flags; they are read in the next forward.
         batch_due: An iterator was made whose first batch is to be described.

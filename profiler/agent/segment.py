@@ -204,10 +204,19 @@ class Segmenter:
         if not self._ever_updated and self._backwards > 1:
             self._split_backwards()
         if self._updated and self._last_update >= 0:
-            self._cut(self._last_update, records.LAST)
+            # An update by hand shows in the next forward: after the last backward there is none.
+            unseen = self._ended_by_hand()
+            self._cut(self._last_update, 0 if unseen else records.LAST)
+            if unseen:
+                self._cut(self._backward_ends[-1], records.LAST)
         elif self._backwards and self._backward_ends:
             flags = records.LAST | (records.PARTIAL if self._ever_updated else 0)
             self._cut(self._backward_ends[-1], flags)
+
+    def _ended_by_hand(self) -> bool:
+        """Whether a backward came after an update by hand that was the last one to be seen."""
+        by_hand = self._marks[self._last_update][0] == m.UPDATE
+        return by_hand and any(end > self._last_update for end in self._backward_ends)
 
     # Handlers run when their mark has been appended: its position is len(self._marks) - 1.
 

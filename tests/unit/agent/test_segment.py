@@ -137,6 +137,21 @@ def test_inferred_phases_are_marked():
     assert names == {"loss", "optimizer"}
 
 
+def test_the_last_update_by_hand_needs_no_forward_after_it():
+    """An update without optimizer is noticed in the next forward, which the last one lacks."""
+    tape = mark_loops.Tape()
+    for step in range(5):
+        if step:
+            tape.mark(m.UPDATE)
+        tape.forward()
+        tape.loss()
+        tape.backward()
+        tape.spend("residual", 5)
+    steps = segment(tape.marks)
+    assert len(steps) == 5
+    assert [bool(step.flags & records.LAST) for step in steps] == [False] * 4 + [True]
+
+
 def test_training_and_validation_loaders_are_told_apart():
     for loop in ("validation in mid-epoch", "validation each epoch"):
         segmenter = Segmenter()
