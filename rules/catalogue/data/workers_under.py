@@ -45,7 +45,9 @@ class WorkersUnder(Rule):
       within 5 % of the best.
 
     Against fresh measurements the formula was 3 to 23 % too optimistic, so the lower end of the
-    interval takes its time 1.25 times as long, the upper end the quickest handing over. Measured
+    interval takes its time 1.25 times as long, the upper end the quickest handing over. The middle
+    of the interval then lies 9 % from the measured speed-up in the median of eight measurements on
+    a quiet machine, 13 % at most; `benchmarks/loader_prediction.py` takes more. Measured
     with 1 ms of waiting for each of 32 samples: two workers 2.05 times faster [1.94, 2.17], four
     4.20 times [4.06, 4.29].
 
