@@ -59,6 +59,8 @@ def evaluate(rules: Iterable[Rule], signals: Signals) -> Evaluation:
     skipped: list[SkippedRule] = []
     gated: list[SkippedRule] = []
     for rule in rules:
+        if not rule.applies(signals):
+            continue
         absent = next((name for name in rule.needs if signals.get(name).value is None), None)
         if absent is not None:
             signal = signals.get(absent)

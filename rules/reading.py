@@ -109,6 +109,11 @@ def largest_phase(signals: Signals, besides: Iterable[str] = ()) -> str | None:
     return max(shares, key=lambda phase: shares[phase]) if shares else None
 
 
+def has_workers(signals: Signals) -> bool:
+    """False only where the training's loader is known to have no workers."""
+    return number(signals, "loader.num_workers") != 0
+
+
 def trains_on_cpu(signals: Signals) -> bool:
     """True where every parameter seen lives in host memory."""
     devices = signals.get("model.devices").value

@@ -101,6 +101,13 @@ class Rule:
     fires_on: ClassVar[tuple[Case, ...]] = ()
     silent_on: ClassVar[tuple[Case, ...]] = ()
 
+    def applies(self, signals: Signals) -> bool:
+        """False where there is nothing that the rule could be about (workers, an accelerator).
+
+        It is then neither asked nor listed as skipped. What was not measured is no reason.
+        """
+        return True
+
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Yields what it found; every signal of `needs` is present."""
         raise NotImplementedError

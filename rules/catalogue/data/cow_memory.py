@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import FixAdvice
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import needed, number, observed, percent, place, plural, size
+from trainprof.rules.reading import (
+    has_workers,
+    needed,
+    number,
+    observed,
+    percent,
+    place,
+    plural,
+    size,
+)
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -127,6 +136,10 @@ class CowMemory(Rule):
     """Of all workers together: 1 MB in 100 steps (a starting value)."""
     min_memory_use, warn_memory_use = 0.03, 0.30
     """Part of the free memory that the copies of all workers would take (starting values)."""
+
+    def applies(self, signals: Signals) -> bool:
+        """There are workers, and objects that they could copy."""
+        return has_workers(signals) and number(signals, "loader.dataset_objects") != 0
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Holds what can be copied against the memory that is free."""

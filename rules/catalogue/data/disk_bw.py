@@ -165,6 +165,12 @@ class DiskBw(Rule):
     least_ratio = 2.0
     """Disk over disk: what the lower end of the gain counts on."""
 
+    def applies(self, signals: Signals) -> bool:
+        """Data was read through files."""
+        return number(signals, "storage.miss_share") is not None or (
+            number(signals, "storage.asked_bytes_per_batch") is None
+        )
+
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Holds pressure, misses and waiting against each other."""
         wait = Waiting.of_run(signals)

@@ -10,6 +10,7 @@ from trainprof.rules.loader_model import queued_by_the_machine, replayed_share
 from trainprof.rules.reading import (
     amdahl,
     duration,
+    has_workers,
     is_on,
     needed,
     observed,
@@ -172,6 +173,10 @@ class LongTail(Rule):
     """Part of the loss that deeper prefetching gives back; from here on it is the better advice."""
     least_of_gain = 0.5
     """Part of the loss that the lower end of the gain counts on (a starting value)."""
+
+    def applies(self, signals: Signals) -> bool:
+        """There are workers."""
+        return has_workers(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Compares the replayed loader with one whose slow batches are cut."""

@@ -145,6 +145,12 @@ class Netfs(Rule):
     least_of_gain = 0.5
     """Part of that waiting that the lower end of the gain counts on (a starting value)."""
 
+    def applies(self, signals: Signals) -> bool:
+        """The data set holds a path, or no loader was described."""
+        return (
+            text(signals, "storage.file_system") is not None or text(signals, "loader.key") is None
+        )
+
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Reports the mount only together with the time that is waited for it."""
         kind = text(signals, "storage.file_system") or ""

@@ -134,6 +134,10 @@ class Pagecache(Rule):
     least_of_gain = 0.5
     """Part of what missed that the lower end of the gain counts on (a starting value)."""
 
+    def applies(self, signals: Signals) -> bool:
+        """There was a second epoch."""
+        return number(signals, "loader.iterators_made") != 1
+
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Weighs the misses of later epochs by the time that they can have cost."""
         wait = Waiting.of_run(signals)

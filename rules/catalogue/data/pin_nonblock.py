@@ -122,6 +122,10 @@ class PinNonblock(Rule):
     remaining = 0.5
     """Part of the copying that may stay, for the lower end of the gain (a starting value)."""
 
+    def applies(self, signals: Signals) -> bool:
+        """The training is not on the CPU."""
+        return not trains_on_cpu(signals)
+
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Weighs the copies of a training on an accelerator."""
         share = needed(signals, "step.h2d_share")

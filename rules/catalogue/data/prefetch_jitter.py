@@ -9,6 +9,7 @@ from trainprof.profiler.model.signals import Signals
 from trainprof.rules.loader_model import queued_by_the_machine, replayed_share
 from trainprof.rules.reading import (
     amdahl,
+    has_workers,
     needed,
     number,
     observed,
@@ -176,6 +177,10 @@ class PrefetchJitter(Rule):
     """Part of what 8 saves that makes 4 the better choice (a starting value)."""
     least_of_gain = 0.5
     """Part of the saving that the lower end of the gain counts on (a starting value)."""
+
+    def applies(self, signals: Signals) -> bool:
+        """There are workers."""
+        return has_workers(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Asks the replay what more batches ahead would give."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import FixAdvice
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import needed, number, observed, place, plural, size
+from trainprof.rules.reading import has_workers, needed, number, observed, place, plural, size
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -99,6 +99,10 @@ class Shm(Rule):
 
     prefetch_factor = 2
     """torch's default, where the loader does not say."""
+
+    def applies(self, signals: Signals) -> bool:
+        """There are workers."""
+        return has_workers(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Multiplies and compares."""

@@ -10,6 +10,7 @@ from trainprof.rules.loader_model import HANDOVER_LEAST_S, LoaderTimes
 from trainprof.rules.reading import (
     COMPUTE_PHASES,
     amdahl,
+    has_workers,
     low,
     needed,
     number,
@@ -171,6 +172,10 @@ class WorkersOver(Rule):
     """Share of the step in which the training thread queues for a CPU (a starting value)."""
     max_other_use = 0.20
     """Share of the cores used by other programs; above it they are to blame."""
+
+    def applies(self, signals: Signals) -> bool:
+        """There are workers."""
+        return has_workers(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Asks the loader model whether fewer workers would be as good."""

@@ -71,6 +71,11 @@ def test_silent(rule: type[Rule], case: Case) -> None:
     assert [c.summary for c in rule().check(signals) if grade(rule(), c) is not None] == []
 
 
+@pytest.mark.parametrize(("rule", "case"), cases("fires_on"))
+def test_applies_where_it_fires(rule: type[Rule], case: Case) -> None:
+    assert rule().applies(signals_of(case))
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_has_cases_of_both_kinds(rule: type[Rule]) -> None:
     assert rule.fires_on

@@ -152,6 +152,18 @@ class TestSkippedRules:
 
         assert evaluate([zero], given).skipped == ()
 
+    def test_a_rule_that_is_about_nothing_here_is_neither_asked_nor_skipped(self):
+        about_workers = rule(
+            candidates=[candidate()],
+            needs=("loader.replay_s",),
+            applies=lambda self, signals: False,
+        )
+
+        evaluation = evaluate([about_workers], signals())
+
+        assert evaluation.findings == ()
+        assert evaluation.skipped == ()
+
     @pytest.mark.parametrize(("can_warn", "gated"), [(True, 1), (False, 0)])
     def test_a_lost_collector_gates_rules_that_may_warn(self, can_warn, gated):
         values = {"gc.share": Signal(None, reason="its collector failed (x)", lost=True)}
