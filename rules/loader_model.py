@@ -3,7 +3,8 @@
 A batch costs one worker `produce_s`, the consumer `consume_s`. Without workers both follow each
 other; with W workers the slowest of three paces decides: the consumer's, that of W producers, and
 the machine's, which has to do the CPU work of both on the cores it has. Each batch further costs
-`HANDOVER_S` for its way from process to process.
+`HANDOVER_S` for its way from process to process. Where batches come unevenly, a replay of their
+measured times says how far the workers fall behind the pace of the means.
 
 Held against fresh measurements (40 steps, one to four workers, waiting and computing items), the
 predictions were 3 to 23 % too short, never too long.
@@ -11,7 +12,8 @@ predictions were 3 to 23 % too short, never too long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from trainprof.profiler.model.diagnosis import Gain
 from trainprof.profiler.model.signals import Signals
@@ -51,6 +53,8 @@ class LoaderTimes:
         consume_cpu_s: CPU time of the same, all threads.
         cores: Cores that this training can use, those that other programs fill not counted.
         crowded: Queueing for a CPU was taken out of the times.
+        unevenness: By number of workers, what bursts and stragglers add to the pace of the means,
+            as a factor; 1 for a number that is not named.
     """
 
     produce_s: float
@@ -59,6 +63,7 @@ class LoaderTimes:
     consume_cpu_s: float
     cores: float
     crowded: bool = False
+    unevenness: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, signals: Signals) -> LoaderTimes:
@@ -86,8 +91,10 @@ class LoaderTimes:
             produce_s = _producing_undisturbed(signals, produce_s, produce_cpu_s, queued)
             consume_s = _without_queueing(consume_s, consume_cpu_s, queued)
             others = 0.0
+        crowded = queued >= CROWDED
+        uneven = {} if crowded else _unevenness(signals)
         return cls(
-            produce_s, produce_cpu_s, consume_s, consume_cpu_s, usable - others, queued >= CROWDED
+            produce_s, produce_cpu_s, consume_s, consume_cpu_s, usable - others, crowded, uneven
         )
 
     def batch_s(self, workers: int, handover_s: float = HANDOVER_S) -> float:
@@ -95,7 +102,8 @@ class LoaderTimes:
         if workers <= 0:
             return self.consume_s + self.produce_s
         cpu_s = (self.consume_cpu_s + self.produce_cpu_s) / max(self.cores, 0.1)
-        return max(self.consume_s, self.produce_s / workers, cpu_s) + handover_s
+        pace_s = max(self.consume_s, self.produce_s / workers)
+        return max(pace_s * self.unevenness.get(workers, 1.0), cpu_s) + handover_s
 
     def best_workers(self, most: int) -> int:
         """The smallest number of workers, 0 to `most`, within 5 % of the best pace."""
@@ -160,6 +168,11 @@ def queued_part(signals: Signals) -> float:
     if queued is None or running is None or queued + running <= 0:
         return 0.0
     return min(queued / (queued + running), 0.99)
+
+
+def _unevenness(signals: Signals) -> dict[int, float]:
+    ratios = signals.get("loader.unevenness").value
+    return dict(ratios) if isinstance(ratios, Mapping) else {}
 
 
 def _producing_undisturbed(signals: Signals, wall_s: float, cpu_s: float, queued: float) -> float:

@@ -26,7 +26,15 @@ READY_QUANTILE = 0.10
 EVEN_QUANTILE = 0.95
 """What lies above is cut to it where the replay asks what slow batches cost."""
 
+MOST_WORKERS, BATCHES_OF_WORKERS = 16, 400
+"""Numbers of workers that are tried, and batches that each of them is given: 10 ms in all."""
+
 DESCRIPTIONS = (
+    Description(
+        "loader.unevenness",
+        "mapping",
+        "By number of workers: time per batch, replayed, over what the means alone would give.",
+    ),
     Description("loader.replay_s", "s", "Time per batch with the loader's settings, replayed."),
     Description(
         "loader.replay_prefetch4_s", "s", "The same, were prefetch_factor 4: more batches ahead."
@@ -49,11 +57,14 @@ def measure(training: Training) -> dict[str, Signal]:
     """Signals loader.replay_*."""
     sheet = Sheet(DESCRIPTIONS)
     loader = training.loader
-    if loader.workers == 0:
-        return sheet.finish("there are no workers: a batch is made when it is asked for")
     if not training.has_window or "data_wait" in training.unmeasured:
         return sheet.finish("no steady step asked the loader")
-    produce, consume = _produced(training), _consumed(training)
+    consume = _consumed(training)
+    produce = _produced(training) if loader.workers else _waits(training)
+    if min(len(produce), len(consume)) >= LEAST_BATCHES:
+        sheet.put("loader.unevenness", _unevenness(produce, consume))
+    if loader.workers == 0:
+        return sheet.finish("there are no workers: a batch is made when it is asked for")
     count = min(len(produce), len(consume), MOST_BATCHES)
     if count < LEAST_BATCHES:
         return sheet.finish(f"fewer than {LEAST_BATCHES} batches were timed in the workers")
@@ -77,6 +88,19 @@ def measure(training: Training) -> dict[str, Signal]:
     used, made = float(consume.mean()), float(produce.mean()) / loader.workers
     sheet.put("loader.supply_ratio", used / made if made > 0 else None, samples=count)
     return sheet.finish("it was not measured")
+
+
+def _unevenness(produce: Floats, consume: Floats) -> dict[int, float]:
+    """What bursts and stragglers add to the pace that the means of both sides would allow."""
+    count = min(len(produce), len(consume), BATCHES_OF_WORKERS)
+    produce, consume = produce[:count], consume[:count]
+    made, used = produce.tolist(), consume.tolist()
+    ratios = {}
+    for workers in range(1, MOST_WORKERS + 1):
+        means = max(float(consume.mean()), float(produce.mean()) / workers)
+        replayed = simulate_loader(made, used, workers)
+        ratios[workers] = max(replayed / means, 1.0) if means > 0 else 1.0
+    return ratios
 
 
 def _produced(training: Training) -> Floats:

@@ -42,7 +42,8 @@ class WorkersUnder(Rule):
       (it once showed a 12-fold speed-up where 4.2 was true).
     - t_p, measured in the worker (or in the loop) around each batch, and t_c.
     - The formula above predicts at least 3 % from more workers; the number advised is the smallest
-      within 5 % of the best.
+      within 5 % of the best. Where batches come unevenly, a replay of their measured times in
+      torch's order of events lengthens t_c and t_p / W.
 
     Against fresh measurements the formula was 3 to 23 % too optimistic, so the lower end of the
     interval takes its time 1.25 times as long, the upper end the quickest handing over. The middle

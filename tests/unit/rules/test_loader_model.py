@@ -200,6 +200,18 @@ def test_replay_that_does_not_fit_explains_nothing(wait: float) -> None:
     assert replayed_share(run, "loader.replay_even_s") == 0.0
 
 
+def test_uneven_batches_need_longer_than_their_means_say() -> None:
+    even = LoaderTimes(0.012, 0.001, 0.005, 0.0, cores=2.0)
+    uneven = LoaderTimes(0.012, 0.001, 0.005, 0.0, cores=2.0, unevenness={4: 1.5})
+    assert uneven.batch_s(4) == pytest.approx(0.0085)
+    assert uneven.batch_s(2) == even.batch_s(2)
+    run = signals(**LOADER, loader__unevenness={4: 1.5})  # type: ignore[arg-type]
+    assert LoaderTimes.of(run).unevenness == {4: 1.5}
+    queueing = {"step__run_queue_share": 0.4, "step__cpu_share": 0.4}
+    crowded = signals(**LOADER, **queueing, loader__unevenness={4: 1.5})  # type: ignore[arg-type]
+    assert LoaderTimes.of(crowded).unevenness == {}
+
+
 def test_preempted_batches_are_not_what_a_batch_takes() -> None:
     """A few preempted ones make the mean; their queueing was hardly read at all."""
     queueing = {"step__run_queue_share": 0.6, "step__cpu_share": 0.3}

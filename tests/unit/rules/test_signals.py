@@ -463,6 +463,22 @@ class TestReplay:
         deeper = value(signals, "loader.replay_prefetch8_s")
         assert 0.006 < deeper < value(signals, "loader.replay_s")
 
+    def test_unevenness_is_one_for_even_batches_and_more_for_stragglers(self):
+        even = value(self.replayed(lambda k: 8.0), "loader.unevenness")
+        tail = value(self.replayed(lambda k: 200.0 if k % 50 == 20 else 4.0), "loader.unevenness")
+
+        assert even[2] == pytest.approx(1.0, rel=0.01)
+        assert tail[2] > 1.3
+        assert tail[16] == pytest.approx(1.0, rel=0.1)
+
+    def test_without_workers_the_waits_are_what_would_be_uneven(self):
+        def slow_now_and_then(index):
+            return PLAIN | {"data_wait": 200.0 if index % 50 == 20 else 4.0}
+
+        trainer = build_trainer(steps(200, slow_now_and_then), facts=[loader_fact(num_workers=0)])
+
+        assert value(signals_of(trainer), "loader.unevenness")[2] > 1.3
+
     def test_without_workers_there_is_nothing_to_replay(self):
         signals = signals_of(build_trainer(steps(60), facts=[loader_fact(num_workers=0)]))
 
