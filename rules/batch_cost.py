@@ -6,6 +6,7 @@ from it; the time itself, and what of it the training waits for, come from the r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from trainprof.profiler.model.diagnosis import Gain
@@ -61,6 +62,12 @@ class BatchCost:
     def part(self, seconds: float) -> float:
         """What `seconds` of the probe are of a batch, 0 to 1."""
         return min(max(seconds / self.batch_s, 0.0), 1.0)
+
+    @property
+    def more_workers_would_help(self) -> bool:
+        """Whether the loader model finds a better number of workers on these cores."""
+        most = max(2, math.ceil(self.times.cores))
+        return self.times.best_workers(most) > self.workers
 
     def share(self, part: float) -> tuple[float, float]:
         """Share of the step that waiting for this part of a batch takes, and its lower bound."""

@@ -175,6 +175,68 @@ class CopyFact(TypedDict, total=False):
     reason: str  # why there is none
 
 
+class ItemPart(TypedDict, total=False):
+    """One function that making an item calls, and its time per item."""
+
+    name: str
+    s: float
+    reads: bool  # it opens files
+    where: Where
+
+
+class DatasetFact(TypedDict, total=False):
+    """Fact "dataset": key of the loader; what the probe found, as far as it came (probe.jsonl).
+
+    Times are of the probe's own process; an item is what `dataset[i]` gives.
+    """
+
+    length: int
+    items: int  # fetched three times each
+    item_s: float  # fetched again; queueing for a CPU left out
+    item_first_s: float
+    item_cpu_s: float
+    item_blocked_s: float
+    item_bytes: float
+    item_read_bytes: float  # of one fetch, from the page cache or not
+    item_disk_bytes: float  # of the first fetch
+    item_files: float  # opened by Python code
+    item_file_s: float  # in library calls that open or read files
+    file_where: Where | None
+    item_token_s: float  # in calls that make numbers of text
+    repeatable: bool | None
+    draws_random_numbers: bool
+    parts: list[ItemPart]  # the costliest first
+    batch_size: int
+    collate_s: float
+    collate_token_s: float
+    stack_s: float
+    collate_number_lists: int
+    collate_array_lists: bool
+    collate_hottest: str | None
+    collate_where: Where
+    token_function: str
+    token_where: Where | None
+    decoded_pixels: float  # per item
+    delivered_pixels: float
+    decode_s: float
+    resize_s: float
+    image_crops: float
+    image_format: str
+    padding_batches: int
+    padding_share: float
+    padding_share_to_longest: float  # were each batch padded to its longest row only
+    padding_share_grouped: float  # and made of rows of similar length
+    length_median: int
+    length_p90: int
+    length_max: int
+    padded_length: int
+    padded_length_varies: bool
+    hashed_items: int
+    hashed_all: bool
+    distinct_items: int
+    equal_pairs: int
+
+
 class MemoryFact(TypedDict, total=False):
     """Fact "memory": key "peak", refreshed once a second."""
 

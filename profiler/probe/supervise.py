@@ -27,8 +27,9 @@ from trainprof.profiler.model.records import CollectorStatus, Fact
 from trainprof.profiler.store.probe_file import write_probe
 
 DEFAULT_BUDGET_S = 3.0
-START_S = 10.0
-"""For importing torch and loading the data set, before the budget begins."""
+START_S, START_BUDGETS = 10.0, 3.0
+"""For importing torch and loading the data set, before the budget begins: 10 s, or three times the
+budget where that is more."""
 POLL_S = 0.05
 MOST_MEMORY_SHARE, MOST_MEMORY_BYTES = 0.5, 4 << 30
 """Resident memory of the scratch process: half of what is free, at most 4 GiB."""
@@ -207,7 +208,7 @@ def _watch(
     process: subprocess.Popen[bytes], journal: Path, budget_s: float, most_bytes: float
 ) -> str | None:
     """Waits for its end; why it had to be ended, or None."""
-    deadline, ready = time.monotonic() + START_S, False
+    deadline, ready = time.monotonic() + _start_s(budget_s), False
     try:
         while True:
             try:
@@ -228,6 +229,10 @@ def _watch(
         _end(process)
 
 
+def _start_s(budget_s: float) -> float:
+    return max(START_S, START_BUDGETS * budget_s)
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kills the scratch process and whatever it started; its session is its own."""
     with suppress(ProcessLookupError):
@@ -245,7 +250,7 @@ def _resident_bytes(pid: int) -> int:
 
 def _out_of_time(found: Found, budget_s: float) -> str:
     if not found.ready:
-        return f"torch and the data set could not be loaded within {START_S:g} s"
+        return f"torch and the data set could not be loaded within {_start_s(budget_s):g} s"
     return f"the time of {budget_s:g} s was over before the stage {found.stage!r} had ended"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ FROM_FACT = (
     Description(
         "dataset.draws_random_numbers", "bool", "Making an item draws from a global generator."
     ),
+    Description("dataset.batch_size", "count", "Items in a batch, as the probe made one."),
     Description("dataset.collate_s", "s", "Time to make a batch of items that are there already."),
     Description("dataset.stack_s", "s", "Time merely to stack the rows of that batch's tensors."),
     Description("dataset.collate_hottest", "text", "Function with the most own time in that."),
@@ -32,6 +34,34 @@ FROM_FACT = (
     Description(
         "dataset.collate_array_lists", "bool", "torch warned of a tensor made of a list of arrays."
     ),
+    Description("dataset.item_file_s", "s", "Part of an item spent in calls that open files."),
+    Description("dataset.item_token_s", "s", "Part of an item spent making numbers of text."),
+    Description("dataset.collate_token_s", "s", "The same of collating a batch."),
+    Description("dataset.token_function", "text", "The function that does most of it."),
+    Description("dataset.decoded_pixels", "count", "Pixels that are decoded for an item."),
+    Description("dataset.delivered_pixels", "count", "Pixels of it that the model gets."),
+    Description("dataset.decode_s", "s", "Part of an item spent decoding images."),
+    Description("dataset.resize_s", "s", "Part of an item spent resizing them."),
+    Description("dataset.image_crops", "count", "Crops of an image, per item."),
+    Description("dataset.image_format", "text", "Format of the images."),
+    Description("dataset.padding_batches", "count", "Batches whose padding was looked at."),
+    Description("dataset.padding_share", "share", "Places of a batch that hold padding."),
+    Description(
+        "dataset.padding_share_to_longest",
+        "share",
+        "The same, were each batch padded to its longest row only.",
+    ),
+    Description(
+        "dataset.padding_share_grouped",
+        "share",
+        "The same, were it also made of rows of similar length.",
+    ),
+    Description("dataset.length_median", "count", "Median length of a row."),
+    Description("dataset.length_max", "count", "The longest row."),
+    Description("dataset.padded_length", "count", "Length to which rows are padded, at most."),
+    Description("dataset.padded_length_varies", "bool", "It differs from batch to batch."),
+    Description("dataset.hashed_items", "count", "Items whose contents were compared."),
+    Description("dataset.hashed_all", "bool", "These are all of them."),
 )
 """Signals that are keys of the fact "dataset"."""
 
@@ -39,8 +69,23 @@ DESCRIPTIONS = (
     *FROM_FACT,
     Description("dataset.batch_s", "s", "Time to fetch a batch's items and to collate them."),
     Description("dataset.bytes", "bytes", "Size of all items, as they come out."),
+    Description("dataset.file_bytes", "bytes", "Mean bytes read of a file."),
     Description("dataset.collate_where", "place", "Where the collate function is defined."),
+    Description("dataset.file_where", "place", "Where most time goes into opening files."),
+    Description("dataset.token_where", "place", "Where numbers are made of text."),
+    Description(
+        "dataset.part", "text", "The call that takes most of an item, reading files left out."
+    ),
+    Description("dataset.part_s", "s", "Its time per item."),
+    Description("dataset.part_where", "place", "Where it is called."),
+    Description(
+        "dataset.duplicate_share", "share", "Items that equal another, each group but one."
+    ),
 )
+
+MOST_PAIRS_PER_COPY = 2.0
+"""Equal pairs over copies: half the size of a group. Above four to a group the items are rather
+drawn from few possibilities (synthetic data, small discrete features) than listed again."""
 
 NOT_PROBED = "the data set was not looked at"
 
@@ -59,11 +104,69 @@ def measure(training: Training) -> dict[str, Signal]:
     samples = data.get("items")
     sheet.put("dataset.batch_s", _batch_s(data), samples=samples, reason="no batch was made")
     sheet.put("dataset.bytes", _bytes(data), samples=samples, reason="no item was made")
-    for key in ("collate_where",):
+    for key in ("collate_where", "token_where", "file_where"):
         sheet.put(
             f"dataset.{key}", location(data.get(key)), reason="it is not in the user's own source"
         )
+    _put_largest_part(sheet, data)
+    if data.get("item_files"):
+        sheet.put("dataset.file_bytes", data["item_read_bytes"] / data["item_files"])
+    else:
+        sheet.miss("dataset.file_bytes", "no opening of a file was seen")
+    _put_duplicates(sheet, data)
     return sheet.finish("the probe did not come that far")
+
+
+def _put_largest_part(sheet: Sheet, data: Mapping[str, Any]) -> None:
+    parts = [part for part in data.get("parts") or () if not part.get("reads")]
+    if parts:
+        sheet.put("dataset.part", parts[0].get("name"))
+        sheet.put("dataset.part_s", parts[0].get("s"))
+        sheet.put(
+            "dataset.part_where",
+            location(parts[0].get("where")),
+            reason="it is not called from the user's own source",
+        )
+
+
+def _put_duplicates(sheet: Sheet, data: Mapping[str, Any]) -> None:
+    """Counted where all items were hashed; else estimated from the equal pairs of a sample.
+
+    Of N items that hold d N copies in pairs, a sample of m holds d N (m / N)^2 equal pairs on
+    average, and their number is Poisson: the bounds are those of its 90 % interval, by the
+    Wilson-Hilferty approximation of the chi-square distribution.
+    """
+    name, hashed = "dataset.duplicate_share", data.get("hashed_items")
+    if hashed is None:
+        return
+    copies = hashed - data["distinct_items"]
+    if copies and data["equal_pairs"] / copies > MOST_PAIRS_PER_COPY:
+        sheet.miss(name, "copies come in such large groups that few contents seem to be possible")
+        return
+    if data.get("hashed_all"):
+        share = copies / hashed
+        sheet.put(name, share, method="all items hashed", samples=hashed, low=share, high=share)
+        return
+    per_pair = data["length"] / hashed**2
+    low, high = _poisson_bounds(data["equal_pairs"])
+    sheet.put(
+        name,
+        min(data["equal_pairs"] * per_pair, 1.0),
+        method="equal pairs in a random sample",
+        samples=hashed,
+        low=min(low * per_pair, 1.0),
+        high=min(high * per_pair, 1.0),
+    )
+
+
+def _poisson_bounds(count: int) -> tuple[float, float]:
+    """The 90 % interval of a Poisson mean of which `count` was seen."""
+
+    def bound(number: int, z: float) -> float:
+        return number * (1.0 - 1.0 / (9.0 * number) + z / (3.0 * math.sqrt(number))) ** 3
+
+    z = 1.6449
+    return (bound(count, -z) if count else 0.0), bound(count + 1, z)
 
 
 def _why_not(training: Training) -> str:

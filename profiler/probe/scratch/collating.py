@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
+from ...agent.location import is_user_file
 from .contents import is_numbers, is_tensor, leaves
 from .items import Items
 
@@ -88,7 +89,7 @@ def _place(collate: Any) -> dict[str, Any]:
     if not hasattr(inner, "__code__"):
         inner = vars(type(inner)).get("__call__", inner)
     code = getattr(getattr(inner, "__func__", inner), "__code__", None)
-    if not isinstance(code, CodeType):
+    if not isinstance(code, CodeType) or not is_user_file(code.co_filename):
         return {}
     return {
         "collate_where": {

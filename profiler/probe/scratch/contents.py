@@ -56,6 +56,12 @@ def is_array(thing: Any) -> bool:
     return numpy is not None and isinstance(thing, numpy.ndarray)
 
 
+def is_numpy_scalar(thing: Any) -> bool:
+    """A single value of numpy, as an array's element is."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(thing, numpy.generic) and not thing.dtype.hasobject
+
+
 def is_image(thing: Any) -> bool:
     """A picture of Pillow."""
     image = sys.modules.get("PIL.Image")
@@ -107,6 +113,8 @@ def _raw(leaf: Any) -> Any:
         return f"{leaf.dtype}{leaf.shape}".encode() + leaf.tobytes()
     if is_image(leaf):
         return f"{leaf.mode}{leaf.size}".encode() + leaf.tobytes()
+    if is_numpy_scalar(leaf):
+        return f"{leaf.dtype}".encode() + leaf.tobytes()
     if isinstance(leaf, (str, bytes, int, float, bool, type(None))) or is_numbers(leaf):
         return pickle.dumps(leaf, protocol=4)
     return None

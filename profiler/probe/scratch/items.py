@@ -90,8 +90,8 @@ class Items:
 
 def _costs(first: Cost, again: Cost) -> dict[str, float]:
     return {
-        "item_first_s": first.wall_s,
-        "item_s": again.wall_s - again.queued_s,
+        "item_first_s": first.quiet_s,
+        "item_s": again.quiet_s,
         "item_cpu_s": again.cpu_s,
         "item_blocked_s": again.blocked_s,
         "item_read_bytes": again.read_bytes,

@@ -34,7 +34,7 @@ class Journal:
     def until(self, share: float) -> float:
         """When a stage that may take `share` of the budget has to end, on `perf_counter`."""
         now = time.perf_counter()
-        return min(now + share * self._budget_s, self._deadline)
+        return min(now + share * self._budget_s, self._deadline - 0.05 * self._budget_s)
 
     def stage(self, name: str, action: Callable[[], dict[str, Any] | None]) -> bool:
         """Runs a stage and writes what it returns; False, and a problem, where it raises."""

@@ -32,9 +32,17 @@ class Cost:
     files: float
 
     @property
+    def quiet_s(self) -> float:
+        """What the call would take on a quiet machine: without the time queued for a CPU.
+
+        The queueing is read outside of the wall time, and can be more than what is in it.
+        """
+        return max(self.wall_s - self.queued_s, min(self.cpu_s, self.wall_s))
+
+    @property
     def blocked_s(self) -> float:
         """Waiting for anything but a CPU: a disk, a server, a lock, a sleep."""
-        return max(self.wall_s - self.cpu_s - self.queued_s, 0.0)
+        return max(self.quiet_s - self.cpu_s, 0.0)
 
 
 class Meter:
@@ -43,24 +51,24 @@ class Meter:
     def __init__(self) -> None:
         self._io = _opened("/proc/self/io")
         self._schedule = _opened("/proc/thread-self/schedstat")
-        self._opened = 0
+        self.opened = 0  # files, since the beginning
         sys.addaudithook(self._on_event)
 
     def _on_event(self, event: str, arguments: Any) -> None:
         if event == "open" and isinstance(arguments[0], (str, bytes)):
-            self._opened += 1
+            self.opened += 1
 
     def measure(self, call: Callable[[], Result]) -> tuple[Result, Cost]:
         """What `call` returns, and its cost; what it raises passes."""
         read, disk = self._reads()
         queued = self._queued_ns()
-        opened = self._opened
+        opened = self.opened
         cpu = time.process_time_ns()
         start = time.perf_counter_ns()
         result = call()
         wall = time.perf_counter_ns() - start
         cpu = time.process_time_ns() - cpu
-        opened = self._opened - opened
+        opened = self.opened - opened
         queued = self._queued_ns() - queued
         read_after, disk_after = self._reads()
         own = self._own_read

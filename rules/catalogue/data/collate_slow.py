@@ -114,7 +114,7 @@ class CollateSlow(Rule):
         Case("workers hide it", {**LISTS, "step.data_wait_share": (0.01, 0.008, 0.013)}),
         Case(
             "what it does is tokenizing",
-            {**LISTS, "dataset.tokenize_collate_share": 0.8},
+            {**LISTS, "dataset.collate_token_s": 0.003},
         ),
         Case(
             "the probe saw another data set than the training: a hundred times slower",
@@ -140,7 +140,7 @@ class CollateSlow(Rule):
         stack_s = max(needed(signals, "dataset.stack_s"), 1e-6)
         if cost is None or collate_s < self.min_ratio_to_stacking * stack_s:
             return
-        if (number(signals, "dataset.tokenize_collate_share") or 0.0) > self.most_tokenizing:
+        if (number(signals, "dataset.collate_token_s") or 0.0) > self.most_tokenizing * collate_s:
             return
         part = cost.part(collate_s)
         share, share_low = cost.share(part)

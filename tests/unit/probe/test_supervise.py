@@ -4,6 +4,7 @@ import json
 import sys
 import time
 
+import psutil
 import pytest
 
 from trainprof.profiler.model.records import Fact
@@ -29,7 +30,7 @@ def run(tmp_path):
     info = {"pid": 1, "parent_pid": 0, "host": "node", "role": "trainer"}
     (process / "proc.json").write_text(json.dumps({**info, "executable": sys.executable}))
 
-    def probe(source, *, copied=True, budget_s=0.4, **settings):
+    def probe(source, *, copied=True, budget_s=0.8, **settings):
         data = {"file": "dataset-l0"} if copied else {"reason": "it holds tensors on cuda:0"}
         fact = {"kind": "copy", "key": "l0", "at_ns": 1, "data": data}
         (process / "facts.jsonl").write_text('{"format": 1, "base_ns": 0}\n' + json.dumps(fact))
@@ -56,7 +57,7 @@ def test_what_is_found_joins_the_facts(run):
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("say(stage='items'); time.sleep(60)", "time of 0.4 s was over before the stage 'items'"),
+        ("say(stage='items'); time.sleep(60)", "time of 0.8 s was over before the stage 'items'"),
         ("say(stage='items')\nwhile True: pass", "was over"),
         ("say(stage='items'); os._exit(3)", "ended by itself (status 3) in 'items'"),
         ("os.kill(os.getpid(), 11)", "ended by itself (SIGSEGV) in 'ready'"),
@@ -81,10 +82,20 @@ def test_children_of_the_data_set_end_with_it(run, tmp_path):
         f"open({str(pid_file)!r}, 'w').write(str(child.pid))\n"
         "time.sleep(60)"
     )
-    import psutil
+    assert ended(int(pid_file.read_text()))
 
-    pid = int(pid_file.read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+def ended(pid):
+    """Whether a killed process is gone, or waits for its parent, within the time that takes."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def test_too_much_memory_ends_it(run):
@@ -110,7 +121,7 @@ def test_without_a_copy_there_is_a_reason(tmp_path):
 def test_progress_is_told_and_taken_away(run):
     lines = []
     run("say(done=True)", progress=lines.append)
-    assert lines == ["trainprof: looking at the data set (0.4 s at most)", ""]
+    assert lines == ["trainprof: looking at the data set (0.8 s at most)", ""]
 
 
 def test_damaged_records_are_no_reason_to_fail(tmp_path):
