@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from itertools import islice
 from pathlib import Path
 
 from trainprof.profiler.model.diagnosis import Location, RunSummary
+from trainprof.profiler.store.source_files import open_to_readers
 from trainprof.reports.text import printable
-
-_MAX_BYTES = 4 << 20
-"""A larger file is data with the name of a source file."""
 
 
 def short_path(path: str) -> str:
@@ -38,25 +35,10 @@ def source_line(location: Location, run: RunSummary) -> str | None:
     """
     try:
         path = Path(run.cwd or "", location.file).resolve(strict=True)
-        if not _readable_source(path, run) or location.line < 1:
+        if not open_to_readers(path, run.cwd, run.argv) or location.line < 1:
             return None
         with path.open(encoding="utf-8", errors="replace") as file:
             line = next(islice(file, location.line - 1, location.line), None)
     except (OSError, ValueError, RuntimeError):
         return None
     return None if line is None else line.rstrip()
-
-
-def _readable_source(path: Path, run: RunSummary) -> bool:
-    if path.suffix != ".py" or not any(path.is_relative_to(root) for root in _roots(run)):
-        return False
-    status = path.stat()
-    return stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_BYTES
-
-
-def _roots(run: RunSummary) -> list[Path]:
-    if not run.cwd or not os.path.isabs(run.cwd):
-        return []
-    cwd = Path(run.cwd)
-    scripts = [cwd / argument for argument in run.argv if argument.endswith(".py")]
-    return [cwd.resolve(), *(script.resolve().parent for script in scripts)]

@@ -19,6 +19,7 @@ from trainprof.rules.signals import (
     operators,
     ranks,
     recomputation,
+    source,
     stacks,
     steps,
     storage,
@@ -50,6 +51,7 @@ TOPICS = (
     transfer,
     validation,
     stacks,
+    source,
 )
 """Each has `DESCRIPTIONS` and `measure(training)`."""
 
