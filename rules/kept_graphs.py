@@ -27,7 +27,7 @@ def lines_that_keep_graphs(file: SourceFile, backward_line: int) -> list[int]:
     `x[key] = ...`, unless a call in between ends the graph (`.item()`, `.detach()`, `float()`).
     """
     function = file.function_at(backward_line)
-    tensors = _tensors_of_graph(function, backward_line)
+    tensors = _tensors_of_graph(file, function, backward_line)
     lines = {
         statement.lineno
         for statement in ast.walk(function)
@@ -38,7 +38,7 @@ def lines_that_keep_graphs(file: SourceFile, backward_line: int) -> list[int]:
     return sorted(lines)
 
 
-def _tensors_of_graph(function: ast.AST, backward_line: int) -> set[str]:
+def _tensors_of_graph(file: SourceFile, function: ast.AST, backward_line: int) -> set[str]:
     """Names of the tensors that are part of the graph on which backward is called."""
     names: set[str] = set()
     for node in ast.walk(function):
@@ -52,7 +52,9 @@ def _tensors_of_graph(function: ast.AST, backward_line: int) -> set[str]:
             names |= {name for value in inside for name in _names(value)}
     assigned: dict[str, set[str]] = {}
     for node in ast.walk(function):
-        if isinstance(node, ast.Assign) and any(isinstance(n, ast.Call) for n in ast.walk(node)):
+        if not isinstance(node, ast.Assign) or file.often(node) != STEP:
+            continue
+        if any(isinstance(part, ast.Call) for part in ast.walk(node)):
             for target in node.targets:
                 for name in _names(target):
                     assigned.setdefault(name, set()).update(_names(node.value))

@@ -161,7 +161,7 @@ class SourceFile:
 
     @cached_property
     def _epoch_loops(self) -> frozenset[ast.AST]:
-        outer = (loop for one in self._step_loops for loop in self._loops(self._parents[one]))
+        outer = (loop for one in self._step_loops for loop in self._loops(one))
         return frozenset(outer) - self._step_loops
 
     @cached_property

@@ -128,6 +128,17 @@ def test_a_line_that_keeps_the_graph(statement, kept):
     assert lines_that_keep_graphs(parsed(text), 5) == ([6] if kept else [])
 
 
+def test_what_was_made_before_the_loop_is_no_tensor_of_the_graph():
+    text = """\
+    model = make()
+    for x, y in loader:
+        loss = model(x)
+        loss.backward()
+        average.update(model)
+    """
+    assert lines_that_keep_graphs(parsed(text), 4) == []
+
+
 def test_backward_through_a_scaler():
     text = """\
     for x, y in loader:
