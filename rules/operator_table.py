@@ -79,7 +79,8 @@ class OperatorTable:
     """One step under the profiler.
 
     Attributes:
-        wall_ns: Length of that step without stalls, longer than others for being watched.
+        wall_ns: Length of that step without the time in which the thread waited for a CPU; longer
+            than others for being watched.
         calls: In order of time; `truncated` if there were more.
         kernels: (zone, name, calls, self time) of whatever ran, also inside other operators.
         parameters, gradients: Numbers of their storages.
@@ -122,13 +123,13 @@ def read_table(trainer: ProcessRecord) -> OperatorTable | None:
     facts = [data for key, data in _facts(trainer) if key != "status" and data.get("wall_ns")]
     if not facts:
         return None
-    fact = min(facts, key=lambda data: int(data["wall_ns"]))
+    fact = min(facts, key=_running_ns)
     unit_ns = int(fact["unit_ns"])
     seen = list(_calls(fact, unit_ns))
     calls = without_stalls(seen)
-    stalled_ns = sum(call.total_ns for call in seen) - sum(call.total_ns for call in calls)
+    stalled_ns = sum(call.wall_ns for call in seen) - sum(call.wall_ns for call in calls)
     return OperatorTable(
-        wall_ns=max(int(fact["wall_ns"]) - stalled_ns, 1),
+        wall_ns=max(min(_running_ns(fact), int(fact["wall_ns"]) - stalled_ns), 1),
         calls=tuple(calls),
         kernels=tuple(
             (str(zone), _plain(name), int(count), int(self_time) * unit_ns)
@@ -143,6 +144,11 @@ def read_table(trainer: ProcessRecord) -> OperatorTable | None:
         truncated=bool(fact.get("truncated")),
         windows=len(facts),
     )
+
+
+def _running_ns(fact: Mapping[str, Any]) -> int:
+    """The window without the time in which the thread waited for a CPU, where that is known."""
+    return int(fact["wall_ns"]) - max(int(fact.get("run_queue_ns", -1)), 0)
 
 
 def without_stalls(calls: Sequence[Call]) -> list[Call]:

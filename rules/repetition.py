@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ LEAST_TURNS = 10
 10 for its loop over indices)."""
 
 _LAYERS = ("linear", "conv1d", "conv2d", "conv3d", "layer_norm", "batch_norm", "group_norm")
+
+SHORT_PAUSE_NS = 200_000
+"""Longer pauses between two operators are something else: data, output, another thread."""
 
 LONGEST_BODY = 300
 """Operators of one turn."""
@@ -39,9 +43,10 @@ class Repetition:
 
     @property
     def total_ns(self) -> int:
-        """From the first operator to the last, Python in between included, and their backward."""
-        span = self.calls[-1].end_ns - self.calls[0].start_ns
-        return span + sum(call.backward_ns for call in self.calls)
+        """All operators, short pauses between them for Python, and their backward."""
+        pauses = (after.start_ns - before.end_ns for before, after in pairwise(self.calls))
+        between = sum(min(max(pause, 0), SHORT_PAUSE_NS) for pause in pauses)
+        return between + sum(call.total_ns for call in self.calls)
 
     def weights(self) -> Iterator[list[int]]:
         """For each layer of the body: the storages of its weights, turn by turn.

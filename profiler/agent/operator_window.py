@@ -81,6 +81,9 @@ class OperatorWindow:
         self._sites: CallSites | None = None
         self._restore: Callable[[], None] | None = None
         self._patience_s = 0.0
+        self._queued_ns = (
+            -1
+        )  # the thread's time in the run queue at the opening, then in the window
         self._spent_ns = 0
         self._windows = self._attempts = 0
         self._checked = False
@@ -160,6 +163,7 @@ class OperatorWindow:
         fact |= {
             "start_ns": self._opened_ns,
             "wall_ns": self._stopped_ns - self._opened_ns,
+            "run_queue_ns": self._queued_ns,
             "cost_ns": dict(self._cost_ns),
             "events": events,
             "lines": self._sites.lines() if self._sites is not None else [],
@@ -235,12 +239,16 @@ class OperatorWindow:
         self._make_way()
         torch.autograd._enable_profiler(config, activities)
         self._opened_in = get_ident()
+        self._queued_ns = self._recorder.run_queue_ns()
         self._opened_ns = time.perf_counter_ns()
         self._cost_ns["open"] = self._opened_ns - start_ns
         self._state = OPEN
 
     def _stop(self) -> None:
         self._stopped_ns = time.perf_counter_ns()
+        queued_ns = self._recorder.run_queue_ns()
+        known = queued_ns >= 0 and self._queued_ns >= 0
+        self._queued_ns = queued_ns - self._queued_ns if known else -1
         self._opened_in = 0
         if self._restore is not None:
             self._restore()

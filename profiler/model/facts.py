@@ -257,6 +257,7 @@ class OperatorsFact(TypedDict, total=False):
 
     start_ns: int
     wall_ns: int  # of the step under the profiler
+    run_queue_ns: int  # of that, waiting for a CPU; -1 where it cannot be read
     cost_ns: dict[str, int]  # opening, stopping (training thread), reading (agent's thread)
     events: int
     unit_ns: int

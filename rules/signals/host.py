@@ -20,8 +20,12 @@ MOST_RUN_QUEUE_SHARE = 0.10
 MOST_OWN_USE = 0.80
 """Part of the usable cores; a tree of processes that uses more makes its own shortage."""
 
+BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+"""Names in /proc/cpuinfo, the faster one first."""
+
 DESCRIPTIONS = (
     Description("host.usable_cores", "cores", "min(CPU affinity, cgroup quota)."),
+    Description("host.bf16_unit", "text", "The CPU's instructions for bfloat16 products."),
     Description("host.busy_share", "share", "Part of all the machine's cores in use, by anybody."),
     Description("host.own_cores", "cores", "Cores that the processes of this run use."),
     Description("host.other_cores", "cores", "Cores that other programs use."),
@@ -60,6 +64,8 @@ def measure(training: Training) -> dict[str, Signal]:
     sheet = Sheet(DESCRIPTIONS)
     usable = training.run.info.hardware.usable_cores
     sheet.put("host.usable_cores", usable, reason="the run does not say on how many cores it ran")
+    unit = next((flag for flag in BF16_FLAGS if flag in training.run.info.hardware.cpu_flags), None)
+    sheet.put("host.bf16_unit", unit, reason="this CPU has none that is known")
     samples = _samples(training)
     if len(samples) < 2:
         return sheet.finish(_TOO_SHORT if training.run.samples else "the machine was not sampled")

@@ -20,6 +20,7 @@ from trainprof.rules.operator_table import (
     why_absent,
 )
 from trainprof.rules.repetition import (
+    SHORT_PAUSE_NS,
     Repetition,
     find_repetitions,
     forward_segments,
@@ -91,15 +92,12 @@ DESCRIPTIONS = (
     Description(
         "operators.product_share",
         "share",
-        "Part of the step, backward included, in float32 products and convolutions at least 256 "
+        "Part of the step, backward included, in float32 products and convolutions at least 512 "
         "wide.",
     ),
 )
 
-SHORT_GAP_NS = 200_000
-"""Longer pauses between two operators are something else: data, output, another thread."""
-
-WIDE = 256
+WIDE = 512
 """Least size of a product's last dimensions for 16-bit matrix units to pay."""
 
 _PRODUCTS = ("linear", "matmul", "mm", "addmm", "bmm", "baddbmm", "einsum", "conv1d", "conv2d")
@@ -146,7 +144,7 @@ def _gaps(table: OperatorTable, sheet: Sheet) -> None:
         for before, after in pairwise(table.calls)
         if before.zone == after.zone and before.zone in (FORWARD, BACKWARD)
     ]
-    short = sum(gap for gap in gaps if 0 < gap <= SHORT_GAP_NS)
+    short = sum(gap for gap in gaps if 0 < gap <= SHORT_PAUSE_NS)
     sheet.put("operators.gap_share", min(short / table.wall_ns, 1.0))
 
 

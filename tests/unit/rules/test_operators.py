@@ -353,6 +353,13 @@ def test_a_call_that_lost_its_cpu_is_cut_and_taken_off_the_step():
     assert value(measured, "window_s") == pytest.approx((10_000 - 5_000 + 400) * 1e-6)
 
 
+def test_waiting_for_a_cpu_is_not_the_steps():
+    waited = {**window([call("tanh", 2_000)]), "run_queue_ns": 6_000_000}
+    unknown = {**window([call("tanh", 2_000)]), "run_queue_ns": -1}
+    assert value(signals(waited), "window_s") == pytest.approx(0.004)
+    assert value(signals(unknown), "window_s") == pytest.approx(0.01)
+
+
 def compilation(at_step, *, again, duration_ms=20):
     start_ns = START_NS + at_step * 10 * MS
     data = {
