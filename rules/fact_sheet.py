@@ -19,6 +19,7 @@ KINDS = (
     "memory",
     "untrained",
     "frozen",
+    "gradients",
     "dataset",
 )
 

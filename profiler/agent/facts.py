@@ -16,6 +16,7 @@ from .describe.model import describe_model
 from .describe.optimizer import describe_optimizer
 from .frozen_features import FrozenFeatures
 from .hooks_training import TrainingHooks
+from .kept_gradients import KeptGradients
 from .recorder import Recorder
 from .registry import LoaderEntry
 from .segment import Segmenter
@@ -49,6 +50,7 @@ class FactCollector:
         self._untrained = UntrainedParameters(torch, recorder, self._backwards)
         self.complete = False
         self._frozen = FrozenFeatures(torch, recorder, self._backwards, self._epochs)
+        self._kept_gradients = KeptGradients(torch, recorder, self._backwards)
         self._training_loaders: tuple[int, ...] = ()
         self._described_models: set[int] = set()
         self._flags_written = 0
@@ -64,12 +66,14 @@ class FactCollector:
         self._backwards.stop()
         self._untrained.after_fork()
         self._frozen.after_fork()
+        self._kept_gradients.after_fork()
         self._flags_written = 0
 
     def uninstall(self) -> None:
         """Leaves torch as it was."""
         self._backwards.stop()
         self._frozen.stop()
+        self._kept_gradients.stop()
 
     def write(self, writer: ProcessWriter, segmenter: Segmenter, seconds: int) -> None:
         """Once a second: whatever is new."""
@@ -170,6 +174,9 @@ class FactCollector:
         frozen = guard.attempt("frozen features", self._frozen.look, every)
         if frozen is not None:
             self._fact(writer, "frozen", "all", dict(frozen))
+        kept = guard.attempt("kept gradients", self._kept_gradients.look, seen)
+        if kept is not None:
+            self._fact(writer, "gradients", "all", dict(kept))
 
     def _epochs(self) -> int:
         entries = self._hooks.loaders.entries

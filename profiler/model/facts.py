@@ -88,6 +88,13 @@ class FrozenFact(TypedDict, total=False):
     feature_bytes: int | None  # of one row of what they give
 
 
+class GradientsFact(TypedDict, total=False):
+    """Fact "gradients", key "all": only where they are zeroed in place instead of dropped."""
+
+    kept: bool
+    samples: list[list[int]]  # [ns from one backward to the next, ns of it inside zero_grad()]
+
+
 class LoaderFact(TypedDict, total=False):
     """Fact "loader": key "l0", "l1", ... one per data set that was iterated."""
 

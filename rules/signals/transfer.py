@@ -52,15 +52,25 @@ FROZEN = (
     Description("frozen.rows_known_share", "share", "Part of these that was met again."),
 )
 
-DESCRIPTIONS = (*UNTRAINED, *FROZEN)
+GRADIENTS = (
+    Description("gradients.kept", "bool", "They are zeroed in place instead of dropped."),
+    Description("gradients.zeroing_share", "share", "Part of the step inside zero_grad() then."),
+)
+
+DESCRIPTIONS = (*UNTRAINED, *FROZEN, *GRADIENTS)
 
 
 def measure(training: Training) -> dict[str, Signal]:
-    """Signals untrained.* and frozen.*."""
+    """Signals untrained.*, frozen.* and gradients.*."""
     untrained = Sheet(UNTRAINED)
     reason = _untrained(training, untrained)
     frozen = Sheet(FROZEN)
-    return untrained.finish(reason) | frozen.finish(_frozen(training, frozen))
+    gradients = Sheet(GRADIENTS)
+    return (
+        untrained.finish(reason)
+        | frozen.finish(_frozen(training, frozen))
+        | gradients.finish(_gradients(training, gradients))
+    )
 
 
 def _lost(training: Training, sheet: Sheet, descriptions: tuple[Description, ...]) -> str | None:
@@ -130,6 +140,18 @@ def _frozen(training: Training, sheet: Sheet) -> str:
     if part is not None:
         sheet.put_interval("frozen.step_share", part, method="part of the sampled steps")
     return "too few steps were sampled, or none on a CPU"
+
+
+def _gradients(training: Training, sheet: Sheet) -> str:
+    """Puts gradients.*; returns why the rest is missing."""
+    fact = training.trainer.latest_facts("gradients").get("all")
+    if fact is None:
+        return "gradients are dropped from step to step, or could not be looked at"
+    sheet.put("gradients.kept", bool(fact.data.get("kept")))
+    part = _sampled(fact.data.get("samples"))
+    if part is not None:
+        sheet.put_interval("gradients.zeroing_share", part, method="part of the sampled steps")
+    return "too few steps were sampled"
 
 
 NOT_COMPARED = "their values were not compared for long enough"

@@ -116,3 +116,12 @@ def test_layers_in_training_mode_are_named_and_none_is_missing():
     measured = frozen_signals(random_layers=["BatchNorm2d"])
     assert measured.get("frozen.random_layers").value == "BatchNorm2d"
     assert frozen_signals().get("frozen.random_layers").reason == "there is none"
+
+
+def test_time_of_zeroing_gradients():
+    fact = {"kept": True, "samples": [[1000, 100], [1000, 120], [1000, 80]]}
+    run = build_run(build_trainer(STEPS, facts=[("gradients", "all", fact)]))
+    measured = measure(Training(run, run.sessions[0]))
+
+    assert measured.get("gradients.zeroing_share").value == pytest.approx(0.1)
+    assert signals().get("gradients.kept").value is None
