@@ -26,6 +26,7 @@ DISTINCT = 0.9
 DESCRIPTIONS = (
     Description("distributed.world_size", "count", "Ranks that train together."),
     Description("distributed.ranks_seen", "count", "Ranks that wrote records."),
+    Description("distributed.host_count", "count", "Machines that these ranks run on."),
     Description("distributed.backend", "text", "Backend of the process group."),
     Description("distributed.ddp", "mapping", "How DistributedDataParallel was set up."),
     Description(
@@ -88,6 +89,7 @@ def measure(training: Training) -> dict[str, Signal]:
     world = data.get("world_size") or training.trainer.info.world_size or len(trainers)
     sheet.put("distributed.world_size", int(world))
     sheet.put("distributed.ranks_seen", len(trainers))
+    sheet.put("distributed.host_count", len({trainer.info.host for trainer in trainers}))
     sheet.put("distributed.backend", data.get("backend"), reason="there is no process group")
     _ddp(data, sheet)
     sampler = training.loader.fact

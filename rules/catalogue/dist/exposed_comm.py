@@ -50,10 +50,10 @@ class ExposedComm(Rule):
     Semantics for a larger batch, numerics for compressed gradients, safe for the two flags.
 
     ## When it is wrong
-    On a CPU the gloo backend computes with the same cores, so that part of this time is work; where
-    other programs keep these cores busy its threads come too late, and the finding is a note.
-    Between processes of one machine the link is memory. NCCL's overlap on GPUs cannot be seen from
-    the host's clock: there this is the host's wait only.
+    The gloo backend computes on the same cores as the training, and between processes of one machine
+    the link is memory: part of this time is work, and threads that come too late. With gloo on one
+    machine, or on one that other programs keep busy, the finding is a note. NCCL's overlap on GPUs
+    cannot be seen from the host's clock: there this is the host's wait only.
 
     ## References
     - torch.nn.parallel.DistributedDataParallel, internal design:
@@ -80,6 +80,16 @@ class ExposedComm(Rule):
         Case(
             "a tenth of the step",
             {"distributed.transfer_share": (0.09, 0.08, 0.1), "distributed.world_size": 8},
+            severity="info",
+        ),
+        Case(
+            "gloo between two processes of one machine: a note",
+            {
+                "distributed.transfer_share": (0.4, 0.37, 0.43),
+                "distributed.world_size": 2,
+                "distributed.backend": "gloo",
+                "distributed.host_count": 1,
+            },
             severity="info",
         ),
         Case(
@@ -118,7 +128,9 @@ class ExposedComm(Rule):
         share = needed(signals, "distributed.transfer_share")
         if share < self.min_transfer_share or needed(signals, "distributed.world_size") < 2:
             return
-        crowded = is_on(signals, "host.contended") and text(signals, "distributed.backend") == "gloo"
+        shared = text(signals, "distributed.backend") == "gloo" and (
+            number(signals, "distributed.host_count") == 1 or is_on(signals, "host.contended")
+        )
         share_low = low(signals, "distributed.transfer_share") or 0.0
         share_high = high(signals, "distributed.transfer_share") or share
         sent = number(signals, "distributed.gradient_bytes")
@@ -132,6 +144,7 @@ class ExposedComm(Rule):
                 *observed(signals, "distributed.gradient_bytes"),
                 *observed(signals, "distributed.bucket_count"),
                 *observed(signals, "distributed.backend"),
+                *observed(signals, "distributed.host_count"),
                 *observed(signals, "distributed.world_size"),
             ),
             share=share,
@@ -148,5 +161,5 @@ class ExposedComm(Rule):
                 ),
             ),
             confidence="medium",
-            max_severity="info" if crowded else "critical",
+            max_severity="info" if shared else "critical",
         )

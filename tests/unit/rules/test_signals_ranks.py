@@ -105,6 +105,7 @@ def test_what_ddp_says():
 
     measured = signals({"backward": 1.0}, {"backward": 1.0}, group=group)
 
+    assert measured.get("distributed.host_count").value == 1
     assert measured.get("distributed.bucket_count").value == 3
     assert measured.get("distributed.gradient_bytes").value == 3000
     assert measured.get("distributed.synced_share").value == 0.25
