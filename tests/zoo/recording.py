@@ -49,11 +49,11 @@ def source_hash(script: Script) -> str:
 
 
 @cache
-def measuring_hash() -> str:
-    """Of all that may change a recording; ZOO_RECORDINGS names those of an earlier version."""
+def measuring_hashes() -> tuple[str, ...]:
+    """Of all that may change a recording; ZOO_RECORDINGS names those of earlier versions."""
     if earlier := os.environ.get("ZOO_RECORDINGS"):
-        return earlier
-    return digest_of([*_sources("profiler"), *(REPOSITORY / "trainprof").glob("*.py")])
+        return tuple(earlier.split(","))
+    return (digest_of([*_sources("profiler"), *(REPOSITORY / "trainprof").glob("*.py")]),)
 
 
 @cache
@@ -69,9 +69,12 @@ def script_hash(script: Script) -> str:
 
 
 def folder_of(script: Script) -> Path:
-    """Where its recording lies."""
+    """Where its recording lies, or would."""
     name = script.name.replace("/", "-").replace(" ", "").replace(".py", "")
-    return RECORDINGS / f"{name}-{script_hash(script)}-{measuring_hash()}"
+    folders = [
+        RECORDINGS / f"{name}-{script_hash(script)}-{version}" for version in measuring_hashes()
+    ]
+    return next((one for one in folders if (one / "recording.json").exists()), folders[0])
 
 
 def recorded(script: Script) -> dict[str, Any] | None:

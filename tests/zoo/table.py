@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from zoo.cases import REPOSITORY
 from zoo.figures import SINGLE_PLANTS, Figures, detection_curve, figures_of
 from zoo.judge import LEAST_OTHER_CORES
-from zoo.recording import diagnosing_hash, measuring_hash, source_hash
+from zoo.recording import diagnosing_hash, measuring_hashes, source_hash
 from zoo.results import Result
 
 INTRODUCTION = """\
@@ -59,7 +59,8 @@ def _provenance(results: Sequence[Result], scripts: int) -> str:
     )
     return _paragraphs(
         "" if len(results) == scripts else partial,
-        f"Commit `{commit}`{changed}; measuring code `{measuring_hash()}`, rules "
+        f"Commit `{commit}`{changed}; measuring code "
+        f"{_codes(measuring_hashes())}, rules "
         f"`{diagnosing_hash()}`; {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC; "
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}. "
         "In the quiet runs, which had no neighbour of ours, other programs used "

@@ -54,7 +54,7 @@ def install(tmp_path, monkeypatch):
         stand_in.chmod(0o755)
         monkeypatch.setattr(recording, "TRAINPROF", stand_in)
         monkeypatch.setattr(recording, "RECORDINGS", tmp_path / "recordings")
-        monkeypatch.setattr(recording, "measuring_hash", lambda: "measuring")
+        monkeypatch.setattr(recording, "measuring_hashes", lambda: ("measuring",))
         return lambda: [line.split()[0] for line in log.read_text().splitlines()]
 
     return install
@@ -97,6 +97,15 @@ def test_new_rules_judge_the_same_recording(install, script, monkeypatch):
         monkeypatch.setattr(recording, "diagnosing_hash", lambda rules=rules: rules)
         recording.diagnosis_of(script)
     assert calls() == ["run", "diagnose", "diagnose"]
+
+
+def test_recordings_of_an_earlier_version_may_be_judged(install, script, monkeypatch):
+    install()
+    recording.record(script)
+    monkeypatch.setattr(recording, "measuring_hashes", lambda: ("new",))
+    assert recording.recorded(script) is None
+    monkeypatch.setattr(recording, "measuring_hashes", lambda: ("new", "measuring"))
+    assert recording.recorded(script) is not None
 
 
 def test_a_script_that_fails_is_no_verdict(install, script, capsys):
