@@ -77,13 +77,13 @@ def main():
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    rows, targets = torch.randn(64, 64), torch.randn(64, 16)
-    width = 1024 if args.share <= 10 else 448
+    width, batch = 128, 4096 if args.share <= 10 else 512
+    rows, targets = torch.randn(batch, 64), torch.randn(batch, 16)
     model = Mixture(width, scales_for(args.share / 100, width, rows, targets))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     started = time.thread_time()
     for _ in range(args.steps):
-        loss = train_step(model, optimizer, torch.randn(64, 64), targets)
+        loss = train_step(model, optimizer, rows[torch.randperm(batch)], targets)
     total_s = time.thread_time() - started
     print(f"loss {loss.item():.4f}, {len(model.scales)} small tensors, {total_s:.2f} s")
     print(f"planted share {lost_seconds(model) * args.steps / total_s:.4f}")
