@@ -20,6 +20,9 @@ INTRODUCTION = """\
 Written by `make zoo`; [what the zoo is](benchmark.md) says how a case is judged, and what these
 figures mean. Intervals are Wilson's, at 95 %.
 """
+EARLIER = """\
+Some recordings are those of earlier versions. They lack what later versions measure, and a rule that
+needs it counts as missed."""
 
 
 def write_page(results: Sequence[Result], scripts: int) -> str:
@@ -66,6 +69,7 @@ def _provenance(results: Sequence[Result], scripts: int) -> str:
         "In the quiet runs, which had no neighbour of ours, other programs used "
         f"{_number(load)} cores.",
         crowded if load is not None and load >= LEAST_OTHER_CORES else "",
+        EARLIER if len(measuring_hashes()) > 1 else "",
     )
 
 
