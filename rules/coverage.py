@@ -8,9 +8,8 @@ from trainprof.profiler.model.diagnosis import Overhead
 from trainprof.profiler.model.records import CollectorStatus
 from trainprof.profiler.model.run import ProcessRecord, Run
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import duration, number, percent
+from trainprof.rules.reading import duration, number, percent, place
 from trainprof.rules.signals.training import Training
-from trainprof.rules.stack_evidence import spent_in
 
 MOST_RESIDUAL_SHARE = 0.10
 """More of the step that no phase claims is said aloud (TraceML's gate); it is no finding."""
@@ -74,9 +73,10 @@ def _problems(training: Training, signals: Signals) -> Iterator[str]:
         )
     residual = number(signals, "step.residual_share")
     seconds = number(signals, "step.residual_s")
-    if residual is not None and seconds is not None and residual >= MOST_RESIDUAL_SHARE:
-        where = " ".join(str(one.value) for one in spent_in(signals, "residual"))
+    unnamed = place(signals, "stacks.residual_where") is None  # else loop-residual tells it
+    large = residual is not None and residual >= MOST_RESIDUAL_SHARE
+    if residual is not None and seconds is not None and large and unnamed:
         yield (
             f"{percent(residual)} of the step ({duration(seconds)}) was not attributed to a phase: "
-            f"it lies in the loop's own code{f'; {where}' if where else ''}."
+            "it lies in the loop's own code."
         )

@@ -19,7 +19,7 @@ MOST_FILES = 50
 """Files of one project that are read; the script and what was measured come first."""
 
 PARSED_BYTES_MAX = 1 << 20
-"""A larger file is generated; parsing it would take seconds."""
+"""A larger file is generated, and all together take no more: a megabyte takes about a second."""
 
 TEXT_MAX = 60
 """Characters kept of an argument."""
@@ -80,11 +80,13 @@ class SourceFile:
     Args:
         path: As the run names it.
         tree: Its syntax tree.
+        size: In bytes.
     """
 
-    def __init__(self, path: str, tree: ast.Module) -> None:
+    def __init__(self, path: str, tree: ast.Module, size: int = 0) -> None:
         self.path = path
         self.tree = tree
+        self.size = size
         self._parents: dict[ast.AST, ast.AST] = {}
         for node in ast.walk(tree):
             for child in ast.iter_child_nodes(node):
@@ -293,8 +295,9 @@ def read_source(
     """
     view = SourceView()
     waiting = list(dict.fromkeys(paths))
+    parsed_bytes = 0
     for path in waiting:
-        if len(view.files) >= MOST_FILES:
+        if len(view.files) >= MOST_FILES or parsed_bytes > PARSED_BYTES_MAX:
             break
         try:
             file = _parse(path, cwd, argv, started_unix_s)
@@ -304,6 +307,7 @@ def read_source(
             view.left_out[path] = str(error) or type(error).__name__
         else:
             view.files[path] = file
+            parsed_bytes += file.size
             waiting += [one for one in _imported(file) if one not in waiting]
     return view
 
@@ -320,7 +324,7 @@ def _parse(path: str, cwd: str, argv: Sequence[str], started_unix_s: float) -> S
         raise ValueError("it was changed after the run began")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an invalid escape in a string is the user's business
-        return SourceFile(path, ast.parse(real.read_bytes()))
+        return SourceFile(path, ast.parse(real.read_bytes()), status.st_size)
 
 
 def _imported(file: SourceFile) -> Iterator[str]:
