@@ -47,7 +47,7 @@ class Residual(Rule):
 
     id = "loop-residual"
     title = "The loop's own code takes time"
-    needs = ("step.residual_share", "stacks.residual_where")
+    needs = ("step.residual_share", "stacks.residual_where", "stacks.residual_where_share")
     can_warn = False
     fires_on = (
         Case(
