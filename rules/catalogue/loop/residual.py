@@ -104,4 +104,5 @@ class Residual(Rule):
             share=share,
             share_low=least,
             where=where,
+            max_severity="info",
         )
