@@ -21,8 +21,8 @@ Written by `make zoo`; [what the zoo is](benchmark.md) says how a case is judged
 figures mean. Intervals are Wilson's, at 95 %.
 """
 EARLIER = """\
-Some recordings are those of earlier versions. They lack what later versions measure, and a rule that
-needs it counts as missed."""
+Some recordings are those of earlier versions. They lack what later versions measure, and a rule
+that needs it counts as missed."""
 
 
 def write_page(results: Sequence[Result], scripts: int) -> str:
