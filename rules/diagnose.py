@@ -9,6 +9,8 @@ from trainprof.profiler.model.diagnosis import SCHEMA, Diagnosis, RankSummary, S
 from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.run import ProcessRecord, Run, Session
 from trainprof.profiler.model.signals import Signals
+from trainprof.profiler.store.trials import EarlierRun
+from trainprof.rules.costs import Costs
 from trainprof.rules.coverage import collectors, overhead, problems
 from trainprof.rules.engine import evaluate
 from trainprof.rules.fact_sheet import collect_facts
@@ -21,14 +23,21 @@ from trainprof.rules.run_summary import summarise_run
 from trainprof.rules.series import build_series
 from trainprof.rules.signals import measure
 from trainprof.rules.signals.ranks import mean_step_ns
-from trainprof.rules.signals.training import Training
+from trainprof.rules.signals.training import NO_COSTS, Training
 from trainprof.rules.stack_evidence import explain
 from trainprof.rules.step_summary import summarise_steps
 from trainprof.rules.unseen import why_no_steps
 from trainprof.rules.verdict import insufficient, pronounce
 
 
-def diagnose(run: Run, *, select: Sequence[str] = (), ignore: Sequence[str] = ()) -> Diagnosis:
+def diagnose(
+    run: Run,
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    costs: Costs = NO_COSTS,
+    earlier_runs: Sequence[EarlierRun] = (),
+) -> Diagnosis:
     """The diagnosis of a run; of several trainings in it, that of the longest.
 
     The other trainings are diagnosed by themselves, in `other_sessions`.
@@ -37,6 +46,8 @@ def diagnose(run: Run, *, select: Sequence[str] = (), ignore: Sequence[str] = ()
         run: What the store read back, also while the run still goes on.
         select: Only these rules; all of them when empty.
         ignore: Not these rules.
+        costs: Prices from the settings.
+        earlier_runs: Complete runs of the same script, this one included.
 
     Raises:
         UsageError: `select` or `ignore` names a rule that does not exist.
@@ -45,7 +56,8 @@ def diagnose(run: Run, *, select: Sequence[str] = (), ignore: Sequence[str] = ()
     if not run.sessions:
         return _without_steps(run)
     longest = max(range(len(run.sessions)), key=lambda place: _trained_ns(run.sessions[place]))
-    diagnoses = [_of_session(run, place, rules) for place in range(len(run.sessions))]
+    trainings = [Training(run, session, costs, earlier_runs) for session in run.sessions]
+    diagnoses = [_of_session(training, place, rules) for place, training in enumerate(trainings)]
     others = tuple(one for place, one in enumerate(diagnoses) if place != longest)
     return replace(diagnoses[longest], other_sessions=others)
 
@@ -54,8 +66,8 @@ def _trained_ns(session: Session) -> int:
     return max(sum(trainer.steps.columns["wall_ns"]) for trainer in session.trainers)
 
 
-def _of_session(run: Run, place: int, rules: Sequence[Rule]) -> Diagnosis:
-    training = Training(run, run.sessions[place])
+def _of_session(training: Training, place: int, rules: Sequence[Rule]) -> Diagnosis:
+    run = training.run
     signals = measure(training)
     evaluation = evaluate(rules, signals)
     verdict = pronounce(evaluation, training.count, training.window.steady_count)

@@ -17,6 +17,7 @@ from ..model.records import Event, Fact, MemoryPoint, ProcessInfo, QueueDepth
 from ..store.writer import ProcessWriter, write_process_info
 from . import boot, guard, tracebacks
 from .dataset_copy import DatasetCopy
+from .evaluations import RecentMarks
 from .facts import FactCollector
 from .hooks_training import TrainingHooks
 from .hooks_worker import WorkerHooks
@@ -80,6 +81,7 @@ class Agent:
         self.recorder.begin()
         self._segmenter = Segmenter()
         self._stacks = InsideSampler(self._run)
+        self._recent = RecentMarks()
         self._writer: ProcessWriter | None = None
         self._seconds = 0  # rounds of what is done once a second
         self._next_second_ns = 0
@@ -189,6 +191,7 @@ class Agent:
             if writer is not None and self._segmenter.count < RAW_STEPS:
                 writer.marks(mark[:4] for mark in arrived)
             self._segmenter.feed(arrived)
+            self._recent.keep(arrived)
             self._write_steps()
 
     def _write_steps(self) -> None:
@@ -203,7 +206,8 @@ class Agent:
         for step, loader, wait_ns, ready in measure.queue:
             writer.queue(QueueDepth(step, f"l{loader}", wait_ns, ready))
         for start_ns, duration_ns in measure.validations:
-            writer.event(Event("validation", start_ns, duration_ns))
+            how = self._recent.evaluation(start_ns, duration_ns)
+            writer.event(Event("validation", start_ns, duration_ns, how))
         for loader, start_ns, duration_ns in self._segmenter.loader_starts:
             data = {"loader": f"l{loader}", "workers": self.hooks.loaders.workers(loader)}
             writer.event(Event("loader_start", start_ns, duration_ns, data))

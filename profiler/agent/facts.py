@@ -159,7 +159,14 @@ class FactCollector:
             for parameter in module.parameters()
             if parameter.requires_grad
         }
-        return dict(describe_optimizer(self._torch, optimizer, trainable.values()))
+        sparse = [
+            part.weight
+            for number in self._described_models
+            if (module := modules.thing(number)) is not None
+            for part in module.modules()
+            if getattr(part, "sparse", False) is True and hasattr(part, "weight")
+        ]
+        return dict(describe_optimizer(self._torch, optimizer, trainable.values(), sparse))
 
     def _write_training_parts(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
         modules, optimizers = self._hooks.modules, self._hooks.optimizers

@@ -14,6 +14,7 @@ _MODULES = (
     "hooks_logging",
     "hooks_metrics",
     "hooks_saving",
+    "hooks_deepcopy",
     "hooks_gc",
     "hooks_compile",
     "hooks_recompute",

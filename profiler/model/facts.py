@@ -248,6 +248,7 @@ class MemoryFact(TypedDict, total=False):
     """Fact "memory": key "peak", refreshed once a second."""
 
     peak_rss_bytes: int
+    python_blocks: int  # sys.getallocatedblocks()
     accelerator_peak_bytes: int | None
 
 
@@ -283,7 +284,9 @@ class OperatorsFact(TypedDict, total=False):
 #   checkpoint     data: file, bytes, call (torch.save, save_pretrained ...), where
 #   gc             data: generation, collected, manual (bool); only pauses of 1 ms or more, and
 #                  one summary event per second: count, total_ns, manual count per generation
-#   validation     data: loader, batches
+#   validation     data: forwards (in evaluation mode, near its end), with_grad (of these, with
+#                  gradients enabled)
+#   deepcopy       copies of models, one event per second: data: count, total_ns, what, where
 #   compile        data: frames, recompiles
 #   logging        one summary event per second: data: calls per channel, total_ns per channel,
 #                  where (the most frequent place per channel)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.signals import (
+    batch_size,
     compilation,
+    copies,
+    cost,
     dataset,
     flags,
     headroom,
@@ -19,6 +22,7 @@ from trainprof.rules.signals import (
     operators,
     ranks,
     recomputation,
+    search,
     source,
     stacks,
     steps,
@@ -43,8 +47,12 @@ TOPICS = (
     compilation,
     host,
     memory,
+    batch_size,
+    copies,
+    cost,
     learning,
     loss,
+    search,
     ranks,
     recomputation,
     headroom,

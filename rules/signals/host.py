@@ -40,6 +40,17 @@ DESCRIPTIONS = (
     Description(
         "host.throttled_share", "share", "Periods in which the cgroup's quota was used up."
     ),
+    Description(
+        "host.throttled_time_share", "share", "Time in which the quota kept the processes waiting."
+    ),
+    Description("host.quota_cores", "cores", "CPU quota of the container (cgroup)."),
+    Description("host.visible_cores", "cores", "Cores that the process may be put on."),
+    Description(
+        "host.major_faults_per_s",
+        "count/s",
+        "Pages that the run's processes had to read back from a disk.",
+    ),
+    Description("host.swap_read_bytes_per_s", "bytes/s", "Memory read back from swap, by anybody."),
     Description("host.memory_available_bytes", "bytes", "Free memory, as last seen."),
     Description("host.shm_free_bytes", "bytes", "Free space of /dev/shm, as last seen."),
     Description(
@@ -66,6 +77,9 @@ def measure(training: Training) -> dict[str, Signal]:
     sheet.put("host.usable_cores", usable, reason="the run does not say on how many cores it ran")
     unit = next((flag for flag in BF16_FLAGS if flag in training.run.info.hardware.cpu_flags), None)
     sheet.put("host.bf16_unit", unit, reason="this CPU has none that is known")
+    hardware = training.run.info.hardware
+    sheet.put("host.quota_cores", hardware.cgroup_quota_cores, reason="no CPU quota is set")
+    sheet.put("host.visible_cores", hardware.affinity_cores, reason="this system does not tell")
     samples = _samples(training)
     if len(samples) < 2:
         return sheet.finish(_TOO_SHORT if training.run.samples else "the machine was not sampled")
@@ -73,7 +87,7 @@ def measure(training: Training) -> dict[str, Signal]:
     _pressure(samples, sheet)
     busy = _mean(samples, lambda machine: machine.cpu_busy_share)
     sheet.put("host.busy_share", busy, reason="this system does not tell")
-    own = _own_cores(samples)
+    own = own_cores(samples)
     sheet.put("host.own_cores", own, samples=len(samples))
     steps_s = training.wall_s / len(training.window)
     sheet.put("host.process_cpu_per_step_s", own * steps_s, samples=len(samples))
@@ -143,9 +157,30 @@ def _pressure(samples: Sequence[Sample], sheet: Sheet) -> None:
     throttled = _growth(samples, "cgroup_throttled_periods_total")
     share = throttled[0] / periods[0] if periods and throttled and periods[0] else None
     sheet.put("host.throttled_share", share, reason="no CPU quota is set")
+    throttled_us = _growth(samples, "cgroup_throttled_total_us")
+    waited = None if throttled_us is None else min(throttled_us[0] * 1e3 / throttled_us[1], 1.0)
+    sheet.put("host.throttled_time_share", waited, reason="no CPU quota is set")
+    faults = _major_faults(samples)
+    sheet.put("host.major_faults_per_s", faults, reason="this system does not tell")
+    swapped = _growth(samples, "swap_in_total_bytes")
+    rate = None if swapped is None else swapped[0] / (swapped[1] / 1e9)
+    sheet.put("host.swap_read_bytes_per_s", rate, reason="this system does not tell")
 
 
-def _own_cores(samples: Sequence[Sample]) -> float:
+def _major_faults(samples: Sequence[Sample]) -> float | None:
+    """A second, of the processes seen in both of two looks."""
+    faults, seen = 0, False
+    for before, after in pairwise(samples):
+        known = {process.pid: process.major_faults_total for process in before.processes}
+        for process in after.processes:
+            earlier, now = known.get(process.pid), process.major_faults_total
+            if earlier is not None and now is not None:
+                faults, seen = faults + max(now - earlier, 0), True
+    seconds = (samples[-1].at_ns - samples[0].at_ns) / 1e9
+    return faults / seconds if seen and seconds else None
+
+
+def own_cores(samples: Sequence[Sample]) -> float:
     """CPU seconds a second of the run's processes; one that is new counts from its start."""
     used_s = 0.0
     for before, after in pairwise(samples):

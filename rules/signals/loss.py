@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainprof.profiler.model.signals import Signal
+from trainprof.rules.logged_metrics import MEDIAN_OF_NORMAL
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training
 
@@ -14,6 +15,9 @@ DESCRIPTIONS = (
     Description("loss.finite", "bool", "All of them are numbers: no NaN, no infinity."),
     Description("loss.nonfinite_count", "count", "Those that are not."),
     Description("loss.first_nonfinite_step", "count", "Step of the first that is not."),
+    Description("loss.begin_median", "number", "Median of the first twentieth of the losses."),
+    Description("loss.end_median", "number", "Median of the last fifth."),
+    Description("loss.scatter", "number", "Scatter of single losses within these parts."),
     Description("loss.dead_count", "count", "Losses since the last that was a number."),
     Description("loss.dead_since_step", "count", "Step of the first of these."),
     Description("loss.dead_time_share", "share", "Part of all steps' time from there to the end."),
@@ -33,7 +37,23 @@ def measure(training: Training) -> dict[str, Signal]:
     first = int(losses["step"][wrong][0]) if wrong.any() else None
     sheet.put("loss.first_nonfinite_step", first, reason="every loss is finite")
     _end(training, wrong, sheet)
+    if not wrong.any():
+        _course(losses["value"], sheet)
+    for name in ("loss.begin_median", "loss.end_median", "loss.scatter"):
+        if wrong.any():
+            sheet.miss(name, "a loss is no number")
     return sheet.finish("the last loss is finite")
+
+
+def _course(values: NDArray[np.float64], sheet: Sheet) -> None:
+    """Where the loss begins and ends, against the scatter of single values."""
+    begin, end = values[: max(len(values) // 20, 1)], values[-max(len(values) // 5, 1) :]
+    middles = float(np.median(begin)), float(np.median(end))
+    sheet.put("loss.begin_median", middles[0], samples=len(begin))
+    sheet.put("loss.end_median", middles[1], samples=len(end))
+    deviations = [np.median(np.abs(part - np.median(part))) for part in (begin, end)]
+    scatter = float(max(deviations)) / MEDIAN_OF_NORMAL
+    sheet.put("loss.scatter", scatter, method="median absolute deviation")
 
 
 def _end(training: Training, wrong: NDArray[np.bool_], sheet: Sheet) -> None:

@@ -24,6 +24,9 @@ DESCRIPTIONS = (
     Description(
         "memory.growth_monotone", "bool", "Each fifth of the window held more than before."
     ),
+    Description(
+        "memory.python_blocks_per_step", "count", "Growth per step of the blocks Python holds."
+    ),
     Description("memory.peak_rss_bytes", "bytes", "The most resident memory of the process."),
     Description("memory.accelerator_peak_bytes", "bytes", "The most memory of the fullest device."),
     Description(
@@ -44,12 +47,41 @@ def measure(training: Training) -> dict[str, Signal]:
         data.get("accelerator_peak_bytes"),
         reason="no accelerator is in use",
     )
+    _python_blocks(training, sheet)
     graphs = training.events("graph_alive")
     sheet.put("memory.graph_alive_count", len(graphs))
     place = most_frequent_place(graphs)
     sheet.put("memory.graph_alive_where", place, reason="no graph outlived its step")
     _growth(training, sheet)
     return sheet.finish("resident memory was not read in the steady steps")
+
+
+def _python_blocks(training: Training, sheet: Sheet) -> None:
+    """From the "memory" facts of the steady steps, one a second."""
+    if not training.has_window:
+        return
+    start, end = training.span_ns
+    facts = [
+        fact
+        for fact in training.trainer.facts
+        if fact.kind == "memory" and start <= fact.at_ns <= end and "python_blocks" in fact.data
+    ]
+    steps = np.array([training.position_of(fact.at_ns) for fact in facts], dtype=np.float64)
+    blocks = np.array([fact.data["python_blocks"] for fact in facts], dtype=np.float64)
+    trend = theil_sen(steps, blocks)
+    if trend is None:
+        sheet.miss(
+            "memory.python_blocks_per_step", f"{len(facts)} readings are too few (one a second)"
+        )
+        return
+    sheet.put(
+        "memory.python_blocks_per_step",
+        trend.slope,
+        method="Theil-Sen",
+        samples=len(facts),
+        low=trend.low,
+        high=trend.high,
+    )
 
 
 def _growth(training: Training, sheet: Sheet) -> None:

@@ -41,6 +41,8 @@ DESCRIPTIONS = (
     Description("batch.bytes", "bytes", "Size of a batch."),
     Description("batch.float64", "bool", "A batch holds double precision."),
     *OPTIMIZER_SETTINGS,
+    Description("optimizer.count", "count", "Optimizers that were seen."),
+    Description("optimizer.learning_rate", "number", "Learning rate of the largest's first group."),
     Description("optimizer.list", "list", "All optimizers, as their facts."),
     Description("optimizer.momentum", "number", "Momentum of its first group."),
     Description("optimizer.where", "place", "Where it was made."),
@@ -130,6 +132,7 @@ def _optimizers(training: Training, sheet: Sheet) -> None:
             if description.name.startswith("optimizer."):
                 sheet.miss(description.name, "no optimizer was seen")
         return
+    sheet.put("optimizer.count", len(facts))
     sheet.put("optimizer.list", tuple(facts))
     largest = max(facts, key=_elements)
     for setting in OPTIMIZER_SETTINGS:
@@ -137,5 +140,8 @@ def _optimizers(training: Training, sheet: Sheet) -> None:
         sheet.put(setting.name, largest.get(key), reason="it is none of torch's own optimizers")
     sheet.put("optimizer.where", location(largest.get("where")), reason="a library made it")
     groups = list(largest.get("groups") or ())
+    rate = groups[0].get("lr") if groups else None
+    rate = float(rate) if isinstance(rate, (int, float)) else None
+    sheet.put("optimizer.learning_rate", rate, reason="it is a tensor, or there is none")
     momentum = groups[0].get("momentum") if groups else None
     sheet.put("optimizer.momentum", momentum, reason="it has no momentum")

@@ -14,6 +14,8 @@ from trainprof.profiler.model.diagnosis import Location
 from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.records import COMPILED, LAST, NO_LOADER, Event
 from trainprof.profiler.model.run import ProcessRecord, Run, Session
+from trainprof.profiler.store.trials import EarlierRun
+from trainprof.rules.costs import Costs
 from trainprof.rules.statistics.intervals import (
     Floats,
     Interval,
@@ -23,6 +25,8 @@ from trainprof.rules.statistics.intervals import (
     unit_sums,
 )
 from trainprof.rules.statistics.steady import Window, find_window
+
+NO_COSTS = Costs()
 
 Column = NDArray[np.int64]
 
@@ -91,11 +95,21 @@ class Training:
     Args:
         run: The run the session is part of.
         session: One training.
+        costs: Prices from the settings.
+        earlier_runs: Complete runs of the same script, this one included.
     """
 
-    def __init__(self, run: Run, session: Session) -> None:
+    def __init__(
+        self,
+        run: Run,
+        session: Session,
+        costs: Costs = NO_COSTS,
+        earlier_runs: Sequence[EarlierRun] = (),
+    ) -> None:
         self.run = run
         self.session = session
+        self.costs = costs
+        self.earlier_runs = earlier_runs
         self.trainer = representative(session)
         columns = {
             name: np.frombuffer(column, dtype=np.int64) if len(column) else np.empty(0, np.int64)

@@ -12,6 +12,11 @@ DESCRIPTIONS = (
     Description("validation.count", "count", "Steps of the window that hold a validation."),
     Description("validation.mean_s", "s", "Mean length of one."),
     Description("validation.interval_steps", "count", "Mean number of steps between two."),
+    Description(
+        "validation.grad_share",
+        "share",
+        "Part of its forwards in evaluation mode that ran with gradients enabled.",
+    ),
     Description("validation.batch_size", "count", "Samples in a batch of its loader."),
     Description("validation.where", "place", "Where its loader was made."),
 )
@@ -30,7 +35,18 @@ def measure(training: Training) -> dict[str, Signal]:
         interval = float(np.diff(places).mean()) if len(places) > 1 else None
         sheet.put("validation.interval_steps", interval, reason="one validation has no interval")
         _loader(training, sheet)
+    _gradients(training, sheet)
     return sheet.finish("no validation was seen in the window")
+
+
+def _gradients(training: Training, sheet: Sheet) -> None:
+    """From the forwards that the agent saw at the ends of the validations."""
+    seen = [event.data for event in training.events("validation")]
+    forwards = sum(int(data.get("forwards") or 0) for data in seen)
+    with_grad = sum(int(data.get("with_grad") or 0) for data in seen)
+    share = with_grad / forwards if forwards else None
+    reason = "no forward in evaluation mode was seen in a validation"
+    sheet.put("validation.grad_share", share, reason=reason, samples=forwards)
 
 
 def _loader(training: Training, sheet: Sheet) -> None:

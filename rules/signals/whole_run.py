@@ -6,11 +6,13 @@ import numpy as np
 
 from trainprof.profiler.model.run import ProcessRecord
 from trainprof.profiler.model.signals import Signal
+from trainprof.rules.signals.host import own_cores
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training
 
 DESCRIPTIONS = (
     Description("run.startup_s", "s", "From the start of the training process to its first step."),
+    Description("run.startup_cores", "cores", "Cores that the run's processes used meanwhile."),
     Description("run.status", "text", "complete, incomplete, crashed, stopped or running."),
     Description("run.wall_s", "s", "From the start of the command to its end."),
     Description("run.step_time_share", "share", "Part of that inside steps."),
@@ -30,6 +32,10 @@ def measure(training: Training) -> dict[str, Signal]:
         return sheet.finish("no step was completed")
     startup_ns = int(columns["start_ns"][0]) - training.trainer.info.started_ns
     sheet.put("run.startup_s", max(startup_ns / 1e9, 0.0))
+    before = [s for s in training.run.samples if s.at_ns <= int(columns["start_ns"][0])]
+    cores = own_cores(before) if len(before) > 1 else None
+    reason = "the machine was sampled fewer than twice before the first step"
+    sheet.put("run.startup_cores", cores, reason=reason)
     if wall_s:
         share = float(columns["wall_ns"].sum()) / 1e9 / wall_s
         sheet.put("run.step_time_share", min(share, 1.0), samples=training.count)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import click
+import msgspec
 
 from trainprof.cli.settings import FAIL_ON, Settings, load_settings
 from trainprof.errors import TrainprofError, UsageError
@@ -50,7 +51,8 @@ def diagnose(
     if style == "json" and len(runs) > 1:
         raise UsageError("--format json prints one object; give one run at a time.")
     settings = load_settings()
-    settings = Settings(
+    settings = msgspec.structs.replace(
+        settings,
         select=select or settings.select,
         ignore=ignore or settings.ignore,
         fail_on=fail_on or settings.fail_on,

@@ -8,6 +8,8 @@ from trainprof.cli.ignores import drop_ignored
 from trainprof.cli.settings import Settings
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.store.reader import read_run
+from trainprof.profiler.store.trials import read_earlier_runs
+from trainprof.rules.costs import Costs
 from trainprof.rules.diagnose import diagnose
 
 
@@ -18,5 +20,17 @@ def judge(folder: Path, settings: Settings) -> Diagnosis:
         RunFolderError: the folder is none of a run, or of a newer format.
         UsageError: the settings name a rule that does not exist.
     """
-    diagnosis = diagnose(read_run(folder), select=settings.select, ignore=settings.ignore)
+    run = read_run(folder)
+    diagnosis = diagnose(
+        run,
+        select=settings.select,
+        ignore=settings.ignore,
+        costs=Costs(
+            settings.price_per_hour,
+            settings.currency,
+            settings.grid_gco2_per_kwh,
+            settings.pue,
+        ),
+        earlier_runs=read_earlier_runs(folder, run.info),
+    )
     return drop_ignored(diagnosis)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -26,11 +26,19 @@ class Settings(
         select: Only these rules; empty for all.
         ignore: Never these rules.
         fail_on: Lowest severity that makes `diagnose` exit 1, None for never.
+        price_per_hour: Of the machines that a run takes, in `currency`.
+        currency: Name or sign of the money.
+        grid_gco2_per_kwh: Carbon intensity of the electricity.
+        pue: Power usage effectiveness of the place, 1 or more.
     """
 
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     fail_on: Literal["warn", "critical"] | None = None
+    price_per_hour: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    currency: str = ""
+    grid_gco2_per_kwh: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    pue: Annotated[float, msgspec.Meta(ge=1)] = 1.0
 
 
 class _Tools(msgspec.Struct):

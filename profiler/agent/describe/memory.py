@@ -11,10 +11,13 @@ from ...model.facts import MemoryFact
 def read_peak_memory(torch: Any) -> MemoryFact:
     """The payload of Fact "memory": the highest resident size so far, and the device's.
 
-    About 40 us on the CPU; with CUDA about 0.2 ms per device (the allocator's own counters: no
-    synchronisation). `accelerator_peak_bytes` is that of the fullest device, None without one.
+    About 40 us on the CPU, and 0.1 ms more in a process with a million Python objects; with CUDA
+    about 0.2 ms per device (the allocator's own counters: no synchronisation).
+    `accelerator_peak_bytes` is that of the fullest device, None without one.
     """
     fact: MemoryFact = {"accelerator_peak_bytes": _accelerator_peak_bytes(torch)}
+    if hasattr(sys, "getallocatedblocks"):  # of CPython
+        fact["python_blocks"] = sys.getallocatedblocks()
     peak = _peak_rss_bytes()
     if peak is not None:
         fact["peak_rss_bytes"] = peak

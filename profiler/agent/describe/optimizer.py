@@ -18,7 +18,10 @@ _INSIDE = ("_optimizer", "optimizer", "optim")
 
 
 def describe_optimizer(
-    torch: Any, optimizer: Any, trainable_parameters: Iterable[Any] = ()
+    torch: Any,
+    optimizer: Any,
+    trainable_parameters: Iterable[Any] = (),
+    sparse_parameters: Iterable[Any] = (),
 ) -> OptimizerFact:
     """The payload of Fact "optimizer".
 
@@ -30,6 +33,7 @@ def describe_optimizer(
         torch: The module.
         optimizer: Any object with `param_groups`.
         trainable_parameters: Those of the models, to count the elements that no group holds.
+        sparse_parameters: Those that get sparse gradients, which no fused implementation takes.
     """
     optimizer = unwrap_optimizer(torch, optimizer)
     own = _torch_class(optimizer)
@@ -37,11 +41,14 @@ def describe_optimizer(
     described = [_describe_group(torch, own, group) for group in groups]
     largest = max(described, key=lambda group: group["tensors"], default=None)
     held = {id(p) for group in groups for p in group["params"]}
+    fused = _fused_supported(own, optimizer)
+    if fused and any(id(parameter) in held for parameter in sparse_parameters):
+        fused = False
     return {
         "type": type_name(type(optimizer)),
         "groups": described[:_MOST_GROUPS],
         "implementation": None if largest is None else largest["implementation"],
-        "fused_supported": _fused_supported(own, optimizer),
+        "fused_supported": fused,
         "parameter_count": sum(group["parameters"] for group in described),
         "tensor_count": len(held),
         "state_bytes": _state_bytes(torch, optimizer),

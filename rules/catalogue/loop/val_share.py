@@ -9,7 +9,6 @@ from trainprof.profiler.model.signals import Signals
 from trainprof.rules.reading import (
     duration,
     gain,
-    largest_phase,
     low,
     needed,
     number,
@@ -151,7 +150,6 @@ class ValShare(Rule):
             fixes=self._advice(signals),
             confidence="high",
             max_severity="warn" if share >= self.warn_share else "info",
-            next_bottleneck=largest_phase(signals, besides=("validation",)),
         )
 
     @staticmethod

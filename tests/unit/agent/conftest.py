@@ -1,6 +1,7 @@
 """A recorder and patches as the agent has them, and the check that all is taken back."""
 
 import builtins
+import copy
 import gc
 import logging
 import sys
@@ -47,6 +48,7 @@ class Hooks:
 def _patched():
     return {
         "print": builtins.print,
+        "deepcopy": copy.deepcopy,
         "handle": logging.Logger.handle,
         "collect": gc.collect,
         "callbacks": list(gc.callbacks),

@@ -171,6 +171,16 @@ def test_fused_supported_by_device_and_dtype(parameters, supported):
     assert describe_optimizer(torch, optimizer)["fused_supported"] is supported
 
 
+def test_no_fused_form_takes_sparse_gradients():
+    words, head = nn.Embedding(4, 2, sparse=True), nn.Linear(2, 1)
+    adagrad = optim.Adagrad([*words.parameters(), *head.parameters()])
+    dense = optim.Adagrad(head.parameters())
+
+    for optimizer, supported in ((adagrad, False), (dense, True)):
+        fact = describe_optimizer(torch, optimizer, (), [words.weight])
+        assert fact["fused_supported"] is supported
+
+
 @pytest.mark.loops
 def test_wrappers_of_libraries_are_looked_through():
     accelerate = pytest.importorskip("accelerate.optimizer")

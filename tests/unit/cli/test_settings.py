@@ -29,12 +29,21 @@ def test_a_variable_wins_over_the_file(tmp_path):
     assert (settings.select, settings.ignore, settings.fail_on) == (("c", "d"), (), None)
 
 
+def test_prices(tmp_path):
+    write(tmp_path, '[tool.trainprof]\nprice-per-hour = 2\ncurrency = "EUR"\npue = 1.2\n')
+    settings = load_settings(tmp_path, {})
+    assert (settings.price_per_hour, settings.currency, settings.pue) == (2.0, "EUR", 1.2)
+    assert settings.grid_gco2_per_kwh is None
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
         ('[tool.trainprof]\nselct = ["a"]\n', "selct"),
         ('[tool.trainprof]\nselect = "a"\n', "select"),
         ('[tool.trainprof]\nfail-on = "always"\n', "always"),
+        ("[tool.trainprof]\nprice-per-hour = -1\n", "price-per-hour"),
+        ("[tool.trainprof]\npue = 0.5\n", "pue"),
         ("not toml [\n", "line 1"),
     ],
 )

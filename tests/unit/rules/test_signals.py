@@ -796,6 +796,50 @@ class TestHost:
 
         assert "fewer than twice" in signals.get("host.own_cores").reason
 
+    def test_faults_swap_and_time_halted(self):
+        def changed(second, sample):
+            machine = replace(
+                sample.machine,
+                cgroup_throttled_total_us=200_000 * second,
+                swap_in_total_bytes=2**20 * second,
+            )
+            (process,) = sample.processes
+            return replace(
+                sample,
+                machine=machine,
+                processes=(replace(process, major_faults_total=50 * second),),
+            )
+
+        samples = [changed(n, sample) for n, sample in enumerate(build_samples(5))]
+
+        signals = signals_of(build_trainer(steps(500)), samples=samples)
+
+        assert value(signals, "host.throttled_time_share") == pytest.approx(0.2)
+        assert value(signals, "host.major_faults_per_s") == pytest.approx(50)
+        assert value(signals, "host.swap_read_bytes_per_s") == pytest.approx(2**20)
+        assert signals.get("host.quota_cores").reason == "no CPU quota is set"
+        assert value(signals, "host.visible_cores") == 4
+
+
+class TestCopies:
+    def test_time_and_place_of_deep_copies(self):
+        """Two copies of 1 ms in each step of 10 ms, counted by the second."""
+        data = {"count": 200, "total_ns": 200 * MS, "what": "Net", "where": WHERE}
+        events = [Event("deepcopy", START_NS + n * SECOND, SECOND, data) for n in range(5)]
+
+        signals = signals_of(build_trainer(steps(500), events=events))
+
+        assert value(signals, "deepcopy.share") == pytest.approx(0.2, rel=0.01)
+        assert value(signals, "deepcopy.per_step") == pytest.approx(2.0, rel=0.01)
+        assert value(signals, "deepcopy.mean_s") == pytest.approx(0.001)
+        assert value(signals, "deepcopy.where") == PLACE
+
+    def test_none_is_zero(self):
+        signals = signals_of(build_trainer(steps()))
+
+        assert value(signals, "deepcopy.share") == 0.0
+        assert "no model was copied" in signals.get("deepcopy.mean_s").reason
+
 
 class TestMemoryAndLoss:
     def test_growth(self):
@@ -876,8 +920,12 @@ class TestValidation:
             ("loader", "l1", {"role": "validation", "batch_size": 64, "where": WHERE}),
         ]
 
-        signals = signals_of(build_trainer(steps(200, phases), facts=loaders))
+        how = {"forwards": 4, "with_grad": 3}
+        events = [Event("validation", START_NS, MS, data) for data in (how, {})]
 
+        signals = signals_of(build_trainer(steps(200, phases), facts=loaders, events=events))
+
+        assert value(signals, "validation.grad_share") == pytest.approx(0.75)
         assert value(signals, "validation.count") == 10
         assert value(signals, "validation.mean_s") == pytest.approx(0.05)
         assert value(signals, "validation.interval_steps") == pytest.approx(20)

@@ -1,0 +1,80 @@
+"""What earlier runs of the same script came to: their arguments, losses and logged values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainprof.errors import RunFolderError
+from trainprof.profiler.model.records import Event, RunInfo
+from trainprof.profiler.store.columns import read_columns
+from trainprof.profiler.store.layout import PROCESSES_FOLDER
+from trainprof.profiler.store.lines import Problems, read_objects
+from trainprof.profiler.store.reader import find_runs
+
+MOST_RUNS = 30
+"""The latest of them; a diagnosis must not take long because a folder is full."""
+MOST_BYTES = 4_000_000
+"""Of a file of losses or events; runs with larger ones are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """One complete run.
+
+    Attributes:
+        arguments: Of its command.
+        losses: Training losses in order. events: Of kind "metrics".
+    """
+
+    arguments: tuple[str, ...]
+    started_unix_s: float
+    losses: Sequence[float]
+    events: tuple[Event, ...]
+
+
+def read_earlier_runs(folder: Path, info: RunInfo) -> tuple[EarlierRun, ...]:
+    """The complete runs beside `folder` of the same script in the same place, itself included.
+
+    What cannot be read is left out: this is extra evidence, and no fault of the run at hand.
+    """
+    try:
+        entries = find_runs(folder.parent)
+    except RunFolderError:
+        return ()
+    alike = [
+        entry
+        for entry in entries
+        if entry.info is not None
+        and entry.status == "complete"
+        and (entry.info.name, entry.info.cwd) == (info.name, info.cwd)
+    ]
+    found = []
+    for entry in alike[:MOST_RUNS]:
+        assert entry.info is not None
+        run = _read(entry.path, entry.info)
+        if run is not None:
+            found.append(run)
+    return tuple(sorted(found, key=lambda run: run.started_unix_s))
+
+
+def _read(folder: Path, info: RunInfo) -> EarlierRun | None:
+    """The process with the most losses stands for the run."""
+    losses: Sequence[float] = ()
+    events: tuple[Event, ...] = ()
+    try:
+        for path in sorted(folder.glob(f"{PROCESSES_FOLDER}/*/losses.jsonl")):
+            beside = path.with_name("events.jsonl")
+            sizes = [file.stat().st_size for file in (path, beside) if file.exists()]
+            if max(sizes) > MOST_BYTES:
+                return None
+            columns = read_columns(path, "an earlier run", Problems())
+            values = [] if columns is None else [float(v) for v in columns.values["value"]]
+            if len(values) > len(losses):
+                losses = values
+                read = read_objects(beside, Event, "an earlier run", Problems())
+                events = tuple(event for event in read if event.kind == "metrics")
+    except (OSError, KeyError, ValueError, RunFolderError):
+        return None
+    return EarlierRun(info.argv, info.started_unix_s, losses, events) if len(losses) else None

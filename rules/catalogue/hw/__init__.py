@@ -1,0 +1,1 @@
+"""Rules on the hardware: its use and its cost."""
