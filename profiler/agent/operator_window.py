@@ -81,9 +81,7 @@ class OperatorWindow:
         self._sites: CallSites | None = None
         self._restore: Callable[[], None] | None = None
         self._patience_s = 0.0
-        self._queued_ns = (
-            -1
-        )  # the thread's time in the run queue at the opening, then in the window
+        self._queued_ns = -1  # in the run queue: at the opening, then during the window
         self._spent_ns = 0
         self._windows = self._attempts = 0
         self._checked = False
