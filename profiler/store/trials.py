@@ -48,7 +48,7 @@ def read_earlier_runs(folder: Path, info: RunInfo) -> tuple[EarlierRun, ...]:
         for entry in entries
         if entry.info is not None
         and entry.status == "complete"
-        and (entry.info.name, entry.info.cwd) == (info.name, info.cwd)
+        and (script(entry.info.argv), entry.info.cwd) == (script(info.argv), info.cwd)
     ]
     found = []
     for entry in alike[:MOST_RUNS]:
@@ -57,6 +57,16 @@ def read_earlier_runs(folder: Path, info: RunInfo) -> tuple[EarlierRun, ...]:
         if run is not None:
             found.append(run)
     return tuple(sorted(found, key=lambda run: run.started_unix_s))
+
+
+def script(argv: Sequence[str]) -> tuple[str, ...]:
+    """The part of a command that names the program: up to its first Python file, or `-m module`."""
+    for place, argument in enumerate(argv):
+        if argument.endswith(".py"):
+            return tuple(argv[: place + 1])
+        if argument == "-m":
+            return tuple(argv[: place + 2])
+    return tuple(argv[:1])
 
 
 def _read(folder: Path, info: RunInfo) -> EarlierRun | None:

@@ -1,14 +1,16 @@
 """Earlier runs of a script: which are read, and that nothing unreadable disturbs."""
 
+import pytest
+
 from trainprof.profiler.model.records import Event, RunInfo
-from trainprof.profiler.store.trials import read_earlier_runs
+from trainprof.profiler.store.trials import read_earlier_runs, script
 from trainprof.profiler.store.writer import ProcessWriter
 
 HERE = RunInfo(1, "train", ("train.py",), "/", 1000.0, 0, "0.1")
 
 
 def write(make_run, folder, losses, **fields):
-    make_run(folder=folder, **({"name": "train"} | fields))
+    make_run(folder=folder, **fields)
     process = folder / "procs" / "host-1-1"
     process.mkdir(parents=True)
     writer = ProcessWriter(str(process), 0)
@@ -23,9 +25,9 @@ def test_complete_runs_of_the_same_script_in_order(make_run, tmp_path):
     write(make_run, tmp_path / "b", [2.0, 1.0], argv=("train.py", "2"), started_unix_s=9.0)
     write(make_run, tmp_path / "a", [3.0], argv=("train.py", "1"), started_unix_s=5.0)
     write(make_run, tmp_path / "c", [3.0], status="crashed")
-    write(make_run, tmp_path / "d", [3.0], name="other")
+    write(make_run, tmp_path / "d", [3.0], argv=("other.py", "1"))
     write(make_run, tmp_path / "e", [3.0], cwd="/elsewhere")
-    make_run(folder=tmp_path / "f", name="train")  # it wrote nothing
+    make_run(folder=tmp_path / "f")  # it wrote nothing
 
     runs = read_earlier_runs(tmp_path / "b", HERE)
 
@@ -43,3 +45,17 @@ def test_what_cannot_be_read_is_left_out(make_run, tmp_path, monkeypatch):
 
     assert len(read_earlier_runs(tmp_path / "a", HERE)) == 1
     assert read_earlier_runs(tmp_path / "nowhere" / "a", HERE) == ()
+
+
+@pytest.mark.parametrize(
+    ("argv", "program"),
+    [
+        (("train.py", "--lr", "1"), ("train.py",)),
+        (("python", "train.py", "config.py"), ("python", "train.py")),
+        (("python", "-m", "package.train", "--lr=1"), ("python", "-m", "package.train")),
+        (("bash", "run.sh"), ("bash",)),
+        ((), ()),
+    ],
+)
+def test_the_program_of_a_command(argv, program):
+    assert script(argv) == program
