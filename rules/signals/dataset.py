@@ -41,7 +41,7 @@ FROM_FACT = (
     Description("dataset.decoded_pixels", "count", "Pixels that are decoded for an item."),
     Description("dataset.delivered_pixels", "count", "Pixels of it that the model gets."),
     Description("dataset.decode_s", "s", "Part of an item spent decoding images."),
-    Description("dataset.resize_s", "s", "Part of an item spent resizing them."),
+    Description("dataset.resize_s", "s", "Part of an item spent resizing and converting them."),
     Description("dataset.image_crops", "count", "Crops of an image, per item."),
     Description("dataset.image_format", "text", "Format of the images."),
     Description("dataset.padding_batches", "count", "Batches whose padding was looked at."),

@@ -24,13 +24,14 @@ class Decoding:
         self.decode_s = 0.0
         self.resize_s = 0.0
         self.crops = 0
+        self._inside = False  # a resize that converts is one
         self._restore: list[tuple[Any, str, Any]] = []
 
     def install(self) -> None:
-        """Wraps `load`, `resize`, `reduce`, `thumbnail` and `crop`."""
+        """Wraps `load`, `resize`, `thumbnail`, `convert` (which copies) and `crop`."""
         files, image = sys.modules["PIL.ImageFile"].ImageFile, sys.modules["PIL.Image"].Image
         self._wrap(files, "load", self._load)
-        for name in ("resize", "thumbnail"):
+        for name in ("resize", "thumbnail", "convert"):
             self._wrap(image, name, self._resize)
         self._wrap(image, "crop", self._crop)
 
@@ -60,11 +61,16 @@ class Decoding:
 
     def _resize(self, original: Any) -> Any:
         def resize(image: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return original(image, *args, **kwargs)
             image.load()
+            self._inside = True
             start = time.perf_counter()
-            result = original(image, *args, **kwargs)
-            self.resize_s += time.perf_counter() - start
-            return result
+            try:
+                return original(image, *args, **kwargs)
+            finally:
+                self.resize_s += time.perf_counter() - start
+                self._inside = False
 
         return resize
 
