@@ -17,6 +17,7 @@ from .describe.optimizer import describe_optimizer
 from .frozen_features import FrozenFeatures
 from .hooks_training import TrainingHooks
 from .kept_gradients import KeptGradients
+from .pace import Pace
 from .recorder import Recorder
 from .registry import LoaderEntry
 from .segment import Segmenter
@@ -44,6 +45,8 @@ class FactCollector:
         self._torch = torch
         self._hooks = hooks
         self._recorder = recorder
+        self._pace = Pace()
+        self._parts_written: set[str] = set()
         self._distributed: dict[str, Any] = {}
         self._sampler_epochs: dict[int, int] = {}
         self._backwards = BackwardWatch(torch, recorder)
@@ -63,6 +66,8 @@ class FactCollector:
         self._optimizer_fingerprints.clear()
         self._distributed = {}
         self._sampler_epochs.clear()
+        self._parts_written.clear()
+        self._pace = Pace()
         self._backwards.stop()
         self._untrained.after_fork()
         self._frozen.after_fork()
@@ -169,21 +174,34 @@ class FactCollector:
         return dict(describe_optimizer(self._torch, optimizer, trainable.values(), sparse))
 
     def _write_training_parts(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
-        modules, optimizers = self._hooks.modules, self._hooks.optimizers
-        numbers = sorted(segmenter.trained_modules & self._described_models)
-        models = [module for n in numbers if (module := modules.thing(n)) is not None]
-        seen = [o for n in range(len(optimizers)) if (o := optimizers.thing(n)) is not None]
-        fact = guard.attempt("untrained parameters", self._untrained.look, models, seen)
-        if fact is not None:
-            self._fact(writer, "untrained", "all", dict(fact))
-        self._training_loaders = tuple(segmenter.training_loaders)
-        every = [m for n in self._described_models if (m := modules.thing(n)) is not None]
-        frozen = guard.attempt("frozen features", self._frozen.look, every)
-        if frozen is not None:
-            self._fact(writer, "frozen", "all", dict(frozen))
-        kept = guard.attempt("kept gradients", self._kept_gradients.look, seen)
+        """What is trained, what is frozen: walks through all parameters, so not too often."""
+        if not self._pace.due() and not self._recorder.closed:
+            return
+        with self._pace:
+            modules, optimizers = self._hooks.modules, self._hooks.optimizers
+            numbers = sorted(segmenter.trained_modules & self._described_models)
+            models = [module for n in numbers if (module := modules.thing(n)) is not None]
+            seen = [o for n in range(len(optimizers)) if (o := optimizers.thing(n)) is not None]
+            if not models or not seen:  # gone at the end: what was written stays true
+                return
+            every = [m for n in self._described_models if (m := modules.thing(n)) is not None]
+            self._training_loaders = tuple(segmenter.training_loaders)
+            look = guard.attempt
+            untrained = look("untrained parameters", self._untrained.look, models, seen)
+            frozen = look("frozen features", self._frozen.look, every)
+            kept = look("kept gradients", self._kept_gradients.look, seen)
+        self._write_part(writer, "untrained", untrained)
+        self._write_part(writer, "frozen", frozen)
         if kept is not None:
             self._fact(writer, "gradients", "all", dict(kept))
+
+    def _write_part(self, writer: ProcessWriter, kind: str, fact: Any) -> None:
+        """What was true before, and is no more, is taken back."""
+        if fact is not None:
+            self._parts_written.add(kind)
+            self._fact(writer, kind, "all", dict(fact))
+        elif kind in self._parts_written:
+            self._fact(writer, kind, "all", {"parameters": 0})
 
     def _epochs(self) -> int:
         entries = self._hooks.loaders.entries

@@ -73,7 +73,7 @@ class KeptGradients:
         self._seen = _gradients(optimizers)
         self._seen_at = updates
         if not self._kept:
-            return None
+            return {"kept": False, "samples": []} if self._windows else None
         self._left = WINDOWS_A_LOOK
         self._backwards.ask(self)
         return {"kept": True, "samples": [list(pair) for pair in list(self._windows)]}

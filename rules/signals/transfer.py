@@ -97,7 +97,9 @@ def _untrained(training: Training, sheet: Sheet) -> str:
     total = int(data.get("trainable") or 0)
     count = int(data.get("parameters") or 0)
     sheet.put("untrained.parameter_count", count)
-    sheet.put("untrained.parameter_share", count / total if total else None)
+    sheet.put("untrained.parameter_share", count / total if total else 0.0)
+    if not count:
+        return "an optimizer moves every parameter that requires a gradient"
     sheet.put("untrained.modules", ", ".join(map(str, data.get("modules") or ())) or None)
     sheet.put("untrained.changed", _changed(data), reason=NOT_COMPARED)
     part = _sampled(data.get("backward_samples"))
@@ -123,6 +125,8 @@ def _frozen(training: Training, sheet: Sheet) -> str:
         return "no module is frozen"
     data = fact.data
     sheet.put("frozen.parameter_count", data.get("parameters"))
+    if not data.get("parameters"):
+        return "no module is frozen"
     sheet.put("frozen.modules", ", ".join(map(str, data.get("modules") or ())) or None)
     sheet.put("frozen.changed", _changed(data), reason=NOT_COMPARED)
     layers = ", ".join(map(str, data.get("random_layers") or ())) or None

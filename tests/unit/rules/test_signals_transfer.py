@@ -125,3 +125,10 @@ def test_time_of_zeroing_gradients():
 
     assert measured.get("gradients.zeroing_share").value == pytest.approx(0.1)
     assert signals().get("gradients.kept").value is None
+
+
+def test_what_was_taken_back_is_nothing():
+    measured = signals(fact={"parameters": 0})
+    assert measured.get("untrained.parameter_share").value == 0.0
+    assert measured.get("untrained.step_share").value is None
+    assert frozen_signals(parameters=0).get("frozen.step_share").value is None
