@@ -33,9 +33,10 @@ PRELOAD_AFTER_S = 1.0
 )
 @click.option(
     "--probe/--no-probe",
-    default=True,
+    default=None,
     envvar="TRAINPROF_PROBE",
-    help="Look at the data set after the training, in a process of its own.",
+    help="Look at the data set after the training, in a process of its own (default: where the "
+    "training waits for its data, its batches may be padded, or it took a minute).",
 )
 @click.option(
     "--probe-budget",
@@ -61,7 +62,7 @@ def run(
     out: Path | None,
     name: str | None,
     steps: int | None,
-    probe: bool,
+    probe: bool | None,
     probe_budget: float,
     trace: str,
     stacks: bool,
@@ -82,9 +83,8 @@ def run(
     from trainprof.profiler.store.folder import create_run_folder
 
     folder = create_run_folder(out, name, _script_of(command))
-    session = _Session(
-        folder, name or folder.name, command, steps, probe_budget if probe else None, trace, stacks
-    )
+    watched = _Watched(steps, probe, probe_budget, trace, stacks)
+    session = _Session(folder, name or folder.name, command, watched)
     status = session.run(started)
     if not quiet:
         session.print_diagnosis()
@@ -101,24 +101,33 @@ def _script_of(command: tuple[str, ...]) -> str:
     return command[0]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Watched:
+    """What a run is asked to record.
+
+    Attributes:
+        steps: The training is stopped after so many.
+        probe: Whether the data set is looked at afterwards; None: where it is worth its time.
+        probe_budget_s: For that look.
+        trace: "auto" or "off".
+        stacks: Whether Python stacks are sampled.
+    """
+
+    steps: int | None
+    probe: bool | None
+    probe_budget_s: float
+    trace: str
+    stacks: bool
+
+
 class _Session:
     """One supervised run: its folder, its child, its samples."""
 
     def __init__(
-        self,
-        folder: Path,
-        name: str,
-        command: tuple[str, ...],
-        steps: int | None,
-        probe_s: float | None,
-        trace: str,
-        stacks: bool,
+        self, folder: Path, name: str, command: tuple[str, ...], watched: _Watched
     ) -> None:
         self._folder = folder
-        self._steps = steps
-        self._probe_s = probe_s
-        self._trace = trace
-        self._stacks = stacks
+        self._watched = watched
         self._info = self._first_info(name, command)
 
     def _first_info(self, name: str, command: tuple[str, ...]) -> RunInfo:
@@ -136,7 +145,7 @@ class _Session:
             trainprof=__version__,
             host=os.uname().nodename,
             supervisor_pid=os.getpid(),
-            steps_limit=self._steps,
+            steps_limit=self._watched.steps,
             environment=allowed_environment(os.environ),
         )
 
@@ -147,10 +156,11 @@ class _Session:
         from trainprof.profiler.samplers.stacks import StackSampler, plan_stacks
 
         self._write()
-        probe = self._probe_s is not None
-        environment = child_environment(os.environ, self._folder, self._steps, probe)
-        plan = plan_stacks(self._stacks)
-        told = {"TRAINPROF_TRACE": self._trace, "TRAINPROF_STACKS": plan.for_agent()}
+        watched = self._watched
+        probe = watched.probe is not False
+        environment = child_environment(os.environ, self._folder, watched.steps, probe)
+        plan = plan_stacks(watched.stacks)
+        told = {"TRAINPROF_TRACE": watched.trace, "TRAINPROF_STACKS": plan.for_agent()}
         child = Child(command, {**environment, **told})
         self._update(child_pid=child.pid)
         recorder = SampleRecorder(self._folder, child.pid)
@@ -160,7 +170,7 @@ class _Session:
         self._update(hardware=read_hardware(), mounts=read_mounts([self._info.cwd]))
         if not child.wait_at_most(PRELOAD_AFTER_S):
             import trainprof.cli.conclude  # noqa: F401  ready when the script ends
-        if self._steps is not None:
+        if watched.steps is not None:
             from trainprof.cli.stopping import stand_by
 
             stand_by(child, self._folder)
@@ -176,29 +186,30 @@ class _Session:
     ) -> int:
         from trainprof.cli.stopping import was_stopped
 
-        stopped = self._steps is not None and was_stopped(self._folder)
+        stopped = self._watched.steps is not None and was_stopped(self._folder)
         status = 0 if stopped else ending.exit_status
-        probed = () if self._probe_s is None else (self._probe(self._probe_s),)
+        if self._watched.probe is not False:
+            statuses = (*statuses, self._look_at_data_set(ending, ended_ns))
         self._update(
             status="stopped" if stopped or ending.interrupted else _status(status),
             stopped_by="steps" if stopped else ending.signal,
             exit_status=status,
             ended_unix_s=time.time(),
             ended_ns=ended_ns,
-            collectors=(*statuses, *probed),
+            collectors=statuses,
         )
         return status
 
-    def _probe(self, budget_s: float) -> CollectorStatus:
-        """Looks at the data set; a terminal is told that this takes a moment."""
-        from trainprof.cli.moment import tell
-        from trainprof.profiler.model.records import CollectorStatus
-        from trainprof.profiler.probe.supervise import Probe
+    def _look_at_data_set(self, ending: Ending, ended_ns: int) -> CollectorStatus:
+        from trainprof.cli.looking import look_at_data_set
 
-        try:
-            return Probe(self._folder, budget_s, tell).run()
-        except OSError as error:
-            return CollectorStatus("probe", "failed", f"{error.strerror or error}")
+        return look_at_data_set(
+            self._folder,
+            self._watched.probe,
+            self._watched.probe_budget_s,
+            (ended_ns - self._info.started_ns) / 1e9,
+            interrupted=ending.interrupted,
+        )
 
     def print_diagnosis(self) -> None:
         """Reads the run back, diagnoses it, keeps the result and prints it on stderr."""

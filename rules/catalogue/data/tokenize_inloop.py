@@ -84,7 +84,7 @@ class TokenizeInloop(Rule):
     """
 
     id = "data-tokenize-inloop"
-    title = "Text is tokenized again whenever a sample is asked for"
+    title = "Text is tokenized anew for each sample"
     needs = (
         *NEEDS,
         "loader.epochs",

@@ -54,7 +54,7 @@ class BnTiny(Rule):
     """
 
     id = "fit-bn-tiny"
-    title = "BatchNorm sees too few samples, or should see none"
+    title = "BatchNorm sees too few samples, or needs none"
     needs = ("model.batch_norms",)
     can_warn = False
     fires_on = (

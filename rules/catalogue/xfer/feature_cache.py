@@ -74,7 +74,7 @@ class FeatureCache(Rule):
     """
 
     id = "xfer-feature-cache"
-    title = "Frozen layers compute the same features in each epoch"
+    title = "Frozen layers compute the same in each epoch"
     needs = ("frozen.step_share",)
     fires_on = (
         Case(

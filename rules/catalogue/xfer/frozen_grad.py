@@ -66,7 +66,7 @@ class FrozenGrad(Rule):
     """
 
     id = "xfer-frozen-grad"
-    title = "Gradients are computed for layers that are not trained"
+    title = "Gradients are computed for layers nobody trains"
     needs = ("untrained.parameter_share",)
     fires_on = (
         Case(
