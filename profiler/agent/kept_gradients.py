@@ -3,6 +3,9 @@
 A gradient that is dropped (`set_to_none=True`, torch's default) is another tensor in the next step;
 one that is zeroed stays the same. Where they stay, `zero_grad()` is timed on a few steps a second,
 from one backward to the next. In other trainings a look costs 10 us a second, and nothing else.
+
+Gradients are read in the training thread only, between two backwards: the engine replaces them
+without Python's lock, and whoever reads one at that moment brings the process down.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ LEAST_UPDATES = 3
 
 
 class KeptGradients:
-    """Looks on the agent's thread, listens around backwards (see backward_watch.py).
+    """Asked by the agent's thread, looks before a backward (see backward_watch.py).
 
     Args:
         torch: The user's torch.
@@ -50,6 +53,8 @@ class KeptGradients:
         self.stop()
         self._seen: list[tuple[weakref.ref[Any], weakref.ref[Any]]] = []
         self._seen_at = 0
+        self._optimizers: list[weakref.ref[Any]] = []
+        self._due = False  # a look was asked for
         self._kept: bool | None = None
         self._windows: deque[tuple[int, int]] = deque(maxlen=MOST_WINDOWS)
         self._left = 0
@@ -62,31 +67,43 @@ class KeptGradients:
         self._patches.undo()
 
     def look(self, optimizers: Iterable[Any]) -> GradientsFact | None:
-        """What is known so far; None where gradients are dropped, or were seen once only."""
-        updates = self._recorder.updates
-        if updates - self._seen_at < LEAST_UPDATES:
+        """What is known so far; None where gradients are dropped, or were seen once only.
+
+        Asks for another look before the next backward.
+        """
+        if self._recorder.updates - self._seen_at < LEAST_UPDATES:
             return None
-        pairs = [(p(), gradient()) for p, gradient in self._seen]
-        if pairs:
-            same = [p is not None and g is not None and p.grad is g for p, g in pairs]
-            self._kept = all(same) and self._kept is not False
-        self._seen = _gradients(optimizers)
-        self._seen_at = updates
+        self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
+        self._due = True
+        self._backwards.ask(self)
         if not self._kept:
             return {"kept": False, "samples": []} if self._windows else None
-        self._left = WINDOWS_A_LOOK
-        self._backwards.ask(self)
         return {"kept": True, "samples": [list(pair) for pair in list(self._windows)]}
 
     # In the training thread.
 
     def before(self) -> None:
-        """Ends a window, if one is open."""
+        """Ends a window, if one is open; looks at the gradients, if that is due."""
         if self._open:
             self._open = False
             self.stop()
             self._windows.append((perf_counter_ns() - self._opened_ns, self._window_ns))
             self._left -= 1
+        if self._due:
+            self._due = False
+            self._compare()
+
+    def _compare(self) -> None:
+        """Whether the gradients seen before are still there."""
+        pairs = [(p(), gradient()) for p, gradient in self._seen]
+        if pairs:
+            same = [p is not None and g is not None and p.grad is g for p, g in pairs]
+            self._kept = all(same) and self._kept is not False
+        alive = [optimizer for one in self._optimizers if (optimizer := one()) is not None]
+        self._seen = _gradients(alive)
+        self._seen_at = self._recorder.updates
+        if self._kept:
+            self._left = WINDOWS_A_LOOK
 
     def after(self, start_ns: int, end_ns: int) -> bool:
         """Begins a window, if another one is wanted."""

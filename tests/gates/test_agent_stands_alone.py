@@ -212,3 +212,23 @@ def test_the_bootstrap_uses_no_newer_syntax():
         "raise from",
         "JoinedStr",
     }
+
+
+READS_GRADIENTS = {
+    "kept_gradients.py": {"_compare", "_gradients"},  # before a backward, in the training thread
+    "operator_window.py": {"_storages"},  # after an update, in the training thread
+}
+
+
+def test_gradients_are_read_where_the_training_thread_is() -> None:
+    """The engine replaces gradients without Python's lock: reading one meanwhile is a crash."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((PROFILER / "agent").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef) and any(
+                isinstance(node, ast.Attribute) and node.attr == "grad"
+                for node in ast.walk(function)
+            ):
+                found.setdefault(path.name, set()).add(function.name)
+    assert found == READS_GRADIENTS

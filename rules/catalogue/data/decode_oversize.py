@@ -88,7 +88,7 @@ class DecodeOversize(Rule):
     """
 
     id = "data-decode-oversize"
-    title = "Images are decoded far larger than they are used"
+    title = "Images are decoded far larger than used"
     needs = (
         *NEEDS,
         "dataset.batch_size",

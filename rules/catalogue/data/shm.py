@@ -52,7 +52,7 @@ class Shm(Rule):
     """
 
     id = "data-shm"
-    title = "Shared memory is too small for the batches ahead"
+    title = "Shared memory too small for the batches ahead"
     needs = ("loader.num_workers", "batch.bytes", "host.shm_free_first_bytes")
     can_warn = False
     fires_on = (

@@ -63,7 +63,7 @@ class PyLoops(Rule):
     """
 
     id = "opt-py-loops"
-    title = "Python loop over parameters beside the optimizer"
+    title = "Python loop over the parameters"
     needs = ("operators.parameter_loop_share",)
     fires_on = (
         Case(

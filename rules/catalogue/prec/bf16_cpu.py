@@ -60,7 +60,7 @@ class Bf16Cpu(Rule):
     """
 
     id = "prec-bf16-cpu"
-    title = "Products in float32 on a CPU with bfloat16 units"
+    title = "float32 products on a CPU with bfloat16 units"
     needs = ("operators.product_share", "host.bf16_unit", "flags.autocast")
     can_warn = False
     fires_on = (

@@ -71,6 +71,9 @@ class Training:
 
 @pytest.fixture
 def training(monkeypatch):
+    from torch._dynamo.utils import counters
+
+    counters.clear()  # where something was compiled, lines are not looked for
     monkeypatch.setattr(operator_window, "STEPS_ANYHOW", 2)
     monkeypatch.setattr(operator_window, "_script_profiles", lambda: False)
     made = []
