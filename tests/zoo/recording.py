@@ -89,7 +89,8 @@ def record(script: Script) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "work").mkdir(parents=True)
     own = [sys.executable, "-W", "ignore", *script.case.launcher, str(script.path)]
-    command = [TRAINPROF, "run", "--quiet", "--out", folder / "run", "--", *own, *script.arguments]
+    asked = ["--quiet", "--probe", "--out", folder / "run"]
+    command = [TRAINPROF, "run", *asked, "--", *own, *script.arguments]
     started = time.monotonic()
     with busy_neighbour(script.case.is_busy):
         others = OtherPrograms()
