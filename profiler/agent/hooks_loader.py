@@ -108,7 +108,7 @@ class LoaderHooks:
                 return thorough(iterator)
             number = getattr(iterator, "_trainprof_loader", -1)
             recorder.asked = UPDATES_WITHOUT_ASK
-            recorder.step_over = False
+            recorder.step_over = recorder.loss_due = False
             append((_ASK, at_ns, number, None))
             if check_limit is not None:
                 check_limit()

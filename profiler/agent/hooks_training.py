@@ -26,8 +26,8 @@ from .patching import Patches, hide_from_compiler, hide_methods_from_compiler, l
 from .recorder import Recorder
 
 EVERY_LOSS_UNTIL = 256
-"""Updates from which on the loss is read on the thorough way only: at every step that takes 10 ms,
-at a hundred a second where steps are shorter (reading takes 2 us out of a step of 1 ms)."""
+"""Updates from which on the loss is read where a thread state is: at every step that takes 10 ms, a
+hundred times a second where steps are shorter (reading takes 2 us out of a step of 1 ms)."""
 _BACKWARD, _BACKWARD_END = m.BACKWARD, m.BACKWARD_END
 
 
@@ -174,8 +174,10 @@ class TrainingHooks:
             if ident() != recorder.quick:
                 return thorough(outputs, *args, **kwargs)
             value = None
-            if recorder.updates < EVERY_LOSS_UNTIL and (value := _free_value(outputs)) is None:
-                self._offer(outputs)
+            if recorder.loss_due or recorder.updates < EVERY_LOSS_UNTIL:
+                value = _free_value(outputs)
+                if value is None:
+                    self._offer(outputs)
             append((_BACKWARD, now(), 0, value))
             try:
                 return original(outputs, *args, **kwargs)

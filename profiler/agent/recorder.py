@@ -14,7 +14,8 @@ Mark = tuple[Any, ...]
 
 
 READ_EVERY_NS = 10_000_000
-"""CPU and run-queue time of the training thread are read at most this often (3 us a reading)."""
+"""CPU and run-queue time of the training thread are read at most this often (3 us a reading); later
+on the loss, too."""
 DETAIL_EVERY_NS = 100_000_000
 """Steps that carry them on every mark are at least this far apart, and about one in 16: such a
 step costs 60 us more, which a loop of 1 ms steps must not pay every 16 ms."""
@@ -60,6 +61,7 @@ class Recorder:
         update_pending: A backward has ended since the last update: a parameter may change.
         flags_due: The agent asks for the flags; they are read in the next forward.
         batch_due: An iterator was made whose first batch is to be described.
+        loss_due: The loss is read in the backwards until the next ask.
         detailed: Whether marks carry CPU and run-queue time just now (one step in 16).
         updates: Updates so far (optimizer steps).
         backwards: Backwards since the last update.
@@ -89,6 +91,7 @@ class Recorder:
         "inferring",
         "inside",
         "last_gradient_ns",
+        "loss_due",
         "marks",
         "quick",
         "started",
@@ -116,6 +119,7 @@ class Recorder:
         self.update_pending = False
         self.flags_due = False
         self.batch_due = False
+        self.loss_due = True
         self.detailed = False
         self.updates = 0
         self.backwards = 0
@@ -176,7 +180,8 @@ class Recorder:
             self.detailed = now >= self._next_detail and _is_sampled(self.updates)
             if self.detailed:
                 self._next_detail = now + DETAIL_EVERY_NS
-        if was_detailed or self.detailed or now >= self._next_reading:
+        self.loss_due = was_detailed or self.detailed or now >= self._next_reading
+        if self.loss_due:
             self._next_reading = now + READ_EVERY_NS
             self.append((kind, now, object_id, extra, thread_time_ns(), self.run_queue_ns()))
         else:

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from trainprof.profiler.agent import guard, hooks_training  # noqa: E402
 from trainprof.profiler.agent import marks as m  # noqa: E402
+from trainprof.profiler.agent import recorder as recorder_module  # noqa: E402
 from trainprof.profiler.agent.hooks_training import TrainingHooks  # noqa: E402
 from trainprof.profiler.agent.patching import Patches  # noqa: E402
-from trainprof.profiler.agent.recorder import Recorder  # noqa: E402
+from trainprof.profiler.agent.recorder import READ_EVERY_NS, Recorder  # noqa: E402
 from trainprof.profiler.agent.registry import Registry  # noqa: E402
 from trainprof.profiler.agent.segment import segment  # noqa: E402
 
@@ -164,19 +165,43 @@ def test_a_loader_that_is_never_asked_does_not_keep_the_quick_way_closed():
         hooked.remove()
 
 
-def test_losses_are_read_at_every_step_for_a_while_and_then_now_and_then(monkeypatch):
+def read_losses(hooked, steps, pause_ns):
+    """Losses of a training with one loader, whose steps take `pause_ns` by the recorder's clock."""
+    loader = DataLoader(TensorDataset(torch.randn(steps * 2, 4)), batch_size=2)
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for (x,) in loader:
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+        if pause_ns >= READ_EVERY_NS:
+            hooked.recorder.due_ns = hooked.recorder._next_reading = 0
+    marks = [mark[3] for mark in hooked.recorder.marks if mark[0] == m.BACKWARD]
+    return [value is not None for value in marks]
+
+
+def test_losses_of_short_steps_are_read_at_every_step_for_a_while_and_then_seldom(monkeypatch):
+    monkeypatch.setattr(hooks_training, "EVERY_LOSS_UNTIL", 20)
+    monkeypatch.setattr(recorder_module, "READ_EVERY_NS", 10**12)
+    monkeypatch.setattr(recorder_module, "DETAIL_EVERY_NS", 10**12)
+    hooked = Hooked()
+    try:
+        read = read_losses(hooked, 60, 0)
+    finally:
+        hooked.remove()
+    assert all(read[:20])
+    assert not any(read[21:])
+
+
+def test_losses_of_long_steps_are_all_read(monkeypatch):
     monkeypatch.setattr(hooks_training, "EVERY_LOSS_UNTIL", 20)
     hooked = Hooked()
     try:
-        losses = small_training(60)
-        hooked.recorder.due_ns = 0
-        small_training(2)
+        read = read_losses(hooked, 60, READ_EVERY_NS)
+        assert hooked.recorder.quick, "on the quick way, too"
     finally:
         hooked.remove()
-    values = [mark[3] for mark in hooked.recorder.marks if mark[0] == m.BACKWARD]
-    assert values[:20] == losses[:20]
-    assert values.count(None) > 10
-    assert any(value is not None for value in values[60:])
+    assert all(read)
 
 
 def test_updates_by_hand_are_looked_for_again_when_the_optimizer_rests(hooked):
