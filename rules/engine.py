@@ -154,21 +154,23 @@ def _recoverable_s(gain: Gain | None, signals: Signals) -> float | None:
     return max(mean_s * (1.0 - 1.0 / middle(gain)), 0.0)
 
 
-def _order(signals: Signals) -> Callable[[Finding], tuple[bool, float, int, str]]:
-    """What ends the training first, then by recoverable time; ties by severity.
+def _order(signals: Signals) -> Callable[[Finding], tuple[bool, bool, float, int, str]]:
+    """What ends the training first, then warnings, then notes, each by recoverable time.
 
-    A critical finding without a time model (memory that runs out, a NaN) tells that the run is
-    lost: it comes before anything that is merely slow. A warning without one (epochs for nothing)
-    counts as the least that a warning of time stands for, so that no note comes before it.
+    A note may promise more than a warning, but it rests on less: it never stands before one. A
+    critical finding without a time model (memory that runs out, a NaN) tells that the run is lost:
+    it comes before anything that is merely slow. A warning without one (epochs for nothing) counts
+    as the least that a warning of time stands for.
     """
     mean_s = signals.get("step.mean_s").value
     step_s = mean_s if isinstance(mean_s, float) else 0.0
 
-    def key(finding: Finding) -> tuple[bool, float, int, str]:
+    def key(finding: Finding) -> tuple[bool, bool, float, int, str]:
         recoverable = finding.recoverable_s_per_step or 0.0
         if finding.gain is None and finding.severity != "info":
             recoverable = LEAST_SHARE[finding.severity] * step_s
         fatal = finding.severity == "critical" and finding.gain is None
-        return (not fatal, -recoverable, -SEVERITIES.index(finding.severity), finding.rule)
+        note = finding.severity == "info"
+        return (not fatal, note, -recoverable, -SEVERITIES.index(finding.severity), finding.rule)
 
     return key

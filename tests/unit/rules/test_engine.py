@@ -184,7 +184,7 @@ class TestSkippedRules:
 class TestOrder:
     def test_by_seconds_that_come_back(self):
         some = rule("a-some", [candidate(gain=Gain(1.1, 1.2))])
-        most = rule("b-most", [candidate(0.1, gain=Gain(2.0, 3.0))])
+        most = rule("b-most", [candidate(0.2, gain=Gain(2.0, 3.0))])
 
         findings = evaluate([some, most], signals()).findings
 
@@ -226,10 +226,19 @@ class TestOrder:
             for place, (share, low) in enumerate(shapes)
         ]
 
-        seconds = [f.recoverable_s_per_step for f in evaluate(rules, signals()).findings]
+        findings = evaluate(rules, signals()).findings
+        keys = [(f.severity == "info", -f.recoverable_s_per_step) for f in findings]
 
-        assert seconds == sorted(seconds, reverse=True)
-        assert len(seconds) == len(rules)
+        assert keys == sorted(keys)
+        assert len(keys) == len(rules)
+
+    def test_a_note_never_stands_before_a_warning(self):
+        promising = rule("prec-note", [candidate(0.9, gain=Gain(2.0, 3.0), max_severity="info")])
+        sure = rule("loop-warning", [candidate(0.15, gain=Gain(1.05, 1.1))])
+
+        findings = evaluate([promising, sure], signals()).findings
+
+        assert [finding.rule for finding in findings] == ["loop-warning", "prec-note"]
 
 
 def found(name, share=0.5, explains=(), severity="warn", gain=GAIN):
