@@ -7,7 +7,8 @@ The gates are the same for all rules, so no rule can be louder than its evidence
 - Its predicted gain may reach 3 %.
 - Fewer than 20 steady steps never give a warn, fewer than two nothing; facts that need no timing
   (a debug switch, a NaN) are exempt.
-- On a machine that others keep busy every timed finding has low confidence.
+- On a machine that others keep busy every timed finding has low confidence, and is a note if it may
+  gain nothing.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ def judge(rule: Rule, candidate: Candidate, signals: Signals) -> tuple[Finding |
     timed = candidate.gain is not None and not candidate.timeless
     if timed and signals.get("host.contended").value is True:
         confidence = "low"
+        if candidate.gain is not None and candidate.gain.low <= 1.0:
+            severity = "info"
     finding = Finding(
         rule=rule.id,
         severity=severity,

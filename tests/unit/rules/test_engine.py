@@ -232,6 +232,16 @@ class TestOrder:
         assert keys == sorted(keys)
         assert len(keys) == len(rules)
 
+    def test_what_may_gain_nothing_is_a_note_on_a_busy_machine(self):
+        unsure = rule(candidates=[candidate(0.5, gain=Gain(1.0, 1.5))])
+        sure = rule(candidates=[candidate(0.5, gain=Gain(1.2, 1.5))])
+        busy = signals(host__contended=True)
+
+        assert only(unsure, busy).severity == "info"
+        assert only(unsure).severity == "critical"
+        assert only(sure, busy).severity == "critical"
+        assert only(sure, busy).confidence == "low"
+
     def test_a_note_never_stands_before_a_warning(self):
         promising = rule("prec-note", [candidate(0.9, gain=Gain(2.0, 3.0), max_severity="info")])
         sure = rule("loop-warning", [candidate(0.15, gain=Gain(1.05, 1.1))])
