@@ -177,3 +177,9 @@ def rate(per_step: float, noun: str = "call") -> str:
 def plural(count: int, noun: str) -> str:
     """1 worker, 2 workers."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def has_several_ranks(signals: Signals) -> bool:
+    """Whether ranks train together, or may do so."""
+    ranks = number(signals, "distributed.world_size")
+    return ranks is None or ranks > 1

@@ -35,9 +35,7 @@ def why_not(run_folder: Path, wall_s: float) -> str | None:
             walls += wall
     if walls and waited >= LEAST_DATA_WAIT_SHARE * walls:
         return None
-    return (
-        "the data set was not looked at, as the training hardly waits for it (--probe looks anyway)"
-    )
+    return "the training hardly waits for it; --probe looks anyway"
 
 
 def _last_steps(file: Path) -> Iterator[tuple[int, int]]:

@@ -87,6 +87,7 @@ MOST_PAIRS_PER_COPY = 2.0
 """Equal pairs over copies: half the size of a group. Above four to a group the items are rather
 drawn from few possibilities (synthetic data, small discrete features) than listed again."""
 
+NOT_FOUND = "the probe found nothing of the kind, or did not come that far"
 NOT_PROBED = "the data set was not looked at"
 
 
@@ -100,7 +101,7 @@ def measure(training: Training) -> dict[str, Signal]:
     data = fact.data
     for description in FROM_FACT:
         key = description.name.partition(".")[2]
-        sheet.put(description.name, data.get(key), reason="the probe did not come that far")
+        sheet.put(description.name, data.get(key), reason=NOT_FOUND)
     samples = data.get("items")
     sheet.put("dataset.batch_s", _batch_s(data), samples=samples, reason="no batch was made")
     sheet.put("dataset.bytes", _bytes(data), samples=samples, reason="no item was made")
@@ -114,7 +115,7 @@ def measure(training: Training) -> dict[str, Signal]:
     else:
         sheet.miss("dataset.file_bytes", "no opening of a file was seen")
     _put_duplicates(sheet, data)
-    return sheet.finish("the probe did not come that far")
+    return sheet.finish(NOT_FOUND)
 
 
 def _put_largest_part(sheet: Sheet, data: Mapping[str, Any]) -> None:

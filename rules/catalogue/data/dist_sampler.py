@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import Evidence, FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import needed, number, observed, percent, place, text
+from trainprof.rules.reading import (
+    has_several_ranks,
+    needed,
+    number,
+    observed,
+    percent,
+    place,
+    text,
+)
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -153,6 +161,10 @@ class DistSampler(Rule):
     """From the second on the order should be another one."""
     epoch_speedup_low = 1.0
     """Lower end of the gain: samples seen twice do teach a little."""
+
+    def applies(self, signals: Signals) -> bool:
+        """More than one rank trains."""
+        return has_several_ranks(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """From the strongest evidence to the weakest."""

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import amdahl, high, low, needed, number, observed, percent, place
+from trainprof.rules.reading import (
+    amdahl,
+    has_several_ranks,
+    high,
+    low,
+    needed,
+    number,
+    observed,
+    percent,
+    place,
+)
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -123,6 +133,10 @@ class AccumNosync(Rule):
     """Part of the step (TraceLens reports exposed communication from 5 %)."""
     min_needless = 0.5
     """Exchanges beyond one per update, as a part of the micro-batches that need none."""
+
+    def applies(self, signals: Signals) -> bool:
+        """More than one rank trains."""
+        return has_several_ranks(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Counts exchanges per update."""

@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping
 
 from trainprof.profiler.model.diagnosis import Evidence, FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import amdahl, high, low, needed, number, observed, percent
+from trainprof.rules.reading import (
+    amdahl,
+    has_several_ranks,
+    high,
+    low,
+    needed,
+    number,
+    observed,
+    percent,
+)
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -104,6 +113,10 @@ class Bucket(Rule):
     """Below it one bucket is right (a starting value)."""
     removable = 0.5
     """Part of the wait, for the upper end of the gain (a starting value)."""
+
+    def applies(self, signals: Signals) -> bool:
+        """More than one rank trains."""
+        return has_several_ranks(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Counts buckets where the exchange is waited for."""

@@ -8,6 +8,7 @@ from trainprof.profiler.model.diagnosis import FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.reading import (
     amdahl,
+    has_several_ranks,
     high,
     is_on,
     low,
@@ -122,6 +123,10 @@ class ExposedComm(Rule):
     """Part of the step (TraceLens reports exposed communication from 5 %)."""
     least_removable = 0.25
     """Part of it, for the lower end of the gain (a starting value)."""
+
+    def applies(self, signals: Signals) -> bool:
+        """More than one rank trains."""
+        return has_several_ranks(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Looks at what even the latest rank has to wait for."""

@@ -6,7 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from trainprof.profiler.model.diagnosis import Evidence, FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import needed, observed
+from trainprof.rules.reading import (
+    has_several_ranks,
+    needed,
+    observed,
+)
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -98,6 +102,10 @@ class FindUnused(Rule):
     """After which DDP's count is believed (a starting value)."""
     gain_high = 1.05
     """Upper end of the gain (a starting value)."""
+
+    def applies(self, signals: Signals) -> bool:
+        """More than one rank trains."""
+        return has_several_ranks(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Reads DDP's own log."""

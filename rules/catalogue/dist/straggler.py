@@ -8,6 +8,7 @@ from trainprof.profiler.model.diagnosis import FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.reading import (
     amdahl,
+    has_several_ranks,
     high,
     is_on,
     low,
@@ -151,6 +152,10 @@ class Straggler(Rule):
     """For a note where the late rank changes."""
     min_covered = 0.8
     """Part of the lateness in one phase, for naming it (TraceML's)."""
+
+    def applies(self, signals: Signals) -> bool:
+        """More than one rank trains."""
+        return has_several_ranks(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """A rank that is late as a rule, or else a note on chance."""

@@ -24,7 +24,7 @@ def measured(data, *, key="l0", **info):
 def test_what_the_probe_did_not_find_is_missing_with_a_reason():
     signals = measured({"item_s": 0.001})
     assert signals["dataset.item_s"].value == 0.001
-    assert signals["dataset.collate_s"].reason == "the probe did not come that far"
+    assert signals["dataset.collate_s"].reason == dataset.NOT_FOUND
     assert signals["dataset.batch_s"].reason == "no batch was made"
     assert signals["dataset.file_bytes"].value is None
 
