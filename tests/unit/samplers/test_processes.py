@@ -78,7 +78,7 @@ def test_one_that_waits(start):
     assert 0 < sample.cpu_total_s < PATIENCE_S
     assert sample.read_calls_total_bytes > 100_000  # it read Python's modules
     assert sample.written_total_bytes is not None
-    assert sample.run_delay_total_ns > 0
+    assert sample.run_delay_total_ns is not None  # 0 where a core was free all along
     assert sample.major_faults_total is not None
     assert sample.switches_voluntary_total > 0
     assert status_of(tree).status == "ok"
