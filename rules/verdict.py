@@ -67,5 +67,5 @@ def _too_few(steps: int, steady: int) -> str:
 def _health(notes: int) -> str:
     if notes == 0:
         return "Healthy: nothing worth changing."
-    small = "one small finding is" if notes == 1 else f"{notes} small findings are"
-    return f"Healthy: nothing costs a tenth of the step; {small} listed as notes."
+    small = "one small finding is a note" if notes == 1 else f"{notes} small findings are notes"
+    return f"Healthy: nothing costs a tenth of the step; {small}."

@@ -11,7 +11,6 @@ global ones since those of a module would be saved with it.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 from ..model.facts import FrozenFact
 from .backward_watch import BackwardWatch
 from .compared_values import ComparedValues
+from .compiled import has_compiled
 from .describe.rows import row_hashes
 from .recorder import Recorder
 
@@ -88,7 +88,7 @@ class FrozenFeatures:
         parameters = [p for _, module in frozen for p in module.parameters()]
         self._values.look(parameters, self._recorder.updates)
         self._watched = {id(module): weakref.ref(module) for _, module in frozen}
-        if not self._values.changed and not _has_compiled():
+        if not self._values.changed and not has_compiled():
             self._left = WINDOWS_A_LOOK
             self._backwards.ask(self)
         return {
@@ -198,9 +198,3 @@ def _random_layers(frozen: Any) -> list[str]:
             and getattr(layer, "p", 1) != 0
         }
     )[:MOST_NAMES]
-
-
-def _has_compiled() -> bool:
-    """Whether torch.compile has been at work: its code guards on hooks."""
-    utilities = sys.modules.get("torch._dynamo.utils")
-    return bool(getattr(utilities, "counters", {}).get("frames"))

@@ -91,7 +91,7 @@ class LoaderHooks:
                 iterator = original(loader)
             finally:
                 recorder.mark(m.ITERATOR_END, number)
-            guard.attempt("loaders", setattr, iterator, "_trainprof_loader", number)
+            guard.attempt("loaders", _note_origin, iterator, loader, number)
             return iterator
 
         return like(original, __iter__)
@@ -171,6 +171,18 @@ class LoaderHooks:
             if not waiting[other]:
                 del waiting[other]
         self._recorder.batch_due = bool(waiting)
+
+
+def _note_origin(iterator: Any, loader: Any, number: int) -> None:
+    """Gives the iterator its loader's number, and keeps the loader alive for as long.
+
+    `for batch in DataLoader(...)` keeps the iterator only: the loader would be gone before anything
+    can be learnt of it. Where a loader holds its iterator (persistent workers) it lives anyway, and
+    a cycle of the two would delay the end of the workers.
+    """
+    iterator._trainprof_loader = number
+    if getattr(loader, "_iterator", None) is not iterator:
+        iterator._trainprof_origin = loader
 
 
 def _ready_batches(iterator: Any) -> int | None:

@@ -8,7 +8,6 @@ discovery anew.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Callable
 from threading import get_ident
@@ -16,6 +15,7 @@ from time import monotonic, perf_counter_ns
 from typing import Any
 
 from . import guard
+from .compiled import has_compiled
 from .marks import FORWARD, FORWARD_END, FORWARD_TRAINING
 from .patching import Patches, hide_from_compiler, like
 from .recorder import Recorder
@@ -77,7 +77,7 @@ class ModuleHooks:
     def consider(self) -> None:
         """Between two steps: settles when the roots are known, and looks again now and then."""
         updates, began_s = self._discovery_began
-        if _has_compiled():
+        if has_compiled():
             return
         if not self._settled:
             if self._deep and self._recorder.updates - updates >= SETTLE_AFTER_UPDATES:
@@ -88,7 +88,7 @@ class ModuleHooks:
     def discover(self) -> None:
         """Something new may be called: watches every module again."""
         self._discovery_began = (self._recorder.updates, monotonic())
-        if self._settled and not _has_compiled():
+        if self._settled and not has_compiled():
             self._settled = False
             self._patches.undo()
             self.install()
@@ -173,12 +173,3 @@ class ModuleHooks:
         self._discovery_began = (self._recorder.updates, monotonic())
         self._on_root(module)
         return self.modules.number(module)
-
-
-def _has_compiled() -> bool:
-    """Whether torch.compile has been at work: its code guards on `Module.__call__`.
-
-    A change of it would make dynamo compile everything again, so it stays as it is from then on.
-    """
-    utilities = sys.modules.get("torch._dynamo.utils")
-    return bool(getattr(utilities, "counters", {}).get("frames"))

@@ -24,6 +24,7 @@ from ..model.records import Event, Fact
 from ..store.writer import ProcessWriter
 from . import guard
 from .call_sites import CallSites
+from .compiled import has_compiled
 from .describe.flags import accelerator_in_use
 from .hooks_training import TrainingHooks
 from .operator_events import reduce_tree
@@ -202,7 +203,7 @@ class OperatorWindow:
             self._stop()
             self._storages = _storages(optimizer)
             self._sites = CallSites()
-            self._state = LOOKING if not _has_compiled() and self._sites.start() else READY
+            self._state = LOOKING if not has_compiled() and self._sites.start() else READY
         elif self._state == LOOKING and self._sites is not None:
             self._sites.stop()
             self._state = READY
@@ -317,12 +318,6 @@ def _script_profiles() -> bool:
             return _PROFILING.search(source.read(1_000_000)) is not None
     except OSError:
         return False
-
-
-def _has_compiled() -> bool:
-    """Whether torch.compile has been at work: a profile function would make it start again."""
-    utilities = sys.modules.get("torch._dynamo.utils")
-    return bool(getattr(utilities, "counters", {}).get("frames"))
 
 
 def _rank(torch: Any) -> int:

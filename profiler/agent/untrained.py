@@ -7,13 +7,13 @@ are compared from look to look, where they lie on the CPU.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from ..model.facts import UntrainedFact
 from .backward_watch import BackwardWatch
 from .compared_values import ComparedValues
+from .compiled import has_compiled
 from .gradient_reach import GradientReach
 from .recorder import Recorder
 
@@ -56,7 +56,7 @@ class UntrainedParameters:
             return None
         self._values.look(list(untrained.values()), self._recorder.updates)
         on_cpu = all(p.device.type == "cpu" for p in untrained.values())
-        if on_cpu and not self._values.changed and not _has_compiled():
+        if on_cpu and not self._values.changed and not has_compiled():
             self._reach.prepare(moved.values())
             self._backwards.ask(self._reach)
         names = [name for model in models for name in _names(model, untrained.keys())]
@@ -108,9 +108,3 @@ def _names(model: Any, untrained: Container[int]) -> list[str]:
 
 def _elements(parameter: Any) -> int:
     return 0 if "Uninitialized" in type(parameter).__name__ else int(parameter.numel())
-
-
-def _has_compiled() -> bool:
-    """Whether torch.compile has been at work; its backward gives all gradients at once."""
-    utilities = sys.modules.get("torch._dynamo.utils")
-    return bool(getattr(utilities, "counters", {}).get("frames"))

@@ -220,6 +220,17 @@ def test_updates_by_hand_are_looked_for_again_when_the_optimizer_rests(hooked):
     assert hooked.kinds().count(m.UPDATE) > steps / 2
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_made_inline_lives_as_long_as_its_iterator(hooked, workers):
+    data = TensorDataset(torch.randn(6, 4))
+    iterator = iter(DataLoader(data, batch_size=2, num_workers=workers))
+    entry = hooked.hooks.loaders.entries[0]
+    assert entry.loader().dataset is data
+    list(iterator)
+    del iterator
+    assert entry.loader() is None, "and no longer: no cycle keeps it"
+
+
 def test_a_number_is_not_inherited_by_an_object_at_the_same_address():
     registry = Registry()
     seen = set()
