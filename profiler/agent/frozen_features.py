@@ -22,6 +22,7 @@ from .backward_watch import BackwardWatch
 from .compared_values import ComparedValues
 from .compiled import has_compiled
 from .describe.rows import row_hashes
+from .guard import attempt
 from .recorder import Recorder
 
 WINDOWS_A_LOOK = 4
@@ -121,10 +122,16 @@ class FrozenFeatures:
         self._opened_ns = start_ns
         module = self._torch.nn.modules.module
         self._handles = [
-            module.register_module_forward_pre_hook(self._enter),
-            module.register_module_forward_hook(self._leave),
+            module.register_module_forward_pre_hook(self._entering),
+            module.register_module_forward_hook(self._leaving),
         ]
         return True
+
+    def _entering(self, module: Any, args: Any) -> None:
+        attempt(self.collector, self._enter, module, args)
+
+    def _leaving(self, module: Any, args: Any, output: Any) -> None:
+        attempt(self.collector, self._leave, module, output)
 
     def _enter(self, module: Any, args: Any) -> None:
         if self._inside or id(module) not in self._watched or not self._recorder.active():
@@ -136,7 +143,7 @@ class FrozenFeatures:
             self._rows.add(args[0], self._epochs())
         self._began_ns = perf_counter_ns()
 
-    def _leave(self, module: Any, args: Any, output: Any) -> None:
+    def _leave(self, module: Any, output: Any) -> None:
         if self._inside != id(module):
             return
         self._window_ns += perf_counter_ns() - self._began_ns

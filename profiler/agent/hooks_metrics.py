@@ -109,7 +109,12 @@ class MetricsCollector:
 
         def noted(*args: Any, **kwargs: Any) -> Any:
             if recorder.active():
-                if len(args) == 4 and type(args[2]) is float and args[1] in places:
+                if (
+                    len(args) == 4
+                    and type(args[2]) is float
+                    and type(args[1]) is str
+                    and args[1] in places
+                ):
                     append((args[1], perf_counter_ns(), args[3], args[2]))
                 else:  # a tensor, keywords, a tag's first value
                     attempt("metrics", read, *args, **kwargs)

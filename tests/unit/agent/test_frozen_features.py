@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from trainprof.profiler.agent import guard  # noqa: E402
+from trainprof.profiler.agent import frozen_features, guard  # noqa: E402
 from trainprof.profiler.agent.backward_watch import BackwardWatch  # noqa: E402
 from trainprof.profiler.agent.frozen_features import FrozenFeatures  # noqa: E402
 from trainprof.profiler.agent.recorder import Recorder  # noqa: E402
@@ -127,3 +127,14 @@ def test_a_model_can_be_copied_and_saved_in_a_sampled_step(tmp_path):
     torch.save(probing.model, tmp_path / "model.pt")
 
     probing.train(1)
+
+
+def test_rows_that_cannot_be_read_do_not_stop_the_training(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("no storage")
+
+    monkeypatch.setattr(frozen_features, "row_hashes", refuse)
+    Probing().train(2)
+
+    assert [collector for collector, *_ in guard.failures] == ["frozen features"]
+    guard.reset()

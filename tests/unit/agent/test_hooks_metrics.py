@@ -175,3 +175,11 @@ def test_the_cost_of_a_scalar(hooks, writer, nanoseconds_per_call):
 
     assert nanoseconds_per_call(lambda: noted(writer, "loss", 1.0, 1)) - plain_ns < 3_000
     writer.got.clear()
+
+
+def test_a_tag_that_cannot_be_looked_up_is_the_writers_business(hooks, writer):
+    writer.add_scalar(["loss"], 0.5, 1)
+    writer.add_scalar(["loss"], 0.5, 2)
+
+    assert writer.got == [(["loss"], 0.5, 1), (["loss"], 0.5, 2)]
+    assert taken(hooks) == {}
