@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -67,5 +66,5 @@ def _explained_share(finding: Finding) -> float:
     if finding.share is not None:
         return finding.share
     if finding.gain is not None:
-        return 1.0 - 1.0 / math.sqrt(finding.gain.low * finding.gain.high)
+        return 1.0 - 1.0 / finding.gain.middle
     return 0.0

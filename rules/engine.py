@@ -13,7 +13,6 @@ The gates are the same for all rules, so no rule can be louder than its evidence
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -120,7 +119,7 @@ def _next_bottleneck(candidate: Candidate, signals: Signals) -> str | None:
     if candidate.gain is None:
         return None
     phases = candidate.phases or phases_of(candidate.evidence)
-    return phase_after(signals, phases, middle(candidate.gain))
+    return phase_after(signals, phases, candidate.gain.middle)
 
 
 def grade(rule: Rule, candidate: Candidate) -> str | None:
@@ -144,17 +143,12 @@ def grade(rule: Rule, candidate: Candidate) -> str | None:
     return next((one for one in reversed(allowed) if least > LEAST_SHARE[one]), None)
 
 
-def middle(gain: Gain) -> float:
-    """The gain that is as far from both ends of its interval, as a ratio."""
-    return math.sqrt(gain.low * gain.high)
-
-
 def _recoverable_s(gain: Gain | None, signals: Signals) -> float | None:
     """Seconds that the fix gives back of each step: T - T / gain, at the interval's middle."""
     mean_s = signals.get("step.mean_s").value
     if gain is None or not isinstance(mean_s, float):
         return None
-    return max(mean_s * (1.0 - 1.0 / middle(gain)), 0.0)
+    return max(mean_s * (1.0 - 1.0 / gain.middle), 0.0)
 
 
 def _order(signals: Signals) -> Callable[[Finding], tuple[bool, bool, float, int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from .records import CollectorStatus
@@ -35,6 +36,11 @@ class Gain:
 
     low: float
     high: float
+
+    @property
+    def middle(self) -> float:
+        """The speed-up that is as far from both ends, as a ratio."""
+        return math.sqrt(self.low * self.high)
 
 
 @dataclass(frozen=True, slots=True)

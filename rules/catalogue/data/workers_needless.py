@@ -38,7 +38,8 @@ class WorkersNeedless(Rule):
 
     ## Evidence needed
     - Workers are in use, and a batch takes a worker less than 1 ms, or less than a fifth of the
-      time in which the loop uses it up.
+      time in which the loop uses it up, or nine of ten batches lay ready when they were asked for:
+      what is waited for is then the handing over alone.
     - Waiting for batches (epoch starts not counted) costs at least 3 % of the step more than making
       them in the loop would: T(0) = t_c + t_p, with both measured.
 
@@ -107,8 +108,33 @@ class WorkersNeedless(Rule):
             severity="critical",
             gain=(1.6, 3.5),
         ),
+        Case(
+            "large batches of tensors in memory: always ready, and slow to hand over",
+            {
+                "step.data_wait_share": (0.42, 0.4, 0.44),
+                "loader.start_share": 0.06,
+                "loader.num_workers": 2,
+                "loader.producer_wall_s": 0.0015,
+                "loader.consumer_s": 0.006,
+                "loader.starved_share": 0.0,
+                "model.devices": {"cpu": 1_000},
+            },
+            severity="warn",
+            gain=(1.2, 1.6),
+        ),
     )
     silent_on = (
+        Case(
+            "batches that lie ready, and would take as long in the loop",
+            {
+                "step.data_wait_share": (0.2, 0.18, 0.22),
+                "loader.num_workers": 2,
+                "loader.producer_wall_s": 0.0018,
+                "loader.consumer_s": 0.007,
+                "loader.starved_share": 0.0,
+                "model.devices": {"cpu": 1_000},
+            },
+        ),
         Case(
             "no workers",
             {
@@ -181,6 +207,9 @@ class WorkersNeedless(Rule):
     """Upper end of what handing a small batch over was measured to cost (0.5 to 1 ms)."""
     quick_part_of_use = 0.2
     """t_p over t_c; below it preparing in the loop is a minor matter (a starting value)."""
+    max_starved_share = 0.1
+    """Asks that found no batch ready; so few, and the workers are not what is waited for (a
+    starting value)."""
     min_saved_share = 0.03
     """Share of the step; the same as the engine's gate for a note."""
 
@@ -191,7 +220,7 @@ class WorkersNeedless(Rule):
         consume_s = needed(signals, "loader.consumer_s")
         if workers == 0 or consume_s <= 0 or not trains_on_cpu(signals):
             return
-        if produce_s >= max(self.quick_batch_s, self.quick_part_of_use * consume_s):
+        if not self._waits_for_the_handover(signals, produce_s, consume_s):
             return
         wait = needed(signals, "step.data_wait_share")
         at_start = number(signals, "loader.start_share") or 0.0
@@ -214,6 +243,7 @@ class WorkersNeedless(Rule):
                 *observed(signals, "step.data_wait_share", in_loop + self.min_saved_share),
                 *observed(signals, "loader.producer_wall_s", self.quick_batch_s),
                 *observed(signals, "loader.consumer_s"),
+                *observed(signals, "loader.starved_share", self.max_starved_share),
                 *observed(signals, "loader.num_workers"),
                 *observed(signals, "loader.dataset_type"),
                 *observed(signals, "step.run_queue_share"),
@@ -225,6 +255,13 @@ class WorkersNeedless(Rule):
             fixes=(self._advice(signals),),
             confidence="medium",
         )
+
+    def _waits_for_the_handover(self, signals: Signals, produce_s: float, consume_s: float) -> bool:
+        """True where the workers are ahead of the loop: the batch is quick, or lies ready."""
+        if produce_s < max(self.quick_batch_s, self.quick_part_of_use * consume_s):
+            return True
+        starved = number(signals, "loader.starved_share")
+        return starved is not None and starved <= self.max_starved_share
 
     @staticmethod
     def _most_saved(signals: Signals, workers: int) -> float:

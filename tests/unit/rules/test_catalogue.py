@@ -9,7 +9,7 @@ import pytest
 
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.catalogue import catalogue
-from trainprof.rules.engine import evaluate, grade, middle
+from trainprof.rules.engine import evaluate, grade
 from trainprof.rules.pages import page, thresholds
 from trainprof.rules.rule import SECTIONS, Case, Rule
 from trainprof.rules.write_pages import FOLDER, pages
@@ -59,7 +59,7 @@ def test_fires(rule: type[Rule], case: Case) -> None:
         assert severity == case.severity
     if case.gain is not None:
         assert candidate.gain is not None
-        assert case.gain[0] <= middle(candidate.gain) <= case.gain[1]
+        assert case.gain[0] <= candidate.gain.middle <= case.gain[1]
 
 
 @pytest.mark.parametrize(("rule", "case"), cases("silent_on"))

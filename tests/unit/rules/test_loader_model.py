@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainprof.profiler.model.signals import Signal, Signals
-from trainprof.rules.engine import middle
 from trainprof.rules.loader_model import (
     HANDOVER_S,
     WORST_UNDERESTIMATE,
@@ -59,7 +58,7 @@ def test_predicted_gains_are_near_what_was_measured() -> None:
         predicted = predicted_gain(model, Waiting(share, 0.98 * share, model.produce_s), workers)
         measured = now_s / measured_s
         assert predicted.low <= measured <= predicted.high
-        errors.append(abs(middle(predicted) / measured - 1.0))
+        errors.append(abs(predicted.middle / measured - 1.0))
     assert statistics.median(errors) < 0.10
     assert max(errors) < 0.15
 
