@@ -25,6 +25,8 @@ MAX_UPDATES_PER_BATCH = 8
 MAX_BACKWARDS_WITHOUT_UPDATE = 64
 """More backwards without any update ever seen: each backward group becomes a step."""
 MOST_REPETITIONS_AT_ONCE = 64
+MOST_OPTIMIZERS = 64
+"""Whose updates are counted, each by itself."""
 MAX_MARKS_WITHOUT_TRAINING = 20_000
 """Inference for hours must not grow our memory: older marks are forgotten."""
 
@@ -338,6 +340,9 @@ class Segmenter:
 
     def _optimizer_end(self, mark: Mark) -> None:
         self._close(m.OPTIMIZER)
+        if 0 <= mark[2] < MOST_OPTIMIZERS:
+            name = f"updates_o{mark[2]}"
+            self._seen[name] = self._seen.get(name, 0) + 1
         if m.OPTIMIZER not in self._open:
             self._update(mark)
 
@@ -394,7 +399,7 @@ class Segmenter:
     def _note_repetition(self, record: StepRecord, position: int) -> None:
         """Remembers the shape of this step; two alike in a row make a repetition."""
         counted = self.seen
-        seen = {name: times - self._seen_before[name] for name, times in counted.items()}
+        seen = {name: times - self._seen_before.get(name, 0) for name, times in counted.items()}
         self._seen_before = dict(counted)
         shape = self.measure.repetition(record, self._marks, position, seen)
         self._repetition = shape if shape is not None and shape == self._last_shape else None

@@ -138,7 +138,8 @@ class ProcessInfo:
             other (imported torch, never trained) or python (never imported torch).
         ended: How it ended as far as the process itself could say: "exit", "os._exit",
             "stopped" (by --steps) or None (killed, or still running).
-        seen: Counters that explain a run without steps (asks, forwards, backwards, updates).
+        seen: Counters that explain a run without steps (asks, forwards, backwards, updates), and
+            the updates of each optimizer (updates_o0 ...).
         thread: `threading.get_ident()` of the thread that trains, or makes the batches.
         clock: `unix_s` and `perf_ns` read together at the start, to place the run in time.
     """

@@ -10,7 +10,7 @@ from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training, location
 
 OPTIMIZER_SETTINGS = (
-    Description("optimizer.type", "text", "Class of the optimizer with the most parameters."),
+    Description("optimizer.type", "text", "Class of the optimizer: of those at work, the largest."),
     Description(
         "optimizer.implementation", "text", "What it really runs: forloop, foreach, fused."
     ),
@@ -47,6 +47,9 @@ DESCRIPTIONS = (
     Description("optimizer.momentum", "number", "Momentum of its first group."),
     Description("optimizer.where", "place", "Where it was made."),
 )
+
+LEAST_UPDATES_SHARE = 0.1
+"""Of the updates of the busiest optimizer: one with fewer was tried, or has another task."""
 
 Fact = Mapping[str, Any]
 
@@ -125,6 +128,15 @@ def _batch(training: Training, sheet: Sheet) -> None:
     sheet.put("batch.float64", doubles if tensors else None, reason=none)
 
 
+def _at_work(training: Training) -> list[Fact]:
+    """The optimizers that made the updates, without those of a trial before the training."""
+    seen = training.trainer.info.seen
+    facts = training.trainer.latest_facts("optimizer")
+    updates = {key: seen.get(f"updates_{key}", 0) for key in facts}
+    least = LEAST_UPDATES_SHARE * max(updates.values(), default=0)
+    return [facts[key].data for key, times in updates.items() if times > 0 and times >= least]
+
+
 def _optimizers(training: Training, sheet: Sheet) -> None:
     facts = [fact.data for fact in training.trainer.latest_facts("optimizer").values()]
     if not facts:
@@ -134,7 +146,7 @@ def _optimizers(training: Training, sheet: Sheet) -> None:
         return
     sheet.put("optimizer.count", len(facts))
     sheet.put("optimizer.list", tuple(facts))
-    largest = max(facts, key=_elements)
+    largest = max(_at_work(training) or facts, key=_elements)
     for setting in OPTIMIZER_SETTINGS:
         key = setting.name.partition(".")[2]
         sheet.put(setting.name, largest.get(key), reason="it is none of torch's own optimizers")

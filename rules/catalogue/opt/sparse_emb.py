@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainprof.profiler.model.diagnosis import FixAdvice
+from trainprof.profiler.model.diagnosis import FixAdvice, Location
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.reading import (
     gain,
@@ -19,6 +19,7 @@ from trainprof.rules.reading import (
     text,
 )
 from trainprof.rules.rule import Candidate, Case, Rule
+from trainprof.rules.source_calls import calls
 
 
 class SparseEmb(Rule):
@@ -172,7 +173,7 @@ class SparseEmb(Rule):
             share=share * (1 - 1 / typical),
             share_low=share_low * (1 - 1 / self.speedup_low),
             gain=gain(share_low, share, self.speedup_low, self.speedup_high),
-            where=place(signals, "operators.embedding_where"),
+            where=_made_at(signals) or place(signals, "operators.embedding_where"),
             fixes=(
                 FixAdvice(
                     fix="embedding-sparse",
@@ -189,3 +190,9 @@ class SparseEmb(Rule):
             confidence="medium",
             next_bottleneck=largest_phase(signals, besides=("optimizer",)),
         )
+
+
+def _made_at(signals: Signals) -> Location | None:
+    """The line where the table is made, which is the one to change, if there is only one."""
+    made = [*calls(signals, "torch.nn.Embedding"), *calls(signals, "torch.nn.EmbeddingBag")]
+    return made[0].where if len(made) == 1 else None

@@ -252,6 +252,23 @@ def test_inference_for_hours_does_not_grow():
     assert segmenter.seen["asks"] >= 20_000
 
 
+@pytest.mark.parametrize("portion", [1, 7, 1_000])
+def test_the_updates_of_each_optimizer_are_counted(portion):
+    tape = Tape()
+    for number, times in ((0, 5), (1, 200), (0, 3)):
+        for _ in range(times):
+            tape.batch()
+            tape.forward()
+            tape.backward()
+            tape.optimizer(number)
+    segmenter = Segmenter()
+    for start in range(0, len(tape.marks), portion):
+        segmenter.feed(tape.marks[start : start + portion])
+    segmenter.finish()
+    assert segmenter.seen["updates_o0"] == 8
+    assert segmenter.seen["updates_o1"] == 200
+
+
 def test_one_long_validation_is_one_step():
     tape = Tape()
     tape.iterator()

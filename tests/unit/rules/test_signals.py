@@ -634,6 +634,17 @@ class TestModels:
         assert value(signals, "optimizer.where") == PLACE
         assert len(value(signals, "optimizer.list")) == 2
 
+    def test_an_optimizer_that_was_only_tried_does_not_speak(self):
+        facts = [
+            ("optimizer", "o0", {"type": "Adam", "parameter_count": 50, "groups": []}),
+            ("optimizer", "o1", {"type": "SGD", "parameter_count": 5, "groups": []}),
+        ]
+        seen = {"updates": 515, "updates_o0": 15, "updates_o1": 500}
+
+        signals = signals_of(build_trainer(steps(), facts=facts, seen=seen))
+
+        assert value(signals, "optimizer.type") == "SGD"
+
     def test_a_batch_in_double_precision(self):
         tensors = [{"dtype": "float64"}, {"dtype": "int64"}]
         facts = [loader_fact(), ("batch", "l0", {"tensors": tensors, "bytes": 80})]
