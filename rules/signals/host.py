@@ -81,9 +81,11 @@ def measure(training: Training) -> dict[str, Signal]:
     sheet.put("host.quota_cores", hardware.cgroup_quota_cores, reason="no CPU quota is set")
     sheet.put("host.visible_cores", hardware.affinity_cores, reason="this system does not tell")
     samples = _samples(training)
+    if not training.run.samples:
+        return sheet.finish("the machine was not sampled")
+    _memory(training, samples or training.run.samples, sheet)
     if len(samples) < 2:
-        return sheet.finish(_TOO_SHORT if training.run.samples else "the machine was not sampled")
-    _memory(training, samples, sheet)
+        return sheet.finish(_TOO_SHORT)
     _pressure(samples, sheet)
     busy = _mean(samples, lambda machine: machine.cpu_busy_share)
     sheet.put("host.busy_share", busy, reason="this system does not tell")

@@ -807,6 +807,13 @@ class TestHost:
 
         assert "fewer than twice" in signals.get("host.own_cores").reason
 
+    def test_memory_is_known_of_a_run_of_a_second_too(self):
+        samples = build_samples(1, available_bytes=123)
+
+        signals = signals_of(build_trainer(steps(30)), samples=samples)
+
+        assert value(signals, "host.memory_available_bytes") == 123
+
     def test_faults_swap_and_time_halted(self):
         def changed(second, sample):
             machine = replace(

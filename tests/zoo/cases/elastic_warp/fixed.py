@@ -64,7 +64,7 @@ def main():
     transform = Compose([Flip(), Elastic(passes=24)])
     dataset = Digits(800, transform)
     loader = DataLoader(dataset, batch_size=8, shuffle=True, num_workers=2, persistent_workers=True)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(1600, 64), nn.ReLU(), nn.Linear(64, 10))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1600, 1536), nn.ReLU(), nn.Linear(1536, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for epoch in range(2):
         for images, labels in loader:
