@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from trainprof.profiler.model.diagnosis import Finding
 
-LEAST_EXPLAINED = 0.80
-"""Part of the symptom's share that the cause's own has to reach; else both are told."""
+LEAST_EXPLAINED = 0.50
+"""Part of the symptom's share that the cause's own has to reach: more than half. What is left shows
+when the cause is mended, and the next bottleneck tells of it; else both are told."""
 
 _RANK = {"info": 0, "warn": 1, "critical": 2}
 

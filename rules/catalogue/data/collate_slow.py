@@ -53,8 +53,8 @@ class CollateSlow(Rule):
 
     ## Evidence needed
     - The dataset probe made a batch with the loader's own collate function, from items that were
-      there already: at least 20 % of the batch's time, 50 us more and 3 times what stacking the rows
-      of the finished batch takes.
+      there already: at least 20 % of the batch's time, 50 us more and 3 times what stacking the
+      rows of the finished batch takes.
     - The training waits for batches, and at least 3 % of the step goes when this part does.
 
     The interval: below, 4 times the stacking remains; above, the stacking alone. Measured for lists

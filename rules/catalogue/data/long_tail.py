@@ -79,6 +79,7 @@ class LongTail(Rule):
         "loader.producer_median_s",
         "loader.producer_p99_s",
     )
+    suppresses = ("data-workers-under",)
     fires_on = (
         Case(
             "one batch in seventy takes 80 times as long",

@@ -74,6 +74,7 @@ class PrefetchJitter(Rule):
         "loader.replay_prefetch4_s",
         "loader.replay_prefetch8_s",
     )
+    suppresses = ("data-workers-under",)
     fires_on = (
         Case(
             "every 16th batch opens a new file",

@@ -265,8 +265,13 @@ class TestCauses:
             "cause": ("symptom",)
         }
 
-    def test_a_cause_that_explains_too_little_leaves_both(self):
+    def test_a_cause_explains_a_symptom_of_which_it_is_more_than_half(self):
         assert standing(found("cause", 0.3, ["symptom"]), found("symptom", 0.5)) == {
+            "cause": ("symptom",)
+        }
+
+    def test_a_cause_that_explains_too_little_leaves_both(self):
+        assert standing(found("cause", 0.2, ["symptom"]), found("symptom", 0.5)) == {
             "cause": (),
             "symptom": (),
         }
