@@ -299,9 +299,9 @@ class TestCauses:
         assert standing(*pair) == {"large": ("small",)}
 
     def test_a_cause_without_a_share_explains_by_its_gain(self):
-        switch = found("switch", None, ["slow"], gain=Gain(1.5, 6.0))
+        switch = found("switch", None, ["slow"], gain=Gain(1.2, 1.875))
 
-        assert standing(switch, found("slow", 0.7)) == {"switch": ("slow",)}
+        assert standing(switch, found("slow", 0.6)) == {"switch": ("slow",)}
         assert set(standing(switch, found("slow", 0.9))) == {"switch", "slow"}
 
     def test_two_findings_of_one_rule_are_named_once(self):

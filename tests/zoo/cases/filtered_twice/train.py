@@ -30,7 +30,7 @@ class Recordings(Dataset):
 
 def main():
     loader = DataLoader(Recordings(), batch_size=4, shuffle=True)
-    model = nn.Sequential(nn.Linear(257, 256), nn.ReLU(), nn.Linear(256, 4))
+    model = nn.Sequential(nn.Linear(257, 512), nn.ReLU(), nn.Linear(512, 4))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for _ in range(4):
         for spectra, labels in loader:

@@ -37,13 +37,13 @@ class Photographs(data.Dataset):
 
 def build_model():
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, stride=2, padding=1),
+        nn.Conv2d(3, 48, 3, stride=2, padding=1),
         nn.ReLU(),
-        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.Conv2d(48, 96, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(32, 5),
+        nn.Linear(96, 5),
     )
 
 
