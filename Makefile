@@ -73,5 +73,5 @@ $(VENV)/.demo-installed: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.test-installed: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "Installing trainprof and what its tests need into $(VENV) (a few minutes the first time) ..."
-	@$(PIP) --editable '.[torch,test,loops,dev]'
+	@$(PIP) --editable '.[torch,near-duplicates,test,loops,dev]'
 	@touch $@ $(VENV)/.demo-installed

@@ -20,6 +20,7 @@ KINDS = (
     "untrained",
     "frozen",
     "gradients",
+    "padding",
     "dataset",
 )
 

@@ -17,6 +17,7 @@ import os
 import pickle
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from types import FunctionType, ModuleType
@@ -29,6 +30,7 @@ LEAST_STEPS = 20
 """Before that nothing is said about a training, so nothing need be known of its data."""
 MOST_PICKLE_BYTES = 64 << 20
 MOST_BUFFER_BYTES = 256 << 20
+MOST_VALIDATION_BYTES = 64 << 20
 MOST_CPU_S = 0.1
 """Time of the agent's thread for one copy."""
 MOST_GLOBALS = 200
@@ -45,39 +47,61 @@ _REFUSALS = (
 
 
 class DatasetCopy:
-    """Writes `dataset-<key>.pickle` and `.buffers` once, for the loader that feeds the training."""
+    """Writes `dataset-<key>.pickle` and `.buffers` once, for the loader that feeds the training.
+
+    Once more, and less of it, for the first loader of other data that does not: the validation's.
+    """
 
     def __init__(self, torch: Any, folder: Callable[[], str]) -> None:
         self._torch = torch
         self._folder = folder
-        self._done = os.environ.get("TRAINPROF_PROBE") != "1"
+        self._training_done = self._validation_done = os.environ.get("TRAINPROF_PROBE") != "1"
+        self._trained: Callable[[], Any] = _nothing
 
     def after_fork(self) -> None:
         """A forked child copies nothing: it is a worker, or its parent copies."""
-        self._done = True
+        self._training_done = self._validation_done = True
 
     def attempt(self, loaders: Any, training: Any, steps: int) -> tuple[str, CopyFact] | None:
-        """Copies the data set of the first training loader that is alive, when it is time.
+        """Copies a data set, when it is time.
 
         Returns:
             The loader's key and what became of the copy; None before and after.
         """
-        if self._done or steps < LEAST_STEPS:
+        if (self._training_done and self._validation_done) or steps < LEAST_STEPS:
             return None
-        for number in sorted(training):
-            entry = loaders.entries[number] if 0 <= number < len(loaders.entries) else None
-            reference = None if entry is None else entry.loader
-            loader = None if reference is None else reference()
-            if loader is not None:
-                self._done = True
-                key = f"l{number}"
-                return key, self._copy(loader, os.path.join(self._folder(), f"dataset-{key}"))
+        alive = _alive(loaders.entries)
+        feeding = {number: loader for number, loader in alive.items() if number in training}
+        if self._training_done:
+            return self._attempt_validation(alive, feeding)
+        if not feeding:
+            return None
+        self._training_done = True
+        number, loader = next(iter(feeding.items()))
+        self._trained = _reference(loader.dataset)
+        fact = self._copy(loader, number, MOST_BUFFER_BYTES)
+        self._validation_done = "file" not in fact
+        return f"l{number}", fact
+
+    def _attempt_validation(
+        self, alive: dict[int, Any], feeding: dict[int, Any]
+    ) -> tuple[str, CopyFact] | None:
+        """Not where the training's own data set, as it is, serves for validation."""
+        trained = [self._trained(), *(loader.dataset for loader in feeding.values())]
+        if all(one is None for one in trained):
+            return None
+        for number, loader in alive.items():
+            if number not in feeding and not any(loader.dataset is one for one in trained):
+                self._validation_done = True
+                fact = self._copy(loader, number, MOST_VALIDATION_BYTES)
+                return f"l{number}", {**fact, "role": "validation"}
         return None
 
-    def _copy(self, loader: Any, path: str) -> CopyFact:
+    def _copy(self, loader: Any, number: int, most_bytes: int) -> CopyFact:
         start_ns = time.thread_time_ns()
+        path = os.path.join(self._folder(), f"dataset-l{number}")
         try:
-            size = self._write(loader, path)
+            size = self._write(loader, path, most_bytes)
         except NotCopied as refusal:
             fact: CopyFact = {"reason": str(refusal)}
         except OSError as error:
@@ -91,14 +115,12 @@ class DatasetCopy:
         fact["cpu_ns"] = time.thread_time_ns() - start_ns
         return fact
 
-    def _write(self, loader: Any, path: str) -> int:
+    def _write(self, loader: Any, path: str, most_bytes: int) -> int:
         dataset = loader.dataset
-        if isinstance(dataset, self._torch.utils.data.IterableDataset):
-            raise NotCopied("an IterableDataset is not looked at: iterating it may use it up")
         deadline_ns = time.thread_time_ns() + round(MOST_CPU_S * 1e9)
         with open(f"{path}.buffers", "wb", buffering=0) as buffers:
             pickler = DatasetPickler(
-                self._torch, buffers, MOST_PICKLE_BYTES, MOST_BUFFER_BYTES, deadline_ns
+                self._torch, buffers, MOST_PICKLE_BYTES, most_bytes, deadline_ns
             )
             parts = {"dataset": pickler.pickled(dataset)}
             pickler.known = {id(dataset): "dataset"}
@@ -126,6 +148,27 @@ class DatasetCopy:
         with open(f"{path}.pickle", "wb") as file:
             pickle.dump(header, file, protocol=5)
         return size
+
+
+def _nothing() -> None:
+    """In place of a weak reference."""
+
+
+def _reference(thing: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(thing)
+    except TypeError:
+        return _nothing  # a list
+
+
+def _alive(entries: Any) -> dict[int, Any]:
+    """The loaders that are there, by number."""
+    found = {}
+    for number, entry in enumerate(entries):
+        loader = entry.loader() if entry.loader is not None else None
+        if loader is not None:
+            found[number] = loader
+    return found
 
 
 def _or_reason(pickler: DatasetPickler, value: Any) -> Any:

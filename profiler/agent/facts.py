@@ -227,6 +227,10 @@ class FactCollector:
             batch = self._hooks.first_batches.get(number)
             if batch:
                 self._fact(writer, "batch", f"l{number}", dict(batch))
+            live = self._hooks.padding.get(number)
+            padding = guard.attempt("padding", live.fact) if live is not None else None
+            if padding is not None:
+                self._fact(writer, "padding", f"l{number}", dict(padding))
 
     def _read_sampler(self, number: int, entry: LoaderEntry) -> None:
         """While the loader lives: at the end it may be gone."""

@@ -30,6 +30,11 @@ def enabled(collector: str) -> bool:
     return collector not in _disabled
 
 
+def error_of(collector: str) -> str | None:
+    """Why `collector` is disabled; None where it is not, or its failure was written out."""
+    return next((error for name, _, error in failures if name == collector), None)
+
+
 def attempt(collector: str, action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls `action` unless its collector is disabled; an error disables it and gives None."""
     if collector in _disabled:

@@ -14,6 +14,7 @@ from . import guard
 from . import marks as m
 from .describe.batch import batch_samples, describe_batch
 from .describe.loader import describe_loader
+from .describe.padding import LivePadding
 from .patching import Patches, hide_from_compiler, like
 from .recorder import UPDATES_WITHOUT_ASK, Recorder
 from .registry import LoaderRegistry, construction_site
@@ -36,6 +37,7 @@ class LoaderHooks:
     Attributes:
         loaders: The numbers in the marks.
         first_batches: Description of the first batch of each loader, by number.
+        padding: What the sampled batches of each loader show of their padding, by number.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class LoaderHooks:
         self._check_limit = check_limit
         self.loaders = LoaderRegistry()
         self.first_batches: dict[int, Any] = {}
+        self.padding: dict[int, LivePadding] = {}
         self._undescribed: dict[int, int] = {}  # loader -> batches left to wait for its first
 
     def install(self, patches: Patches) -> None:
@@ -144,6 +147,8 @@ class LoaderHooks:
             recorder.mark(m.GOT, number, batch_samples(batch))
             if recorder.batch_due:
                 guard.attempt("batches", self._note_batch, number, batch)
+            if recorder.detailed:
+                guard.attempt("padding", self._note_padding, number, batch)
             return batch
 
         hide_from_compiler(thorough_next)
@@ -171,6 +176,13 @@ class LoaderHooks:
             if not waiting[other]:
                 del waiting[other]
         self._recorder.batch_due = bool(waiting)
+
+    def _note_padding(self, number: int, batch: Any) -> None:
+        """Of a batch of one step in 16, at most ten a second."""
+        live = self.padding.get(number)
+        if live is None:
+            live = self.padding[number] = LivePadding(self._torch)
+        live.look(batch)
 
 
 def _note_origin(iterator: Any, loader: Any, number: int) -> None:

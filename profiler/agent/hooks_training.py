@@ -44,6 +44,7 @@ class TrainingHooks:
         modules, optimizers, loaders: The numbers in the marks.
         optimizer_sites: Where each optimizer was made, by number.
         first_batches: Description of the first batch of each loader, by number.
+        padding: What the sampled batches of each loader show of their padding, by number.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class TrainingHooks:
         self.modules = self._modules.modules
         self.loaders = self._loaders.loaders
         self.first_batches = self._loaders.first_batches
+        self.padding = self._loaders.padding
         self.optimizers = self._optimizers.optimizers
         self.optimizer_sites = self._optimizers.sites
         self._flag_watch: FlagWatch | None = None

@@ -173,9 +173,25 @@ class BatchFact(TypedDict, total=False):
     rows: list[int]  # hashes of up to 64 rows of the first tensor that has any to read
 
 
+class PaddingFact(TypedDict, total=False):
+    """Fact "padding": key of the loader; of batches that the training was given, or the probe."""
+
+    padding_batches: int
+    padding_by_mask: bool  # a mask told what is padding; else equal values at the rows' ends
+    padding_share: float
+    padding_share_to_longest: float  # were each batch padded to its longest row only
+    padding_share_grouped: float  # and made of rows of similar length
+    length_median: int
+    length_p90: int
+    length_max: int
+    padded_length: int
+    padded_length_varies: bool
+
+
 class CopyFact(TypedDict, total=False):
     """Fact "copy": key of the loader; what became of copying its data set for the probe."""
 
+    role: str  # "validation", or absent for the loader that feeds the training
     file: str  # in the process's folder, without ".pickle" and ".buffers"
     bytes: int
     cpu_ns: int  # of the agent's thread
@@ -191,7 +207,7 @@ class ItemPart(TypedDict, total=False):
     where: Where
 
 
-class DatasetFact(TypedDict, total=False):
+class DatasetFact(PaddingFact, total=False):
     """Fact "dataset": key of the loader; what the probe found, as far as it came (probe.jsonl).
 
     Times are of the probe's own process; an item is what `dataset[i]` gives.
@@ -229,19 +245,22 @@ class DatasetFact(TypedDict, total=False):
     resize_s: float
     image_crops: float
     image_format: str
-    padding_batches: int
-    padding_share: float
-    padding_share_to_longest: float  # were each batch padded to its longest row only
-    padding_share_grouped: float  # and made of rows of similar length
-    length_median: int
-    length_p90: int
-    length_max: int
-    padded_length: int
-    padded_length_varies: bool
     hashed_items: int
     hashed_all: bool
+    hashed_at_random: bool  # in random order; else from the beginning of what is iterated
     distinct_items: int
     equal_pairs: int
+    near: str  # how near copies are compared: "text" or "image"
+    near_items: int
+    near_contents: int  # different ones among them
+    near_pairs: int  # of these, alike
+    near_groups: int  # of these, those alike counted as one
+    near_reason: str  # why they are not compared
+    validation: str  # key of the loader
+    validation_length: int | None
+    validation_hashed: int
+    validation_all: bool
+    validation_known: int  # of these, among the hashed items of the training
 
 
 class MemoryFact(TypedDict, total=False):

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ import psutil
 
 from trainprof.profiler.launch import home
 from trainprof.profiler.model.records import CollectorStatus, Fact
+from trainprof.profiler.probe.near_copies import compare_sketches
 from trainprof.profiler.store.probe_file import write_probe
 
 DEFAULT_BUDGET_S = 3.0
@@ -65,6 +66,7 @@ class Copy:
         key: The loader's.
         name: Of the copy's files, without suffix; None where there is none, because of `reason`.
         python: The interpreter of the training.
+        validates: It is the data set of a validation.
     """
 
     folder: Path
@@ -72,6 +74,12 @@ class Copy:
     name: str | None
     reason: str | None
     python: str
+    validates: bool = False
+
+    @property
+    def path(self) -> str:
+        """The copy's files, without suffix."""
+        return str(self.folder / str(self.name))
 
 
 class Probe:
@@ -108,38 +116,51 @@ class Probe:
             OSError: the run folder cannot be written.
         """
         copies = find_copies(self._folder)
-        if not copies:
+        trained = [copy for copy in copies if not copy.validates]
+        if not trained:
             return CollectorStatus("probe", "missing", NOT_COPIED)
         reasons = []
-        for copy in copies:
-            if copy.name is None:
-                reasons.append(f"the data set was not looked at: {copy.reason}")
-                continue
-            self._tell(f"trainprof: looking at the data set ({self._budget_s:g} s at most)")
-            try:
-                found = self._look(copy, self._budget_s / len(copies))
-            finally:
-                remove_copy(copy)
-                self._tell("")
-            if found.data:
-                fact = Fact("dataset", copy.key, time.perf_counter_ns(), found.data)
-                write_probe(copy.folder, [fact])
-            reasons += found.problems
+        try:
+            for copy in trained:
+                if copy.name is None:
+                    reasons.append(f"the data set was not looked at: {copy.reason}")
+                    continue
+                self._tell(f"trainprof: looking at the data set ({self._budget_s:g} s at most)")
+                try:
+                    held_out = _validation_of(copy, copies)
+                    found = self._look(copy, held_out, self._budget_s / len(trained))
+                finally:
+                    self._tell("")
+                if found.data:
+                    fact = Fact("dataset", copy.key, time.perf_counter_ns(), found.data)
+                    write_probe(copy.folder, [fact])
+                reasons += found.problems
+        finally:
+            remove_copies(copies)
         if reasons:
-            some = any(copy.name is not None for copy in copies)
+            some = any(copy.name is not None for copy in trained)
             return CollectorStatus("probe", "partial" if some else "missing", "; ".join(reasons))
         return CollectorStatus("probe", "ok")
 
-    def _look(self, copy: Copy, budget_s: float) -> Found:
-        assert copy.name is not None
+    def _look(self, copy: Copy, held_out: Copy | None, budget_s: float) -> Found:
         with tempfile.TemporaryDirectory(prefix="trainprof-probe-") as scratch:
             journal = Path(scratch) / "journal.jsonl"
-            process = _started(self._start, copy, journal, budget_s)
+            process = _started(self._start, copy, journal, budget_s, held_out)
             ended = _watch(process, journal, budget_s, self._most_bytes)
             found = read_journal(journal)
             if not found.done and not (found.problems and ended is None):
                 found.problems.append(ended or _sudden_end(process, found))
+            if held_out is not None and "validation_hashed" in found.data:
+                found.data["validation"] = held_out.key
+            found.data.update(compare_sketches(Path(f"{journal}.sketches")))
             return found
+
+
+def _validation_of(copy: Copy, copies: Iterable[Copy]) -> Copy | None:
+    """The copy of the data set by which the same process validates."""
+    return next(
+        (one for one in copies if one.validates and one.folder == copy.folder and one.name), None
+    )
 
 
 def find_copies(run_folder: Path) -> list[Copy]:
@@ -156,6 +177,7 @@ def find_copies(run_folder: Path) -> list[Copy]:
                         data.get("file"),
                         data.get("reason"),
                         _python_of(file.parent),
+                        data.get("role") == "validation",
                     )
                 )
     return copies
@@ -180,10 +202,12 @@ def _python_of(folder: Path) -> str:
     return str(info.get("executable") or sys.executable)
 
 
-def remove_copy(copy: Copy) -> None:
-    """Removes the copy's files."""
-    for suffix in (".pickle", ".buffers"):
-        (copy.folder / f"{copy.name}{suffix}").unlink(missing_ok=True)
+def remove_copies(copies: Iterable[Copy]) -> None:
+    """Removes the copies' files."""
+    for copy in copies:
+        if copy.name is not None:
+            for suffix in (".pickle", ".buffers"):
+                Path(copy.path + suffix).unlink(missing_ok=True)
 
 
 def scratch_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -192,8 +216,12 @@ def scratch_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {**environ, **hidden, "TOKENIZERS_PARALLELISM": "false"}
 
 
-def _started(start: Path, copy: Copy, journal: Path, budget_s: float) -> subprocess.Popen[bytes]:
-    arguments = [str(home()), str(copy.folder / str(copy.name)), str(journal), str(budget_s)]
+def _started(
+    start: Path, copy: Copy, journal: Path, budget_s: float, held_out: Copy | None
+) -> subprocess.Popen[bytes]:
+    arguments = [str(home()), copy.path, str(journal), str(budget_s)]
+    if held_out is not None:
+        arguments.append(held_out.path)
     return subprocess.Popen(
         [copy.python, str(start), *arguments],
         env=scratch_environment(os.environ),

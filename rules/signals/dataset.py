@@ -44,6 +44,12 @@ FROM_FACT = (
     Description("dataset.resize_s", "s", "Part of an item spent resizing and converting them."),
     Description("dataset.image_crops", "count", "Crops of an image, per item."),
     Description("dataset.image_format", "text", "Format of the images."),
+    Description("dataset.hashed_items", "count", "Items whose contents were compared."),
+    Description("dataset.hashed_all", "bool", "These are all of them."),
+)
+"""Signals that are keys of the fact "dataset"."""
+
+PADDING = (
     Description("dataset.padding_batches", "count", "Batches whose padding was looked at."),
     Description("dataset.padding_share", "share", "Places of a batch that hold padding."),
     Description(
@@ -60,13 +66,12 @@ FROM_FACT = (
     Description("dataset.length_max", "count", "The longest row."),
     Description("dataset.padded_length", "count", "Length to which rows are padded, at most."),
     Description("dataset.padded_length_varies", "bool", "It differs from batch to batch."),
-    Description("dataset.hashed_items", "count", "Items whose contents were compared."),
-    Description("dataset.hashed_all", "bool", "These are all of them."),
 )
-"""Signals that are keys of the fact "dataset"."""
+"""Signals that are keys of the fact "padding" as well, which the training's own batches give."""
 
 DESCRIPTIONS = (
     *FROM_FACT,
+    *PADDING,
     Description("dataset.batch_s", "s", "Time to fetch a batch's items and to collate them."),
     Description("dataset.bytes", "bytes", "Size of all items, as they come out."),
     Description("dataset.file_bytes", "bytes", "Mean bytes read of a file."),
@@ -80,6 +85,17 @@ DESCRIPTIONS = (
     Description("dataset.part_where", "place", "Where it is called."),
     Description(
         "dataset.duplicate_share", "share", "Items that equal another, each group but one."
+    ),
+    Description(
+        "dataset.near_duplicate_share",
+        "share",
+        "Items that are nearly another text or image, each group but one; equal ones left out.",
+    ),
+    Description("dataset.validation_hashed", "count", "Items of the validation that were hashed."),
+    Description(
+        "dataset.validation_known_share",
+        "share",
+        "Items of the validation's data set that equal one of the training's.",
     ),
 )
 
@@ -96,6 +112,7 @@ def measure(training: Training) -> dict[str, Signal]:
     sheet = Sheet(DESCRIPTIONS)
     facts = training.trainer.latest_facts("dataset")
     fact = facts.get(training.loader.key or "")
+    _put_padding(sheet, training, fact.data if fact is not None else {})
     if fact is None:
         return sheet.finish(_why_not(training))
     data = fact.data
@@ -115,7 +132,26 @@ def measure(training: Training) -> dict[str, Signal]:
     else:
         sheet.miss("dataset.file_bytes", "no opening of a file was seen")
     _put_duplicates(sheet, data)
+    _put_near_duplicates(sheet, data)
+    _put_validation(sheet, training, data)
     return sheet.finish(NOT_FOUND)
+
+
+def _put_padding(sheet: Sheet, training: Training, probed: Mapping[str, Any]) -> None:
+    """Of batches that the training was given where a mask tells; else of the probe's, if any.
+
+    The probe knows the samples before they were padded; a batch without a mask shows its padding
+    only by equal values at the ends of rows.
+    """
+    fact = training.trainer.latest_facts("padding").get(training.loader.key or "")
+    live = fact.data if fact is not None else {}
+    seen = live if live.get("padding_by_mask") or "padding_share" not in probed else probed
+    if "padding_share" not in seen:
+        return
+    method = "batches of the run" if seen is live else "batches that the probe made"
+    for description in PADDING:
+        value = seen.get(description.name.partition(".")[2])
+        sheet.put(description.name, value, method=method, samples=seen.get("padding_batches"))
 
 
 def _put_largest_part(sheet: Sheet, data: Mapping[str, Any]) -> None:
@@ -143,21 +179,81 @@ def _put_duplicates(sheet: Sheet, data: Mapping[str, Any]) -> None:
     copies = hashed - data["distinct_items"]
     if copies and data["equal_pairs"] / copies > MOST_PAIRS_PER_COPY:
         sheet.miss(name, "copies come in such large groups that few contents seem to be possible")
-        return
-    if data.get("hashed_all"):
+    elif data.get("hashed_all"):
         share = copies / hashed
         sheet.put(name, share, method="all items hashed", samples=hashed, low=share, high=share)
+    elif data.get("hashed_at_random") is False:
+        sheet.miss(name, "the items of an iterable data set cannot be drawn at random")
+    else:
+        _put_estimate(sheet, name, data["equal_pairs"], hashed, data["length"], "equal")
+
+
+def _put_near_duplicates(sheet: Sheet, data: Mapping[str, Any]) -> None:
+    """The same of items that are alike and not equal, among the first of those hashed."""
+    name, items = "dataset.near_duplicate_share", data.get("near_items")
+    if items is None:
+        sheet.miss(name, data.get("near_reason") or NOT_FOUND)
         return
-    per_pair = data["length"] / hashed**2
-    low, high = _poisson_bounds(data["equal_pairs"])
+    method = "MinHash of words" if data.get("near") == "text" else "difference hash of images"
+    copies = data["near_contents"] - data["near_groups"]
+    if copies and data["near_pairs"] / copies > MOST_PAIRS_PER_COPY:
+        sheet.miss(name, "items are alike in such large groups that few kinds seem to be possible")
+    elif items == data.get("hashed_items") and data.get("hashed_all"):
+        share = copies / items
+        sheet.put(name, share, method=method, samples=items, low=share, high=share)
+    elif data.get("hashed_at_random") is False:
+        sheet.miss(name, "the items of an iterable data set cannot be drawn at random")
+    else:
+        _put_estimate(sheet, name, data["near_pairs"], items, data["length"], f"{method}: like")
+
+
+def _put_estimate(sheet: Sheet, name: str, pairs: int, sample: int, length: int, kind: str) -> None:
+    """A share of copies by the pairs in a random sample."""
+    per_pair = length / sample**2
+    low, high = _poisson_bounds(pairs)
     sheet.put(
         name,
-        min(data["equal_pairs"] * per_pair, 1.0),
-        method="equal pairs in a random sample",
-        samples=hashed,
+        min(pairs * per_pair, 1.0),
+        method=f"{kind} pairs in a random sample",
+        samples=sample,
         low=min(low * per_pair, 1.0),
         high=min(high * per_pair, 1.0),
     )
+
+
+def _put_validation(sheet: Sheet, training: Training, data: Mapping[str, Any]) -> None:
+    """How many items of the validation's data set equal one of the training's.
+
+    Of K held-out items that hold s K of the training's N, a sample of k compared with m of the
+    training's finds s k m / N of them; their number is taken to be Poisson.
+    """
+    name, compared = "dataset.validation_known_share", data.get("validation_hashed")
+    if compared is None:
+        sheet.miss(name, "no other data set was validated on, or none could be compared")
+        return
+    loader = training.trainer.latest_facts("loader").get(str(data.get("validation")))
+    if loader is None or loader.data.get("role") != "validation":
+        sheet.miss(name, "the other data set was trained on, too")
+        return
+    known, everything = data["validation_known"], data["hashed_all"]
+    if not everything and data.get("hashed_at_random") is False:
+        sheet.miss(name, "the items of an iterable data set cannot be drawn at random")
+        return
+    if not known and data.get("draws_random_numbers"):
+        sheet.miss(name, "items that random numbers change do not look equal")
+        return
+    unseen = 1.0 if everything else data["length"] / data["hashed_items"]
+    low, high = _poisson_bounds(known)
+    exact = everything and data.get("validation_all")
+    sheet.put(
+        name,
+        min(known * unseen / compared, 1.0),
+        method="by hash",
+        samples=compared,
+        low=known / compared if exact else min(low * unseen / compared, 1.0),
+        high=known / compared if exact else min(high * unseen / compared, 1.0),
+    )
+    sheet.put("dataset.validation_hashed", compared)
 
 
 def _poisson_bounds(count: int) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainprof.cli.moment import tell
 from trainprof.profiler.model.records import CollectorStatus
-from trainprof.profiler.probe.supervise import Probe, find_copies, remove_copy
+from trainprof.profiler.probe.supervise import Probe, find_copies, remove_copies
 from trainprof.profiler.probe.worth import why_not
 
 
@@ -28,9 +28,7 @@ def look_at_data_set(
     try:
         if reason is None:
             return Probe(folder, budget_s, tell).run()
-        for copy in find_copies(folder):
-            if copy.name is not None:
-                remove_copy(copy)
+        remove_copies(find_copies(folder))
         return CollectorStatus("probe", "missing", reason)
     except OSError as error:
         return CollectorStatus("probe", "failed", f"{error.strerror or error}")

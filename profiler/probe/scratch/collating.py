@@ -23,7 +23,8 @@ def fill(items: Items, count: int, deadline: float) -> None:
     for index in range(items.length):
         if len(items.kept) >= count or time.perf_counter() > deadline:
             return
-        items.keep(items.fetch(index), 0)
+        if index not in items.failed:
+            items.keep(items.fetch(index), 0)
 
 
 def measure_collate(

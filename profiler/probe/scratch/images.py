@@ -88,6 +88,7 @@ def measure_decoding(items: Items, deadline: float, item_s: float) -> dict[str, 
         return None
     watch = Decoding()
     delivered, count, wall = 0, 0, 0.0
+    items.rewind()
     watch.install()
     try:
         for index in items.order()[:MOST_DECODED]:

@@ -44,8 +44,7 @@ class Journal:
             self._write({"data": data})
         if guard.enabled(name):
             return True
-        errors = [error for collector, _, error in guard.failures if collector == name]
-        self.problem(f"{name} raised {errors[-1] if errors else 'an error'}")
+        self.problem(f"{name} raised {guard.error_of(name) or 'an error'}")
         return False
 
     def problem(self, sentence: str) -> None:

@@ -13,11 +13,15 @@ from .items import Items
 from .meter import Meter
 
 MOST_WATCHED = 48
+ITEM_METHODS = ("__getitem__", "__getitems__")
+STREAM_METHODS = ("__iter__", "__next__")
 
 
 def measure_parts(items: Items, meter: Meter, deadline: float, item_s: float) -> dict[str, Any]:
-    """What `__getitem__` calls, scaled to the time that an item takes unwatched."""
-    watch = CallWatch(_codes_of(items.dataset), lambda: meter.opened)
+    """What `__getitem__` (or `__iter__`) calls, scaled to the time that an item takes unwatched."""
+    methods = ITEM_METHODS if items.drawn_at_random else STREAM_METHODS
+    watch = CallWatch(_codes_of(items.dataset, methods), lambda: meter.opened)
+    items.rewind()
     for count, index in enumerate(items.order()[:MOST_WATCHED], start=1):
         randomness.seed(1)
         watch.watch(lambda index=index: items.fetch(index))  # type: ignore[misc]
@@ -63,18 +67,18 @@ def _tokens_of(watch: CallWatch) -> dict[str, Any]:
     return {"token_function": watch.token_name, "token_where": watch.token_where}
 
 
-def _codes_of(dataset: Any) -> set[CodeType]:
-    """`__getitem__` of the data set, and of those inside torch's own wrappers."""
+def _codes_of(dataset: Any, methods: tuple[str, ...]) -> set[CodeType]:
+    """These methods of the data set, and of those inside torch's own wrappers."""
     codes: set[CodeType] = set()
     waiting = [dataset]
     while waiting and len(codes) < 16:
         one = waiting.pop()
-        for name in ("__getitem__", "__getitems__"):
+        for name in methods:
             code = getattr(getattr(type(one), name, None), "__code__", None)
             library = type(one).__module__.startswith("torch.utils.data")
             if isinstance(code, CodeType) and not library:
                 codes.add(code)
         attributes = getattr(one, "__dict__", {})
         inner = [attributes.get("dataset"), *(attributes.get("datasets") or [])[:4]]
-        waiting += [found for found in inner if hasattr(type(found), "__getitem__")]
+        waiting += [found for found in inner if hasattr(type(found), methods[0])]
     return codes

@@ -10,7 +10,7 @@ from .contents import is_array, is_numbers, is_tensor, leaves
 LEAST_CHARACTERS = 16
 _SPLITTERS = ("split", "findall", "finditer", "rsplit", "partition")
 _LIBRARIES = ("tokenizers", "sentencepiece", "tiktoken", "youtokentome", "blingfire")
-_WIDE_INTEGERS = ("int64", "int32", "int16", "uint16")
+WIDE_INTEGERS = ("int64", "int32", "int16", "uint16")
 
 
 def is_text(thing: Any) -> bool:
@@ -44,7 +44,7 @@ def makes_numbers(result: Any) -> bool:
             break
         if is_tensor(leaf) or is_array(leaf):
             dtype = str(leaf.dtype).removeprefix("torch.")
-            if dtype in _WIDE_INTEGERS and leaf.ndim >= 1 and leaf.shape[-1] > 1:
+            if dtype in WIDE_INTEGERS and leaf.ndim >= 1 and leaf.shape[-1] > 1:
                 return True
         elif is_numbers(leaf):
             first = leaf[0][0] if isinstance(leaf[0], (list, tuple)) else leaf[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainprof.profiler.model.diagnosis import FixAdvice, Gain
+from trainprof.profiler.model.diagnosis import FixAdvice, Gain, Location
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.reading import (
     amdahl,
@@ -27,6 +27,7 @@ COPIES = {
     "loader.sampler": "torch.utils.data.sampler.RandomSampler",
     "loader.dataset_where": {"file": "train.py", "line": 9},
 }
+FEW = {**COPIES, "dataset.duplicate_share": (0.01, 0.01, 0.01)}
 
 
 class Duplicates(Rule):
@@ -34,7 +35,8 @@ class Duplicates(Rule):
 
     ## What it finds
     Samples that are equal to others byte for byte, label included: files listed twice, a crawl with
-    repeats, two sources that overlap.
+    repeats, two sources that overlap. As notes: samples that are nearly equal to others, and
+    samples of the validation that the training has seen.
 
     ## Why it costs time
     A copy takes as long as any other sample and teaches little that is new. With a part d of copies
@@ -48,6 +50,13 @@ class Duplicates(Rule):
       interval of a Poisson number of pairs. The estimate takes copies to come in pairs; larger
       groups are overstated by half their size.
     - The lower bound of d is at least 3 %.
+    - Near copies, for a note: at least 10 % of up to 1,000 samples by the lower bound. Texts (and
+      rows of tokens) are alike where MinHash finds 80 % of their runs of three words in common;
+      images where at most 4 of the 128 bits of their difference hashes differ, and their grey
+      values by 6 of 255 on average. Whether they may go is for you to judge, so no gain is
+      predicted.
+    - Validation, for a note: at least 0.5 % of its samples, by the lower bound, have the hash of a
+      sample of the training. It says nothing of speed: the figures of the validation flatter.
 
     The interval: 1 / (1 - d) for the bounds of d, of the time of an epoch.
 
@@ -68,11 +77,15 @@ class Duplicates(Rule):
       copies in groups of more than four on average are taken for such.
     - Items that draw random numbers look equal under one seed where they hold nothing else; then
       this is a note only.
+    - Near copies are often meant: frames of a video, augmented versions kept in the data set, forms
+      that differ in a few words. Other transforms in training than in validation hide samples in
+      common.
 
     ## References
     - Abbas et al., SemDeDup: https://arxiv.org/abs/2303.09540
     - Lee et al., Deduplicating training data makes language models better:
       https://arxiv.org/abs/2107.06499
+    - Barz and Denzler, Do we train on test data?: https://arxiv.org/abs/1902.00423
     """
 
     id = "data-duplicates"
@@ -94,8 +107,19 @@ class Duplicates(Rule):
             },
             severity="warn",
         ),
+        Case("near copies", {**FEW, "dataset.near_duplicate_share": (0.2, 0.14, 0.27)}, "info"),
+        Case(
+            "validated on what was trained on",
+            {**FEW, "dataset.validation_known_share": (0.1, 0.08, 0.12)},
+            "info",
+        ),
     )
     silent_on = (
+        Case("a few near copies", {**FEW, "dataset.near_duplicate_share": (0.09, 0.05, 0.15)}),
+        Case(
+            "one sample of the validation is known, perhaps by chance",
+            {**FEW, "dataset.validation_known_share": (0.01, 0.0005, 0.05)},
+        ),
         Case("a few copies", {**COPIES, "dataset.duplicate_share": (0.02, 0.02, 0.02)}),
         Case("one equal pair by chance", {**COPIES, "dataset.duplicate_share": (0.1, 0.005, 0.47)}),
         Case(
@@ -106,27 +130,57 @@ class Duplicates(Rule):
 
     min_share = 0.03
     """Of the samples; the engine's gate for a note."""
+    min_near_share = 0.10
+    """The same for near copies, of which many are meant (a starting value)."""
+    min_known_share = 0.005
+    """Of the validation's samples (a starting value)."""
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
-        """Looks at the part of copies."""
+        """Looks at the part of copies, then at what is nearly one, and at the validation."""
+        if "Weighted" in (text(signals, "loader.sampler") or ""):
+            return
+        if (low(signals, "dataset.duplicate_share") or 0.0) >= self.min_share:
+            yield self._copies(signals)
+        elif (low(signals, "dataset.near_duplicate_share") or 0.0) >= self.min_near_share:
+            yield self._note(
+                signals,
+                "dataset.near_duplicate_share",
+                self.min_near_share,
+                title="Samples are nearly equal to others",
+                summary=f"{_nearly(signals)}; look at some of them before you leave any out.",
+            )
+        if (low(signals, "dataset.validation_known_share") or 0.0) >= self.min_known_share:
+            known = percent(needed(signals, "dataset.validation_known_share"))
+            yield self._note(
+                signals,
+                "dataset.validation_known_share",
+                self.min_known_share,
+                title="Samples of the validation are in the training data",
+                summary=(
+                    f"{known} of the validation's samples are in the training data as well (by "
+                    "hash): its figures say less of unseen data."
+                ),
+                where=place(signals, "validation.where"),
+            )
+
+    def _copies(self, signals: Signals) -> Candidate:
         share = needed(signals, "dataset.duplicate_share")
         share_low = low(signals, "dataset.duplicate_share") or 0.0
-        weighted = "Weighted" in (text(signals, "loader.sampler") or "")
-        if share_low < self.min_share or weighted:
-            return
         most = high(signals, "dataset.duplicate_share") or share
         hashed = number(signals, "dataset.hashed_items") or 0.0
         counted = is_on(signals, "dataset.hashed_all")
         among = f"all {hashed:,.0f} samples" if counted else f"{hashed:,.0f} samples, estimated"
-        yield Candidate(
+        nearly = _nearly(signals)
+        return Candidate(
             summary=(
                 f"{percent(share)} of the samples are copies of others (by hash of {among}); an "
-                f"epoch without them takes {percent(share)} less."
+                f"epoch without them takes {percent(share)} less.{f' {nearly}.' if nearly else ''}"
             ),
             evidence=(
                 *observed(signals, "dataset.duplicate_share", self.min_share),
                 *observed(signals, "dataset.hashed_items"),
                 *observed(signals, "loader.dataset_length"),
+                *observed(signals, "dataset.near_duplicate_share"),
             ),
             share=share,
             share_low=share_low,
@@ -144,3 +198,38 @@ class Duplicates(Rule):
             confidence="high" if counted else "low",
             max_severity="info" if is_on(signals, "dataset.draws_random_numbers") else "critical",
         )
+
+    def _note(
+        self,
+        signals: Signals,
+        name: str,
+        threshold: float,
+        *,
+        title: str,
+        summary: str,
+        where: Location | None = None,
+    ) -> Candidate:
+        return Candidate(
+            title=title,
+            summary=summary,
+            evidence=(
+                *observed(signals, name, threshold),
+                *observed(signals, "dataset.hashed_items"),
+            ),
+            where=where or place(signals, "loader.dataset_where"),
+            confidence="low",
+            severity="info",
+            max_severity="info",
+            timeless=True,
+        )
+
+
+def _nearly(signals: Signals) -> str | None:
+    """Near copies with their interval, in half a sentence; None where none were seen."""
+    share = number(signals, "dataset.near_duplicate_share")
+    if not share:
+        return None
+    least = low(signals, "dataset.near_duplicate_share") or 0.0
+    most = high(signals, "dataset.near_duplicate_share") or share
+    between = f" [{percent(least)}, {percent(most)}]" if least < most else ""
+    return f"{percent(share)}{between} of the samples are nearly equal to others"

@@ -53,9 +53,10 @@ class PaddingWaste(Rule):
     fast.
 
     ## Evidence needed
-    - The dataset probe made up to 24 real batches, in the loader's own order and with its own
-      collate function. Real lengths are those of the attention mask; without one, of the samples
-      before collating; without these, up to the run of one value in which rows end.
+    - Up to 64 batches that the training was given, with the attention mask that lay in them. Where
+      there is none, the dataset probe made up to 24 batches, in the loader's own order and with its
+      own collate function: real lengths are those of the samples before collating; without these,
+      up to the run of one value in which rows end.
     - At least 20 % of the places are padding, and the same rows in batches of similar length (or
       padded to the longest of each batch) would have less.
     - At least 3 % of the step is computing that goes with it.

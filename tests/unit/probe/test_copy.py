@@ -2,6 +2,9 @@
 
 import functools
 import os
+import sys
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,9 +37,20 @@ class WithState(Holder):
 
 
 class Endless(IterableDataset):
+    def __init__(self, start=3):
+        self.start = start
+
     def __iter__(self):
         while True:
-            yield 1
+            yield self.start
+
+
+class HalfWay(Endless):
+    """Holds on to what it iterates."""
+
+    def __iter__(self):
+        self.rows = (row for row in range(9))
+        return self.rows
 
 
 @pytest.mark.parametrize(
@@ -65,6 +79,17 @@ def test_values_come_back_equal(reread, held):
         assert np.array_equal(back, held)
     else:
         assert back == held
+
+
+def test_a_data_set_that_can_only_be_iterated_comes_back(reread):
+    assert next(iter(reread(Endless(7)).part("dataset"))) == 7
+
+
+def test_one_that_is_half_way_through_is_refused(copy):
+    dataset = HalfWay()
+    iter(dataset)
+    fact, _ = copy(DataLoader(dataset))
+    assert "cannot pickle 'generator' object" in fact["reason"]
 
 
 def test_lambdas_and_closures_come_back(reread):
@@ -105,14 +130,15 @@ def test_an_unreadable_part_does_not_lose_the_others(reread):
     ("dataset", "reason"),
     [
         (WithState(1), "WithState has a __getstate__ of its own"),
-        (Endless(), "an IterableDataset"),
         (Holder(iter([1])), None),
+        (Holder(threading.Lock()), "cannot pickle '_thread.lock' object"),
+        (Holder(sys.stderr), "cannot be pickled"),
         (Holder(i for i in range(3)), "cannot be pickled"),
         (Holder(torch.empty(2, device="meta")), "tensors on meta"),
         (Holder(torch.eye(2).to_sparse()), "sparse"),
         (Holder(bytearray(dataset_copy.MOST_BUFFER_BYTES + 1)), "more than 256 MiB"),
     ],
-    ids=["getstate", "iterable", "iterator", "generator", "device", "sparse", "large"],
+    ids=["getstate", "iterator", "lock", "open file", "generator", "device", "sparse", "large"],
 )
 def test_what_is_refused_is_said_in_one_sentence(copy, tmp_path, dataset, reason):
     fact, _ = copy(DataLoader(dataset))
@@ -168,3 +194,32 @@ def test_it_is_done_once_when_the_first_steps_are(tmp_path, monkeypatch):
 def test_nothing_is_copied_unless_the_probe_is_wanted(tmp_path, monkeypatch):
     monkeypatch.setenv("TRAINPROF_PROBE", "0")
     assert DatasetCopy(torch, lambda: str(tmp_path)).attempt(None, {0}, 100) is None
+
+
+def copying(loaders, training, tmp_path, monkeypatch):
+    """What is copied of several loaders, one after the other."""
+    monkeypatch.setenv("TRAINPROF_PROBE", "1")
+    entries = [SimpleNamespace(loader=lambda loader=loader: loader) for loader in loaders]
+    copier = DatasetCopy(torch, lambda: str(tmp_path))
+    made = [copier.attempt(SimpleNamespace(entries=entries), training, 20 + n) for n in range(3)]
+    return {key: fact.get("role") for key, fact in filter(None, made)}
+
+
+def test_the_validations_data_set_is_copied_too(tmp_path, monkeypatch):
+    one, two, three = (DataLoader(TensorDataset(torch.arange(n))) for n in (3, 4, 5))
+    copied = copying([one, two, three], {1}, tmp_path, monkeypatch)
+    assert copied == {"l1": None, "l0": "validation"}
+    assert (tmp_path / "dataset-l0.pickle").exists()
+
+
+def test_validating_on_the_data_set_of_the_training_is_no_other_data_set(tmp_path, monkeypatch):
+    dataset = TensorDataset(torch.arange(3))
+    loaders = [DataLoader(dataset), DataLoader(dataset, batch_size=2)]
+    assert copying(loaders, {0}, tmp_path, monkeypatch) == {"l0": None}
+
+
+def test_a_large_validation_is_not_copied(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_copy, "MOST_VALIDATION_BYTES", 100)
+    loaders = [DataLoader(TensorDataset(torch.arange(n))) for n in (3, 50)]
+    assert copying(loaders, {0}, tmp_path, monkeypatch) == {"l0": None, "l1": "validation"}
+    assert not (tmp_path / "dataset-l1.pickle").exists()

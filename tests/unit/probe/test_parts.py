@@ -1,5 +1,6 @@
 """What the probe finds inside an item: calls, files, text, images, padding, copies."""
 
+import json
 import time
 
 import numpy as np
@@ -8,12 +9,13 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Subset
 
-from trainprof.profiler.probe.scratch.duplicates import measure_duplicates
+from trainprof.profiler.probe.scratch.duplicates import Contents
 from trainprof.profiler.probe.scratch.images import measure_decoding
 from trainprof.profiler.probe.scratch.items import Items
 from trainprof.profiler.probe.scratch.lengths import measure_padding
 from trainprof.profiler.probe.scratch.meter import Meter
 from trainprof.profiler.probe.scratch.parts import measure_batch_tokens, measure_parts
+from trainprof.profiler.probe.scratch.sketches import sketch
 from trainprof.profiler.probe.scratch.text import is_text, makes_numbers
 
 METER = Meter()  # its audit hook stays for good
@@ -144,7 +146,7 @@ def rows(lengths):
 
 def padding(dataset, collate, batch=4):
     order = [list(range(s, s + batch)) for s in range(0, len(dataset) - batch + 1, batch)]
-    return measure_padding(Items(dataset, METER), collate, order, time.perf_counter() + 2)
+    return measure_padding(Items(dataset, METER), collate, order, batch, time.perf_counter() + 2)
 
 
 LENGTHS = [10, 2, 2, 2, 10, 2, 2, 2]
@@ -250,7 +252,7 @@ def test_without_images_there_is_nothing_to_say():
 
 def copies(make, length, seconds=2.0):
     items = Items(Made(make, length), METER)
-    return measure_duplicates(items, time.perf_counter() + seconds)
+    return Contents(torch, items).measure(time.perf_counter() + seconds)
 
 
 def test_copies_are_counted_in_spite_of_augmentation():
@@ -258,6 +260,7 @@ def test_copies_are_counted_in_spite_of_augmentation():
     assert found == {
         "hashed_items": 100,
         "hashed_all": True,
+        "hashed_at_random": True,
         "distinct_items": 75,
         "equal_pairs": 25,
     }
@@ -268,3 +271,60 @@ def test_copies_are_counted_in_spite_of_augmentation():
 )
 def test_what_cannot_be_compared_or_is_too_little_says_nothing(make, length):
     assert copies(make, length) is None
+
+
+def test_items_of_the_validation_are_looked_up_among_those_of_the_training():
+    contents = Contents(torch, Items(Made(lambda index: torch.full((2,), index), 80), METER))
+    until = time.perf_counter() + 2
+    contents.measure(until)
+    held_out = Items(Made(lambda index: torch.full((2,), index + 70), 60), METER)
+    assert contents.compare(held_out, until) == {
+        "validation_length": 60,
+        "validation_hashed": 60,
+        "validation_known": 10,
+        "validation_all": True,
+    }
+    few = Items(Made(lambda index: torch.full((2,), index), 20), METER)
+    assert contents.compare(few, until) is None
+
+
+def sketched(*items):
+    return [sketch(torch, item) for item in items]
+
+
+def test_a_text_is_known_by_its_runs_of_three_words():
+    words = " ".join(f"word{n}" for n in range(40))
+    plain, shouted, other, short = sketched(words, (words.upper(), 3), words[::-1], "a few words")
+    assert plain == shouted != other
+    assert len(plain["runs"]) == 38
+    assert short is None
+    tensor, numbers = sketched(torch.arange(40), {"input_ids": list(range(40))})
+    assert tensor == numbers
+
+
+def test_an_image_is_known_by_its_greys_in_every_form():
+    generator = torch.Generator().manual_seed(3)
+    image = torch.rand(3, 36, 36, generator=generator)
+    last = image.permute(1, 2, 0).numpy()
+    stored = (image * 255).byte()
+    forms = [made["grey"] for made in sketched(image, last, stored, (stored, 1))]
+    assert all(len(grey) == 81 and max(grey) == 255 and min(grey) == 0 for grey in forms)
+    for grey in forms[1:]:
+        assert max(abs(a - b) for a, b in zip(forms[0], grey, strict=True)) <= 3
+
+
+@pytest.mark.parametrize(
+    "item",
+    [torch.zeros(3, 40, 40), torch.rand(3, 8, 8), torch.rand(20, 50), torch.rand(64), 5, None],
+    ids=["flat", "small", "features", "row", "number", "nothing"],
+)
+def test_what_is_neither_text_nor_image_has_no_sketch(item):
+    assert sketch(torch, item) is None
+
+
+def test_sketches_are_written_beside_the_journal(tmp_path):
+    items = Items(Made(lambda index: torch.arange(index, index + 30), 60), METER)
+    Contents(torch, items).measure(time.perf_counter() + 2, str(tmp_path / "sketches"))
+    lines = (tmp_path / "sketches").read_text().splitlines()
+    assert len(lines) == 60
+    assert set(json.loads(lines[0])) == {"runs", "code"}

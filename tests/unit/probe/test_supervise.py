@@ -8,13 +8,14 @@ import psutil
 import pytest
 
 from trainprof.profiler.model.records import Fact
+from trainprof.profiler.probe import supervise
 from trainprof.profiler.probe.supervise import Probe, find_copies, read_journal, scratch_environment
 from trainprof.profiler.store.lines import Problems
 from trainprof.profiler.store.process import read_process
 
 BEGIN = """
 import json, os, sys, time
-home, copy, journal, budget = sys.argv[1:5]
+home, copy, journal, budget, *validation = sys.argv[1:]
 out = open(journal, "w", buffering=1)
 say = lambda **line: out.write(json.dumps(line) + "\\n")
 say(stage="ready")
@@ -30,10 +31,15 @@ def run(tmp_path):
     info = {"pid": 1, "parent_pid": 0, "host": "node", "role": "trainer"}
     (process / "proc.json").write_text(json.dumps({**info, "executable": sys.executable}))
 
-    def probe(source, *, copied=True, budget_s=0.8, **settings):
+    def probe(source, *, copied=True, validated=False, budget_s=0.8, **settings):
         data = {"file": "dataset-l0"} if copied else {"reason": "it holds tensors on cuda:0"}
         fact = {"kind": "copy", "key": "l0", "at_ns": 1, "data": data}
-        (process / "facts.jsonl").write_text('{"format": 1, "base_ns": 0}\n' + json.dumps(fact))
+        facts = [{"format": 1, "base_ns": 0}, fact]
+        if validated:
+            data = {"file": "dataset-l1", "role": "validation"}
+            facts.append({"kind": "copy", "key": "l1", "at_ns": 1, "data": data})
+            (process / "dataset-l1.pickle").write_bytes(b"")
+        (process / "facts.jsonl").write_text("\n".join(map(json.dumps, facts)))
         for suffix in ("pickle", "buffers"):
             (process / f"dataset-l0.{suffix}").write_bytes(b"")
         start = tmp_path / "start.py"
@@ -104,6 +110,19 @@ def test_too_much_memory_ends_it(run):
     )
     assert "needed more than 0.098 GiB of memory" in status.reason
     assert wall_s < 10
+
+
+def test_the_validations_copy_goes_along_and_is_named(run):
+    source = "say(data={'validation_hashed': len(validation)}); say(done=True)"
+    status, found, _ = run(source, validated=True)
+    assert status.status == "ok"
+    assert found == [{"item_s": 0.5, "validation_hashed": 1, "validation": "l1"}]
+
+
+def test_sketches_are_compared_in_this_process(run, monkeypatch):
+    monkeypatch.setattr(supervise, "compare_sketches", lambda path: {"near": path.read_text()})
+    _, found, _ = run("open(journal + '.sketches', 'w').write('x'); say(done=True)")
+    assert found == [{"item_s": 0.5, "near": "x"}]
 
 
 def test_a_refused_copy_is_passed_on(run):

@@ -106,6 +106,95 @@ def test_no_pair_in_a_sample_gives_an_upper_bound_only():
     assert 0.2 < signal.high < 0.4
 
 
+SAMPLE = {"hashed_items": 1000, "hashed_all": False, "hashed_at_random": True,
+          "distinct_items": 1000, "equal_pairs": 0, "length": 10_000}  # fmt: skip
+NEAR = {"near": "text", "near_items": 1000, "near_contents": 1000}
+
+
+def near(data):
+    return measured({**SAMPLE, **NEAR, **data})["dataset.near_duplicate_share"]
+
+
+def test_near_copies_are_estimated_with_an_interval():
+    signal = near({"near_pairs": 20, "near_groups": 980})
+    assert signal.value == pytest.approx(0.2)
+    assert signal.low < 0.14 < 0.28 < signal.high
+    assert signal.method == "MinHash of words: like pairs in a random sample"
+
+
+def test_near_copies_are_counted_where_all_items_were_compared():
+    signal = near({"hashed_all": True, "near_pairs": 20, "near_groups": 980})
+    assert signal.value == signal.low == signal.high == pytest.approx(0.02)
+
+
+def test_near_copies_in_large_groups_are_taken_for_kinds_of_items():
+    assert "large groups" in near({"near_pairs": 90_000, "near_groups": 10}).reason
+
+
+def test_without_its_library_the_reason_is_how_to_get_it():
+    signal = measured({**SAMPLE, "near_reason": "rensa is not installed: pip install x"})[
+        "dataset.near_duplicate_share"
+    ]
+    assert signal.reason == "rensa is not installed: pip install x"
+
+
+def test_the_beginning_of_a_stream_is_no_random_sample():
+    signals = measured({**SAMPLE, "hashed_at_random": False, "equal_pairs": 30,
+                        "distinct_items": 970, "validation": "l1", "validation_hashed": 100,
+                        "validation_known": 10, "validation_all": True})  # fmt: skip
+    assert "drawn at random" in signals["dataset.duplicate_share"].reason
+    assert signals["dataset.validation_known_share"].value is None
+
+
+VALIDATION = {"validation": "l1", "validation_length": 500, "validation_hashed": 200,
+              "validation_all": False, "validation_known": 6}  # fmt: skip
+
+
+def known(data, role="validation"):
+    facts = [
+        LOADER,
+        ("loader", "l1", {"role": role}),
+        ("dataset", "l0", {**SAMPLE, **VALIDATION, **data}),
+    ]
+    trainer = build_trainer(build_steps(60, {"forward": 2.0}), facts=facts)
+    run = build_run(trainer)
+    return dataset.measure(Training(run, run.sessions[0]))["dataset.validation_known_share"]
+
+
+def test_samples_of_the_validation_that_were_trained_on():
+    signal = known({"hashed_all": True})
+    assert signal.value == pytest.approx(0.03)
+    assert signal.low < 0.02 < 0.05 < signal.high
+    assert known({}).value == pytest.approx(0.3)  # a tenth of the training's items was compared
+    exact = known({"hashed_all": True, "validation_all": True})
+    assert exact.low == exact.high == pytest.approx(0.03)
+
+
+def test_two_data_sets_that_are_both_trained_on_are_no_leak():
+    assert known({}, role="training").value is None
+
+
+def test_no_sample_in_common_tells_nothing_where_random_numbers_change_them():
+    assert known({"validation_known": 0}).value == 0.0
+    assert known({"validation_known": 0, "draws_random_numbers": True}).value is None
+
+
+LIVE = {"padding_batches": 12, "padding_share": 0.5, "length_max": 90}
+
+
+@pytest.mark.parametrize(
+    ("by_mask", "probed", "share"),
+    [(True, {"padding_share": 0.3}, 0.5), (False, {"padding_share": 0.3}, 0.3), (False, {}, 0.5)],
+    ids=["a mask tells", "the probe saw the samples", "nothing else is known"],
+)
+def test_padding_of_the_run_or_of_the_probe(by_mask, probed, share):
+    facts = [LOADER, ("padding", "l0", {**LIVE, "padding_by_mask": by_mask})]
+    facts += [("dataset", "l0", probed)] if probed else []
+    run = build_run(build_trainer(build_steps(60, {"forward": 2.0}), facts=facts))
+    signals = dataset.measure(Training(run, run.sessions[0]))
+    assert signals["dataset.padding_share"].value == share
+
+
 def cost(**changes):
     values = {
         "step.data_wait_share": Signal(0.5, low=0.48, high=0.52),
