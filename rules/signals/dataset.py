@@ -121,7 +121,7 @@ def measure(training: Training) -> dict[str, Signal]:
         sheet.put(description.name, data.get(key), reason=NOT_FOUND)
     samples = data.get("items")
     sheet.put("dataset.batch_s", _batch_s(data), samples=samples, reason="no batch was made")
-    sheet.put("dataset.bytes", _bytes(data), samples=samples, reason="no item was made")
+    sheet.put("dataset.bytes", _bytes(data), samples=samples, reason="it has no items or no length")
     for key in ("collate_where", "token_where", "file_where"):
         sheet.put(
             f"dataset.{key}", location(data.get(key)), reason="it is not in the user's own source"
