@@ -87,9 +87,9 @@ def test_three_batches_without_tokens_end_it():
     assert live.fact() is None
 
 
-def test_under_the_users_profiler_nothing_is_looked_at():
-    with torch.profiler.profile():
-        assert seen({"attention_mask": mask(tokens())}) is None
+def test_under_the_users_profiler_nothing_is_looked_at(monkeypatch):
+    monkeypatch.setattr(torch.autograd, "_profiler_enabled", lambda: True)
+    assert seen({"attention_mask": mask(tokens())}) is None
 
 
 def test_neither_random_numbers_nor_the_batch_are_touched():

