@@ -1,7 +1,7 @@
 """How much of a batch is padding: by its mask, or by the run of one value in which rows end.
 
 Only tensors in host memory are looked at, and nothing is waited for. Measured on 64 rows of 256
-places: 30 us with a mask, 130 us without one.
+places: 30 us with a mask, 100 us without one.
 """
 
 from __future__ import annotations
