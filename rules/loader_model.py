@@ -51,7 +51,8 @@ class LoaderTimes:
         produce_cpu_s: CPU time of the same.
         consume_s: Wall time of the training loop per batch, without the wait for it.
         consume_cpu_s: CPU time of the same, all threads.
-        cores: Cores that this training can use, those that other programs fill not counted.
+        cores: Cores that this rank can use: without those that other programs fill, divided by the
+            ranks of this machine.
         crowded: Queueing for a CPU was taken out of the times.
         unevenness: By number of workers, what bursts and stragglers add to the pace of the means,
             as a factor; 1 for a number that is not named.
@@ -93,9 +94,8 @@ class LoaderTimes:
             others = 0.0
         crowded = queued >= CROWDED
         uneven = {} if crowded else _unevenness(signals)
-        return cls(
-            produce_s, produce_cpu_s, consume_s, consume_cpu_s, usable - others, crowded, uneven
-        )
+        cores = (usable - others) / ranks_here(signals)
+        return cls(produce_s, produce_cpu_s, consume_s, consume_cpu_s, cores, crowded, uneven)
 
     def batch_s(self, workers: int, handover_s: float = HANDOVER_S) -> float:
         """Predicted wall time per batch."""
@@ -159,6 +159,12 @@ def predicted_gain(times: LoaderTimes, wait: Waiting, workers: int) -> Gain:
         speedup(wait.share_low, times.batch_s(workers) * WORST_UNDERESTIMATE),
         speedup(wait.share, times.batch_s(workers, handover_s=HANDOVER_LEAST_S)),
     )
+
+
+def ranks_here(signals: Signals) -> float:
+    """Ranks of this training on one machine; 1 where it has none."""
+    ranks = number(signals, "distributed.world_size") or 1.0
+    return max(ranks / (number(signals, "distributed.host_count") or 1.0), 1.0)
 
 
 def queued_part(signals: Signals) -> float:

@@ -35,6 +35,9 @@ TICK_S = 0.1
 """Between two looks at the marks until the training is described."""
 CALM_TICK_S = 0.25
 """The same later: waking up, and writing each file, costs as much as a dozen steps."""
+MEMORY_EACH_TICK_SECONDS = 30
+"""So long after the training began memory is read at each tick, then once a second: growth shows in
+a run of a few seconds too."""
 RAW_STEPS = 200
 """The raw marks of this many first steps are kept (marks.jsonl)."""
 
@@ -175,6 +178,8 @@ class Agent:
             self._next_second_ns = now_ns + 1_000_000_000
             self._seconds += 1
             self._once_a_second(writer)
+        if second or self._seconds < MEMORY_EACH_TICK_SECONDS:
+            self._read_memory(writer)
         guard.attempt("operators", self._operators.tick, writer, self._segmenter.count)
         writer.flush()
 
@@ -223,6 +228,8 @@ class Agent:
             writer.loss(self._segmenter.step_at(at_ns), value)
         guard.attempt("data set", self._copy_dataset, writer)
         self._write_failures(writer)
+
+    def _read_memory(self, writer: ProcessWriter) -> None:
         rss_bytes = _resident_bytes()
         if rss_bytes is not None:
             writer.memory(MemoryPoint(self._segmenter.count, time.perf_counter_ns(), rss_bytes))
@@ -312,6 +319,7 @@ class Agent:
             guard.attempt("facts", self._facts.write, self._writer, self._segmenter, self._seconds)
             guard.attempt("operators", self._operators.finish, self._writer)
             self._once_a_second(self._writer)
+            self._read_memory(self._writer)
             self._facts.write_cost(
                 self._writer, self._segmenter.count, self._marks_seen, self._thread_cpu_ns
             )

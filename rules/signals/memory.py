@@ -91,7 +91,7 @@ def _growth(training: Training, sheet: Sheet) -> None:
         return
     sheet.put("memory.rss_first_bytes", int(rss[0]))
     sheet.put("memory.rss_last_bytes", int(rss[-1]))
-    few = f"{len(rss)} readings are too few (one a second)"
+    few = f"{len(rss)} readings of the memory are too few"
     trend = theil_sen(steps, rss)
     if trend is None:
         sheet.miss("memory.rss_slope_bytes_per_step", few)

@@ -47,8 +47,9 @@ class Cacheable(Rule):
     """The same samples are prepared anew in each epoch, although they come out the same.
 
     ## What it finds
-    A data set whose items take a millisecond or more to prepare (decoding, filtering, parsing,
-    feature extraction), come out byte for byte the same each time, and would fit into memory.
+    A data set whose items take a tenth of a millisecond or more to prepare (decoding, filtering,
+    parsing, feature extraction), come out byte for byte the same each time, and would fit into
+    memory.
 
     ## Why it costs time
     The first epoch has to do this work; every further one repeats it for the same result. With E
@@ -58,8 +59,8 @@ class Cacheable(Rule):
     - The dataset probe fetched items three times, twice after the same seed and once after
       another: all came out the same, and no global random generator was used.
     - All items together take at most half of the free memory.
-    - An item takes at least 1 ms, at least two epochs were begun, and at least 5 % of the step goes
-      where batches need no preparing.
+    - An item takes at least 0.1 ms, at least two epochs were begun, and at least 5 % of the step
+      goes where batches need no preparing.
 
     The interval: the waiting that goes, times (E - 1) / E; above, a cached item costs nothing;
     below, a fifth of the preparing. Where loader workers prepare batches, the loader model of
@@ -147,14 +148,14 @@ class Cacheable(Rule):
         Case("more than fits into memory", {**HEAVY, "dataset.bytes": 5e9}),
         Case(
             "cheap items",
-            {**HEAVY, "dataset.item_s": 0.0004, "dataset.batch_s": 0.0135},
+            {**HEAVY, "dataset.item_s": 0.00004, "dataset.batch_s": 0.00135},
         ),
         Case("workers hide it", {**HEAVY, "step.data_wait_share": (0.02, 0.015, 0.025)}),
     )
 
-    min_item_s = 1e-3
-    """Seconds per item, on a CPU unless it waits; less is hardly worth another copy of the data (a
-    starting value)."""
+    min_item_s = 1e-4
+    """Seconds per item, on a CPU unless it waits; looking one up and copying it into the batch
+    takes some microseconds (a starting value)."""
     min_share = 0.05
     """Share of the step; XProf calls an input-bound step moderate from 5 %."""
     max_memory_use = 0.5

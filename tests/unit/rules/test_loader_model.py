@@ -134,6 +134,13 @@ def test_other_programs_keep_at_most_half_of_the_cores() -> None:
     assert times_of_run == LoaderTimes(0.03, 0.01, 0.03, 0.02, cores=1.0)
 
 
+def test_ranks_on_one_machine_share_its_cores() -> None:
+    alone = {**LOADER, "host__usable_cores": 8.0, "host__other_cores": 0.0}
+    ranks = {"distributed__world_size": 4, "distributed__host_count": 2}
+    assert LoaderTimes.of(signals(**alone)).cores == 8.0
+    assert LoaderTimes.of(signals(**alone, **ranks)).cores == 4.0
+
+
 def test_queueing_is_taken_out_of_both_times() -> None:
     queueing = {"step__run_queue_share": 0.2, "step__cpu_share": 0.4}
     times_of_run = LoaderTimes.of(signals(**LOADER, **queueing))

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-ARTICLES, SECTIONS, STEPS = 60_000, 12, 250
+ARTICLES, SECTIONS, STEPS = 60_000, 12, 600
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
