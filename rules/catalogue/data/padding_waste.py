@@ -106,6 +106,20 @@ class PaddingWaste(Rule):
     fires_on = (
         Case("rows of very different length", MIXED, severity="critical", gain=(1.3, 2.2)),
         Case(
+            "padding to a fixed length, where half of the step is computing",
+            {
+                **MIXED,
+                "dataset.padding_share": 0.37,
+                "dataset.padding_share_to_longest": 0.31,
+                "dataset.padding_share_grouped": 0.02,
+                "dataset.padded_length_varies": False,
+                "step.forward_share": (0.21, 0.2, 0.22),
+                "step.backward_share": (0.28, 0.27, 0.29),
+                "step.loss_share": (0.04, 0.035, 0.045),
+            },
+            severity="info",
+        ),
+        Case(
             "every row padded to a fixed length",
             {
                 **MIXED,
@@ -190,7 +204,7 @@ class PaddingWaste(Rule):
                 *observed(signals, "step.backward_share"),
             ),
             share=share,
-            share_low=share_low,
+            share_low=share_low * self.sure_part,
             gain=Gain(amdahl(share_low * self.sure_part), amdahl(share)),
             where=place(signals, "dataset.collate_where") or place(signals, "loader.where"),
             fixes=tuple(self._advice(signals, padding, least)),
