@@ -109,19 +109,20 @@ class ModuleHooks:
         numbers, gradients = self._numbers, self._torch.is_grad_enabled
         thorough = self._thorough(original)
 
-        def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:
+        # torch's profiler takes this for Module.__call__ and reads `self` out of its frame.
+        def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
             if compiling() or recorder.inside:
-                return original(module, *args, **kwargs)
-            number = numbers.get(id(module))
+                return original(self, *args, **kwargs)
+            number = numbers.get(id(self))
             if ident() != recorder.quick or number is None:
-                return thorough(module, *args, **kwargs)
+                return thorough(self, *args, **kwargs)
             if number < 0:
-                return original(module, *args, **kwargs)
-            bits = (FORWARD_TRAINING if module.training else 0) + gradients()
+                return original(self, *args, **kwargs)
+            bits = (FORWARD_TRAINING if self.training else 0) + gradients()
             recorder.inside = recorder.called = True
             append((FORWARD, now(), number, bits))
             try:
-                return original(module, *args, **kwargs)
+                return original(self, *args, **kwargs)
             finally:
                 append((FORWARD_END, now(), number, bits))
                 recorder.inside = False
@@ -132,7 +133,7 @@ class ModuleHooks:
         recorder = self._recorder
         gradients = self._torch.is_grad_enabled
 
-        def thorough_call(module: Any, *args: Any, **kwargs: Any) -> Any:
+        def thorough_call(module: Any, /, *args: Any, **kwargs: Any) -> Any:
             if get_ident() != recorder.thread:
                 return original(module, *args, **kwargs)
             number = self._numbers.get(id(module))

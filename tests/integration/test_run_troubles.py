@@ -148,3 +148,26 @@ def test_a_swallowed_stop_leaves_the_training_alone(tmp_path):
     assert done.returncode == 0
     assert done.stdout == "StopTraining\nmy own end\n"
     assert json.loads((tmp_path / "run" / "run.json").read_text())["stopped_by"] == "steps"
+
+
+def test_torch_s_profiler_may_record_stacks_and_modules_beside_us(tmp_path):
+    """It reads `self` out of the frame of whatever is Module.__call__: ours died of that."""
+    (tmp_path / "train.py").write_text(
+        TRAINING
+        + """
+class Wrapper(torch.nn.Module):
+    def forward(self, module, x):
+        return module(x)
+with torch.profiler.profile(
+    activities=[torch.profiler.ProfilerActivity.CPU], with_stack=True, with_modules=True
+) as profile:
+    train()
+    Wrapper()(module=model, x=torch.ones(2, 4))
+print("ended", len(profile.events()) > 100)
+"""
+    )
+
+    done = run(tmp_path, "--quiet")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "ended True\n"
