@@ -26,6 +26,7 @@ from trainprof.rules.signals.ranks import mean_step_ns
 from trainprof.rules.signals.training import NO_COSTS, Training
 from trainprof.rules.stack_evidence import explain
 from trainprof.rules.step_summary import summarise_steps
+from trainprof.rules.unexplained import unexplained_wait
 from trainprof.rules.unseen import why_no_steps
 from trainprof.rules.verdict import insufficient, pronounce
 
@@ -71,6 +72,9 @@ def _of_session(training: Training, place: int, rules: Sequence[Rule]) -> Diagno
     signals = measure(training)
     evaluation = evaluate(rules, signals)
     verdict = pronounce(evaluation, training.count, training.window.steady_count)
+    unexplained = unexplained_wait(signals, evaluation.findings)
+    if unexplained is not None and verdict.word == "healthy":
+        verdict = insufficient(unexplained)
     if training.count == 0 and verdict.word != "bottleneck":
         verdict = insufficient(why_no_steps(run))
     world_size = number(signals, "distributed.world_size")

@@ -24,6 +24,12 @@ from trainprof.rules.statistics.intervals import (
 MOST_READ = 4_000
 """Records of one kind that are looked at; a longer series is read at even distances."""
 
+REPRESENTATIVE = 0.5
+"""Mean wait of the steps with readings over the mean of all; below, they missed the long ones."""
+
+TAIL_FROM_MEDIANS = 3.0
+"""Of a batch's time; what is beyond belongs to the tail (as data-long-tail's gate)."""
+
 LEAST_FOR_P99 = 50
 """Batches; of fewer the 99th percentile is the largest."""
 
@@ -73,6 +79,11 @@ DESCRIPTIONS = (
     ),
     Description("loader.producer_median_s", "s", "Wall time of the median batch in its producer."),
     Description("loader.producer_p99_s", "s", "Of 99 % of batches it was no longer than this."),
+    Description(
+        "loader.producer_tail_part",
+        "share",
+        "Part of the making of batches that is beyond three times the median batch.",
+    ),
     Description("loader.consumer_s", "s", "Time of the loop per batch, without the wait for it."),
     Description(
         "loader.consumer_cpu_s",
@@ -171,14 +182,33 @@ def _cpu_s_of_wait(training: Training, wait_s: float) -> float | None:
     """CPU time of the training thread in one wait: making the batch, where there are no workers.
 
     From the CPU times themselves, not as a part of the wall time: one preemption makes a wait ten
-    times as long, and costs no CPU time.
+    times as long, and costs no CPU time. Where the steps with readings met hardly any of the long
+    waits, what the thread used in all, less the other phases, tells more.
     """
     found = read_steps(training)
-    batches = sum(int(training.steady("micro_batches")[position]) for _, position in found)
+    at = np.array([position for _, position in found], dtype=np.int64)
+    batches = int(training.steady("micro_batches")[at].sum()) if len(at) else 0
     if not batches:
         return None
     place = PHASE_INDEX["data_wait"]
-    return min(sum(state.cpu_ns[place] for state, _ in found) / batches / 1e9, wait_s)
+    cpu_s = sum(state.cpu_ns[place] for state, _ in found) / batches / 1e9
+    met_s = float(training.steady("data_wait_ns")[at].sum()) / batches / 1e9
+    if met_s < REPRESENTATIVE * wait_s:
+        others_ns = sum(sum(state.cpu_ns) - state.cpu_ns[place] for state, _ in found) / len(found)
+        cpu_s = max(cpu_s, _cpu_s_beside(training, others_ns) or 0.0)
+    return min(cpu_s, wait_s)
+
+
+def _cpu_s_beside(training: Training, others_ns: float) -> float | None:
+    """CPU time of the training thread per batch, less `others_ns` of each step."""
+    cpu_ns = training.steady("cpu_ns")
+    readings = np.flatnonzero(cpu_ns >= 0)
+    if len(readings) < 2:
+        return None
+    first, last = readings[0] + 1, readings[-1] + 1
+    batches = int(training.steady("micro_batches")[first:last].sum())
+    used_ns = float(cpu_ns[readings[1:]].sum()) - others_ns * (last - first)
+    return max(used_ns, 0.0) / batches / 1e9 if batches else None
 
 
 def _batches_per_epoch(training: Training) -> float | None:
@@ -197,6 +227,7 @@ def _producer(training: Training, sheet: Sheet) -> None:
         "loader.producer_cpu_s",
         "loader.producer_median_s",
         "loader.producer_p99_s",
+        "loader.producer_tail_part",
         "loader.producer_queued_s",
         "loader.worker_count_seen",
     )
@@ -255,7 +286,12 @@ def _loop_as_producer(training: Training, sheet: Sheet) -> None:
 def _spread(seconds: Floats, sheet: Sheet) -> None:
     if not len(seconds):
         return
-    sheet.put("loader.producer_median_s", float(np.median(seconds)), samples=len(seconds))
+    median_s = float(np.median(seconds))
+    sheet.put("loader.producer_median_s", median_s, samples=len(seconds))
+    beyond_s = float(np.maximum(seconds - TAIL_FROM_MEDIANS * median_s, 0.0).sum())
+    total_s = float(seconds.sum())
+    part = beyond_s / total_s if total_s > 0 else None
+    sheet.put("loader.producer_tail_part", part, samples=len(seconds), reason="it took no time")
     enough = len(seconds) >= LEAST_FOR_P99
     p99_s = float(np.quantile(seconds, 0.99)) if enough else None
     reason = f"fewer than {LEAST_FOR_P99} batches were timed"

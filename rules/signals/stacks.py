@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.signals import Signal
-from trainprof.rules.phase_stacks import HotSpot, gather, hot_spot
+from trainprof.rules.phase_stacks import HotSpot, PhaseStacks, gather, hot_spot
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training
 
@@ -12,8 +14,19 @@ UNNAMED = ("loss", "h2d", "sync", "comm_exposed", "gc", "compile")
 """Phases that frames do not tell from the loop's own code; `residual` speaks for it only while it
 is the larger part of all of them together."""
 
+TOKENIZERS = re.compile(
+    r"[/\\](?:tokenizers|sentencepiece|tiktoken|youtokentome|blingfire)[/\\]"
+    r"|[/\\]tokenization_\w+\.py$"
+)
+"""Files of tokenizer libraries, and of the tokenizers in transformers."""
+
 DESCRIPTIONS = (
     Description("stacks.sampled_s", "s", "Seconds of the training thread that were sampled."),
+    Description(
+        "stacks.residual_token_share",
+        "share",
+        "Part of the loop's own code that is spent in a tokenizer library.",
+    ),
     *(
         description
         for phase in PHASES
@@ -52,7 +65,18 @@ def measure(training: Training) -> dict[str, Signal]:
     for phase in PHASES:
         if phase in spots:
             _put(sheet, phase, spots[phase])
+    if "residual" in spots:
+        tokenizing = _tokenizing_ns(phases["residual"]) / phases["residual"].total_ns
+        sheet.put("stacks.residual_token_share", tokenizing, samples=spots["residual"].looks)
     return sheet.finish("too few samples in this phase, or none in the user's own functions")
+
+
+def _tokenizing_ns(phase: PhaseStacks) -> int:
+    return sum(
+        time_ns
+        for stack, time_ns in phase.times_ns.items()
+        if any(TOKENIZERS.search(frame.file) for frame in stack[phase.depths[stack] :])
+    )
 
 
 def _put(sheet: Sheet, phase: str, spot: HotSpot) -> None:

@@ -6,26 +6,37 @@ from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.loader_model import queued_by_the_machine, replayed_share
+from trainprof.rules.loader_model import Waiting, queued_by_the_machine, replayed_share
 from trainprof.rules.reading import (
     amdahl,
     duration,
     has_workers,
     is_on,
     needed,
+    number,
     observed,
     percent,
     place,
 )
 from trainprof.rules.rule import Candidate, Case, Rule
 
+REPLAYS = ("loader.replay_s", "loader.replay_even_s", "loader.replay_prefetch8_s")
+LOOP_TIMES = (
+    "loader.producer_tail_part",
+    "loader.producer_wall_s",
+    "loader.consumer_s",
+    "host.usable_cores",
+)
+"""What is looked at with workers, and without."""
+
 
 class LongTail(Rule):
     """A few samples take very long, and batches that are ready wait behind them.
 
     ## What it finds
-    Loader workers that are fast enough on average, but every now and then need many times as long
-    for a batch: a huge image, a long document, a file that is read over and over.
+    Loader workers (or, without workers, the loop itself) that are fast enough on average, but every
+    now and then need many times as long for a batch: a huge image, a long document, a file that is
+    read over and over.
 
     ## Why it costs time
     Batches are delivered in the sampler's order. While one worker is held up, the others go on
@@ -33,11 +44,13 @@ class LongTail(Rule):
     then all wait for the slow one. The time beyond what was made ahead is lost.
 
     ## Evidence needed
-    - Workers are in use and batches come in order.
-    - The slowest hundredth of the batches takes at least three times as long as the median one.
-    - The loader, replayed with the measured time of each batch, loses at least 3 % of the time to
-      batches slower than 95 % of them, and shows the waiting that was measured, within a factor of
-      two.
+    - Batches come in order, and the slowest hundredth of them takes at least three times as long as
+      the median one.
+    - Without workers: at least 3 % of the step is the part of making batches that lies beyond three
+      times the median batch.
+    - With workers: the loader, replayed with the measured time of each batch, loses at least 3 % of
+      the time to batches slower than 95 % of them, and shows the waiting that was measured, within
+      a factor of two.
     - Making more batches ahead (`prefetch_factor=8`) would give back less than half of that: else
       data-prefetch-jitter speaks.
 
@@ -55,8 +68,8 @@ class LongTail(Rule):
     **semantics**: the order of samples depends on how long each takes, so that runs differ.
 
     ## When it is wrong
-    - Silent where workers are too few on average (data-workers-under), where the wait falls on
-      the start of epochs (data-persistent), and without workers.
+    - Silent where workers are too few on average (data-workers-under), and where the wait falls on
+      the start of epochs (data-persistent).
     - Workers that queue for a CPU are held up as well: where queueing is a fifth of a batch's time
       this is at most a note.
     - A single slow batch (the first read of a file that stays in memory) is no tail: at least 50
@@ -73,9 +86,6 @@ class LongTail(Rule):
     needs = (
         "step.data_wait_share",
         "loader.num_workers",
-        "loader.replay_s",
-        "loader.replay_even_s",
-        "loader.replay_prefetch8_s",
         "loader.producer_median_s",
         "loader.producer_p99_s",
     )
@@ -99,8 +109,39 @@ class LongTail(Rule):
             severity="critical",
             gain=(1.3, 1.9),
         ),
+        Case(
+            "no workers, and one document in two hundred is 800 times as long",
+            {
+                "step.data_wait_share": (0.71, 0.5, 0.85),
+                "loader.num_workers": 0,
+                "loader.in_order": True,
+                "loader.producer_wall_s": 0.0038,
+                "loader.producer_cpu_s": 0.0036,
+                "loader.producer_median_s": 0.00085,
+                "loader.producer_p99_s": 0.059,
+                "loader.producer_tail_part": 0.75,
+                "loader.consumer_s": 0.0015,
+                "loader.dataset_where": {"file": "data.py", "line": 12},
+                "host.usable_cores": 2.0,
+            },
+            severity="critical",
+            gain=(1.3, 2.1),
+        ),
     )
     silent_on = (
+        Case(
+            "no workers, batches that differ by half",
+            {
+                "step.data_wait_share": (0.5, 0.48, 0.52),
+                "loader.num_workers": 0,
+                "loader.producer_wall_s": 0.0038,
+                "loader.producer_median_s": 0.0037,
+                "loader.producer_p99_s": 0.0056,
+                "loader.producer_tail_part": 0.0,
+                "loader.consumer_s": 0.0038,
+                "host.usable_cores": 2.0,
+            },
+        ),
         Case(
             "batches that differ by half",
             {
@@ -175,26 +216,19 @@ class LongTail(Rule):
     least_of_gain = 0.5
     """Part of the loss that the lower end of the gain counts on (a starting value)."""
 
-    def applies(self, signals: Signals) -> bool:
-        """There are workers."""
-        return has_workers(signals)
-
     def check(self, signals: Signals) -> Iterator[Candidate]:
-        """Compares the replayed loader with one whose slow batches are cut."""
+        """Compares the loader with one whose slow batches are cut."""
         if signals.get("loader.in_order").value is False:
             return
         median_s = needed(signals, "loader.producer_median_s")
         p99_s = needed(signals, "loader.producer_p99_s")
-        lost = replayed_share(signals, "loader.replay_even_s")
-        hidden = replayed_share(signals, "loader.replay_prefetch8_s")
+        lost = self._lost_share(signals)
         if p99_s < self.min_tail_ratio * median_s or lost < self.min_lost_share:
-            return
-        if hidden >= self.hidden_part * lost:
             return
         disturbed = queued_by_the_machine(signals)
         yield Candidate(
             summary=(
-                f"One batch in a hundred takes a worker {duration(p99_s)} or more, the usual one "
+                f"One batch in a hundred takes {duration(p99_s)} or more to make, the usual one "
                 f"{duration(median_s)}; waiting for the slow ones takes {percent(lost)} of the "
                 "step."
             ),
@@ -202,6 +236,7 @@ class LongTail(Rule):
                 *observed(signals, "step.data_wait_share"),
                 *observed(signals, "loader.producer_p99_s", self.min_tail_ratio * median_s),
                 *observed(signals, "loader.producer_median_s"),
+                *observed(signals, "loader.producer_tail_part"),
                 *observed(signals, "loader.replay_s"),
                 *observed(signals, "loader.replay_even_s"),
                 *observed(signals, "loader.replay_prefetch8_s"),
@@ -215,6 +250,22 @@ class LongTail(Rule):
             max_severity="info" if disturbed else "critical",
         )
 
+    def _lost_share(self, signals: Signals) -> float:
+        """Share of the step that goes into waiting for slow batches.
+
+        With workers by replay, and nothing where deeper prefetching hides most of it. Without, the
+        loop waits for every batch itself: the part of the making that is beyond three medians.
+        """
+        wanted = REPLAYS if has_workers(signals) else LOOP_TIMES
+        if any(number(signals, name) is None for name in wanted):
+            return 0.0
+        if not has_workers(signals):
+            tail = needed(signals, "loader.producer_tail_part")
+            return Waiting.of_run(signals).share * tail
+        lost = replayed_share(signals, "loader.replay_even_s")
+        hidden = replayed_share(signals, "loader.replay_prefetch8_s")
+        return 0.0 if hidden >= self.hidden_part * lost else lost
+
     @staticmethod
     def _advice(signals: Signals) -> tuple[FixAdvice, ...]:
         cheaper = FixAdvice(
@@ -224,7 +275,7 @@ class LongTail(Rule):
             text="Find the samples that take long and prepare them once, before the training: "
             "scale, cut, decode or leave them out.",
         )
-        if is_on(signals, "loader.iterable"):
+        if is_on(signals, "loader.iterable") or not has_workers(signals):
             return (cheaper,)
         return (
             cheaper,

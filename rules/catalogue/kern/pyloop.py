@@ -69,7 +69,10 @@ class Pyloop(Rule):
     id = "kern-pyloop"
     title = "Python loop over time, samples or indices"
     needs = ("operators.loop_share", "step.forward_share")
-    suppresses = ("kern-small-ops-cpu",)
+    suppresses = (
+        "loop-residual",
+        "kern-small-ops-cpu",
+    )
     fires_on = (
         Case(
             "an LSTM cell is stepped 48 times and takes four fifths of the step",

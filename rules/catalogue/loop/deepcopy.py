@@ -60,6 +60,7 @@ class Deepcopy(Rule):
     id = "loop-deepcopy"
     title = "Models are deep-copied in the training loop"
     needs = ("deepcopy.share",)
+    suppresses = ("loop-residual",)
     fires_on = (
         Case(
             "the best weights are kept at every step",

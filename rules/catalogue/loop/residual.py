@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trainprof.profiler.model.diagnosis import FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import low, needed, observed, percent, place
+from trainprof.rules.reading import amdahl, low, needed, observed, percent, place
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -24,15 +25,18 @@ class Residual(Rule):
     - Sampled stacks show where: the function of the script's own in which most of it is spent, from
       20 looks at it on. Where they do not, the share is a remark of the report, and no finding.
 
-    It is a note, however large the share: only its author can tell whether the work is needed. No
-    gain is predicted for the same reason.
+    Below 40 % of the step it is a note without a predicted gain: only its author can tell whether
+    the work is needed. From there on, where one function holds most of it, that function is what
+    bounds the training, and the finding a warning. Its gain lies between nothing and the end of all
+    time in that function.
 
     ## Fix
-    None that is known from outside. Work that need not be done in each step goes into every n-th,
+    Work that need not be done in each step goes into every n-th,
     work on numbers of the whole epoch behind the epoch, Python loops into tensor operations.
 
     ## Fix safety
-    Nothing is changed.
+    Numerics at most: the training's own operations stay as they are, unless that function makes
+    its data.
 
     ## When it is wrong
     - A loop that makes its batches itself, without a DataLoader: then the function makes the data.
@@ -48,7 +52,6 @@ class Residual(Rule):
     id = "loop-residual"
     title = "The loop's own code takes time"
     needs = ("step.residual_share", "stacks.residual_where", "stacks.residual_where_share")
-    can_warn = False
     fires_on = (
         Case(
             "quantiles of all values so far, sorted in each step",
@@ -57,6 +60,27 @@ class Residual(Rule):
                 "step.residual_s": 0.0044,
                 "stacks.residual_where": {"file": "train.py", "line": 4, "function": "quantiles"},
                 "stacks.residual_where_share": 0.66,
+            },
+            severity="warn",
+            gain=(1.0, 1.5),
+        ),
+        Case(
+            "a metric in Python that takes a fifth of the step",
+            {
+                "step.residual_share": (0.2, 0.19, 0.21),
+                "step.residual_s": 0.0012,
+                "stacks.residual_where": {"file": "train.py", "line": 4, "function": "ranks"},
+                "stacks.residual_where_share": 0.9,
+            },
+            severity="info",
+        ),
+        Case(
+            "half of the step, spread over many functions",
+            {
+                "step.residual_share": (0.5, 0.48, 0.52),
+                "step.residual_s": 0.004,
+                "stacks.residual_where": {"file": "train.py", "line": 4, "function": "ranks"},
+                "stacks.residual_where_share": 0.3,
             },
             severity="info",
         ),
@@ -82,6 +106,11 @@ class Residual(Rule):
 
     min_residual_share = 0.10
     """Share of the step; TraceML's gate for unexplained time."""
+    min_warned_share = 0.40
+    """Share of the step; from there on the loop's own code is what bounds the training, if most of
+    it is one function's (a starting value)."""
+    min_inside = 0.50
+    """Part of that code's time in the function that is named."""
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """The share, and the function in which most of it is spent."""
@@ -91,6 +120,7 @@ class Residual(Rule):
             return
         where = place(signals, "stacks.residual_where")
         inside = needed(signals, "stacks.residual_where_share")
+        grave = least >= self.min_warned_share and inside >= self.min_inside
         function = "one function" if where is None or where.function is None else where.function
         yield Candidate(
             summary=(
@@ -104,5 +134,16 @@ class Residual(Rule):
             share=share,
             share_low=least,
             where=where,
-            max_severity="info",
+            fixes=(
+                FixAdvice(
+                    fix="loop-code-cheaper",
+                    params={},
+                    safety="numerics",
+                    text="Do what need not be done in each step in every n-th or after the epoch, "
+                    "prepare once what comes out the same, and turn loops over numbers into tensor "
+                    "operations.",
+                ),
+            ),
+            gain=Gain(1.0, amdahl(share * inside)) if grave else None,
+            max_severity="warn" if grave else "info",
         )

@@ -65,6 +65,7 @@ class PyLoops(Rule):
     id = "opt-py-loops"
     title = "Python loop over the parameters"
     needs = ("operators.parameter_loop_share",)
+    suppresses = ("loop-residual",)
     fires_on = (
         Case(
             "a moving average over 76 tensors takes a quarter of the step",

@@ -300,6 +300,24 @@ class TestLoader:
         assert value(signals, "loader.producer_median_s") == pytest.approx(0.001)
         assert value(signals, "loader.producer_p99_s") == pytest.approx(0.050)
 
+    def test_long_computations_that_the_readings_missed_count_by_what_the_thread_used(self):
+        usual = PLAIN | {"data_wait": 1.0}
+        cpu = tuple(round(usual.get(phase, 0.0) * MS) for phase in PHASES)
+        states = [PhaseStates(step, cpu, (0,) * len(PHASES)) for step in (16, 32, 48)]
+
+        def uneven(index):
+            return usual | {"data_wait": 50.0 if index % 10 == 5 else 1.0}
+
+        trainer = build_trainer(
+            steps(60, uneven, cpu_share=1.0), facts=[loader_fact(num_workers=0)], states=states
+        )
+
+        signals = signals_of(trainer)
+
+        wall_s = value(signals, "loader.producer_wall_s")
+        assert value(signals, "loader.producer_cpu_s") == pytest.approx(wall_s, rel=0.15)
+        assert value(signals, "loader.producer_tail_part") == pytest.approx(0.8, abs=0.05)
+
     def test_workers_that_queue_for_a_cpu(self):
         workers = [build_worker(build_fetches(40, 20.0, 5.0), pid=200)]
         samples = [

@@ -215,3 +215,13 @@ def test_a_stack_is_one_line_of_a_flame_graph():
     assert collapse((WORKER, MAIN, strange)) == (
         "[DataLoader worker];main (/home/somebody/train.py:40);f,g (/home/a,b.py:3)"
     )
+
+
+def test_tokenizing_in_the_loop_is_seen_in_its_stacks():
+    encode = Frame("encode", "/home/somebody/train.py", 48)
+    fast = Frame("encode_batch", f"{SITE}/transformers/tokenization_utils_fast.py", 500)
+    samples = sampled((30, [MAIN, encode, fast]), (10, [MAIN]))
+    run = run_with(samples, {"residual": 40.0, "forward": 10.0})
+    signals = measure(training_of(run))
+    assert signals.get("stacks.residual_token_share").value == pytest.approx(0.75)
+    assert [finding.rule for finding in diagnose(run).findings] == ["data-tokenize-inloop"]
