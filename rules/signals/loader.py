@@ -205,7 +205,7 @@ def _cpu_s_beside(training: Training, others_ns: float) -> float | None:
     readings = np.flatnonzero(cpu_ns >= 0)
     if len(readings) < 2:
         return None
-    first, last = readings[0] + 1, readings[-1] + 1
+    first, last = int(readings[0]) + 1, int(readings[-1]) + 1
     batches = int(training.steady("micro_batches")[first:last].sum())
     used_ns = float(cpu_ns[readings[1:]].sum()) - others_ns * (last - first)
     return max(used_ns, 0.0) / batches / 1e9 if batches else None

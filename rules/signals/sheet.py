@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from trainprof.profiler.model.signals import Signal
 from trainprof.rules.statistics.intervals import Interval
 
@@ -49,6 +51,8 @@ class Sheet:
     ) -> None:
         """Notes a value; None or a number that is not finite is missing, because of `reason`."""
         unit = self._unit(name)
+        if isinstance(value, np.generic):  # JSON knows Python's numbers only
+            value = value.item()
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
             self.miss(name, reason or "it could not be read")
         else:

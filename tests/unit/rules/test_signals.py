@@ -263,6 +263,12 @@ def loader_fact(**values):
     return ("loader", "l0", LOADER | values)
 
 
+def test_a_number_of_numpy_s_becomes_one_of_python_s():
+    sheet = Sheet((Description("step.count", "count", "Steps."),))
+    sheet.put("step.count", np.float64(3.0))
+    assert type(sheet.value("step.count")) is float
+
+
 class TestLoader:
     def test_without_workers_the_wait_is_the_producer(self):
         cpu = [0] * len(PHASES)
