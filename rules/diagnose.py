@@ -9,7 +9,7 @@ from trainprof.profiler.model.diagnosis import SCHEMA, Diagnosis, RankSummary, S
 from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.run import ProcessRecord, Run, Session
 from trainprof.profiler.model.signals import Signals
-from trainprof.profiler.store.trials import EarlierRun
+from trainprof.profiler.store.trials import EarlierRun, Launch
 from trainprof.rules.costs import Costs
 from trainprof.rules.coverage import collectors, overhead, problems
 from trainprof.rules.engine import evaluate
@@ -38,6 +38,7 @@ def diagnose(
     ignore: Sequence[str] = (),
     costs: Costs = NO_COSTS,
     earlier_runs: Sequence[EarlierRun] = (),
+    launches: Sequence[Launch] = (),
 ) -> Diagnosis:
     """The diagnosis of a run; of several trainings in it, that of the longest.
 
@@ -49,6 +50,7 @@ def diagnose(
         ignore: Not these rules.
         costs: Prices from the settings.
         earlier_runs: Complete runs of the same script, this one included.
+        launches: All its runs, in order.
 
     Raises:
         UsageError: `select` or `ignore` names a rule that does not exist.
@@ -57,7 +59,7 @@ def diagnose(
     if not run.sessions:
         return _without_steps(run)
     longest = max(range(len(run.sessions)), key=lambda place: _trained_ns(run.sessions[place]))
-    trainings = [Training(run, session, costs, earlier_runs) for session in run.sessions]
+    trainings = [Training(run, one, costs, earlier_runs, launches) for one in run.sessions]
     diagnoses = [_of_session(training, place, rules) for place, training in enumerate(trainings)]
     others = tuple(one for place, one in enumerate(diagnoses) if place != longest)
     return replace(diagnoses[longest], other_sessions=others)

@@ -17,6 +17,22 @@ MOST_RUNS = 30
 """The latest of them; a diagnosis must not take long because a folder is full."""
 MOST_BYTES = 4_000_000
 """Of a file of losses or events; runs with larger ones are left out."""
+MOST_LAUNCHES = 1_000
+"""The latest; of these only run.json is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One run of the script, however it ended.
+
+    Attributes:
+        arguments: Of its command, the program included.
+        ended_unix_s: None while it runs, and where it was killed.
+    """
+
+    arguments: tuple[str, ...]
+    started_unix_s: float
+    ended_unix_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +55,33 @@ def read_earlier_runs(folder: Path, info: RunInfo) -> tuple[EarlierRun, ...]:
 
     What cannot be read is left out: this is extra evidence, and no fault of the run at hand.
     """
+    complete = [(path, one) for path, one, status in _alike(folder, info) if status == "complete"]
+    runs = (_read(path, one) for path, one in complete[:MOST_RUNS])
+    found = [run for run in runs if run is not None]
+    return tuple(sorted(found, key=lambda run: run.started_unix_s))
+
+
+def read_launches(folder: Path, info: RunInfo) -> tuple[Launch, ...]:
+    """Every run beside `folder` of the same script in the same place, in order; itself included."""
+    found = [
+        Launch(tuple(one.argv), one.started_unix_s, one.ended_unix_s)
+        for _, one, _ in _alike(folder, info)[:MOST_LAUNCHES]
+    ]
+    return tuple(sorted(found, key=lambda launch: launch.started_unix_s))
+
+
+def _alike(folder: Path, info: RunInfo) -> list[tuple[Path, RunInfo, str]]:
+    """Runs of the same script in the same place with their status, newest first."""
     try:
         entries = find_runs(folder.parent)
     except RunFolderError:
-        return ()
-    alike = [
-        entry
+        return []
+    here = (script(info.argv), info.cwd)
+    return [
+        (entry.path, entry.info, entry.status)
         for entry in entries
-        if entry.info is not None
-        and entry.status == "complete"
-        and (script(entry.info.argv), entry.info.cwd) == (script(info.argv), info.cwd)
+        if entry.info is not None and (script(entry.info.argv), entry.info.cwd) == here
     ]
-    found = []
-    for entry in alike[:MOST_RUNS]:
-        assert entry.info is not None
-        run = _read(entry.path, entry.info)
-        if run is not None:
-            found.append(run)
-    return tuple(sorted(found, key=lambda run: run.started_unix_s))
 
 
 def script(argv: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from trainprof.profiler.model.diagnosis import Location
 from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.records import COMPILED, LAST, NO_LOADER, Event
 from trainprof.profiler.model.run import ProcessRecord, Run, Session
-from trainprof.profiler.store.trials import EarlierRun
+from trainprof.profiler.store.trials import EarlierRun, Launch
 from trainprof.rules.costs import Costs
 from trainprof.rules.statistics.intervals import (
     Floats,
@@ -97,6 +97,7 @@ class Training:
         session: One training.
         costs: Prices from the settings.
         earlier_runs: Complete runs of the same script, this one included.
+        launches: All its runs, in order.
     """
 
     def __init__(
@@ -105,11 +106,13 @@ class Training:
         session: Session,
         costs: Costs = NO_COSTS,
         earlier_runs: Sequence[EarlierRun] = (),
+        launches: Sequence[Launch] = (),
     ) -> None:
         self.run = run
         self.session = session
         self.costs = costs
         self.earlier_runs = earlier_runs
+        self.launches = launches
         self.trainer = representative(session)
         columns = {
             name: np.frombuffer(column, dtype=np.int64) if len(column) else np.empty(0, np.int64)

@@ -8,7 +8,7 @@ from trainprof.cli.ignores import drop_ignored
 from trainprof.cli.settings import Settings
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.store.reader import read_run
-from trainprof.profiler.store.trials import read_earlier_runs
+from trainprof.profiler.store.trials import read_earlier_runs, read_launches
 from trainprof.rules.costs import Costs
 from trainprof.rules.diagnose import diagnose
 
@@ -32,5 +32,6 @@ def judge(folder: Path, settings: Settings) -> Diagnosis:
             settings.pue,
         ),
         earlier_runs=read_earlier_runs(folder, run.info),
+        launches=read_launches(folder, run.info),
     )
     return drop_ignored(diagnosis)

@@ -3,7 +3,7 @@
 import pytest
 
 from trainprof.profiler.model.records import Event, RunInfo
-from trainprof.profiler.store.trials import read_earlier_runs, script
+from trainprof.profiler.store.trials import read_earlier_runs, read_launches, script
 from trainprof.profiler.store.writer import ProcessWriter
 
 HERE = RunInfo(1, "train", ("train.py",), "/", 1000.0, 0, "0.1")
@@ -34,6 +34,24 @@ def test_complete_runs_of_the_same_script_in_order(make_run, tmp_path):
     assert [run.arguments for run in runs] == [("train.py", "1"), ("train.py", "2")]
     assert list(runs[1].losses) == [2.0, 1.0]
     assert [event.kind for event in runs[1].events] == ["metrics"]
+
+
+def test_launches_are_all_runs_of_the_script_however_they_ended(make_run, tmp_path):
+    for name, fields in {
+        "a": {"started_unix_s": 9.0, "ended_unix_s": 12.0},
+        "b": {"started_unix_s": 5.0, "status": "crashed", "argv": ("train.py", "1")},
+        "c": {"argv": ("other.py",)},
+    }.items():
+        make_run(folder=tmp_path / name, **{"argv": ("train.py",), **fields})
+
+    launches = read_launches(tmp_path / "a", HERE)
+
+    assert [(one.arguments, one.started_unix_s) for one in launches] == [
+        (("train.py", "1"), 5.0),
+        (("train.py",), 9.0),
+    ]
+    assert launches[1].ended_unix_s == 12.0
+    assert read_launches(tmp_path / "nowhere" / "a", HERE) == ()
 
 
 def test_what_cannot_be_read_is_left_out(make_run, tmp_path, monkeypatch):
