@@ -21,6 +21,7 @@ KINDS = (
     "frozen",
     "gradients",
     "padding",
+    "start",
     "dataset",
 )
 

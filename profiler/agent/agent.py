@@ -122,6 +122,7 @@ class Agent:
 
     def _activate(self) -> None:
         """The first backward or update: this process trains."""
+        guard.attempt("start weights", self._facts.before_training)
         guard.attempt("agent", self._become_trainer)
 
     def _become_trainer(self) -> None:

@@ -21,6 +21,7 @@ from .pace import Pace
 from .recorder import Recorder
 from .registry import LoaderEntry
 from .segment import Segmenter
+from .start_weights import StartWeights
 from .untrained import UntrainedParameters
 
 FLAGS_EVERY_S = 10
@@ -54,6 +55,7 @@ class FactCollector:
         self.complete = False
         self._frozen = FrozenFeatures(torch, recorder, self._backwards, self._epochs)
         self._kept_gradients = KeptGradients(torch, recorder, self._backwards)
+        self._start = StartWeights(torch)
         self._training_loaders: tuple[int, ...] = ()
         self._described_models: set[int] = set()
         self._flags_written = 0
@@ -72,6 +74,7 @@ class FactCollector:
         self._untrained.after_fork()
         self._frozen.after_fork()
         self._kept_gradients.after_fork()
+        self._start.facts.clear()
         self._flags_written = 0
 
     def uninstall(self) -> None:
@@ -79,6 +82,12 @@ class FactCollector:
         self._backwards.stop()
         self._frozen.stop()
         self._kept_gradients.stop()
+
+    def before_training(self) -> None:
+        """In the training thread, before the first update."""
+        modules = self._hooks.modules
+        things = ((n, modules.thing(n)) for n in range(min(len(modules), MOST_MODELS)))
+        self._start.look((n, thing) for n, thing in things if thing is not None)
 
     def write(self, writer: ProcessWriter, segmenter: Segmenter, seconds: int) -> None:
         """Once a second: whatever is new."""
@@ -110,6 +119,8 @@ class FactCollector:
                 continue
             trained = number in segmenter.trained_modules
             self._fact(writer, "model", f"m{number}", {**fact, "trained": trained})
+            if number in self._start.facts:
+                self._fact(writer, "start", f"m{number}", dict(self._start.facts[number]))
             inner = getattr(module, "module", None)  # DDP and its like: validation calls the inside
             if trained and inner is not None and hasattr(inner, "parameters"):
                 segmenter.trained_modules.add(modules.number(inner))

@@ -88,6 +88,18 @@ class FrozenFact(TypedDict, total=False):
     feature_bytes: int | None  # of one row of what they give
 
 
+class StartFact(TypedDict, total=False):
+    """Fact "start", key of the model: a published architecture before the first update."""
+
+    type: str  # the outermost class of a library's models, inside the user's
+    name: str  # of the submodule, "" for the root itself
+    parameters: int  # elements of it
+    norms: int  # normalising layers that were read
+    norms_untouched: int  # of these, such as hold exactly what their constructor wrote
+    input_channels: int | None  # of its first convolution
+    vocabulary: int | None  # rows of its first embedding table
+
+
 class GradientsFact(TypedDict, total=False):
     """Fact "gradients", key "all": only where they are zeroed in place instead of dropped."""
 

@@ -110,6 +110,10 @@ class Concurrency(Rule):
     max_wait_share, max_io_share = 0.10, 0.10
     """Part of the step waiting for batches, and of the time with some task waiting for a disk."""
 
+    def applies(self, signals: Signals) -> bool:
+        """False for a run by itself."""
+        return (number(signals, "search.runs_in_a_row") or 1) > 1
+
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Asks how many such runs would fit, if this one is small and goes in a row."""
         runs = needed(signals, "search.runs_in_a_row")

@@ -108,6 +108,10 @@ class Grid(Rule):
     min_most_values = 3
     """Values of the argument with the most: with two of each it is an ablation."""
 
+    def applies(self, signals: Signals) -> bool:
+        """False where the runs beside this one are no grid."""
+        return signals.get("search.grid_runs").value is not None
+
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Compares the size of the grid with the thresholds."""
         runs = needed(signals, "search.grid_runs")
