@@ -55,9 +55,37 @@ class StackWindow(NamedTuple):
     source: str
 
 
+class Holder(NamedTuple):
+    """A stack that held Python's interpreter lock.
+
+    Attributes:
+        main: Of the process's main thread.
+        looks: That found it so.
+    """
+
+    main: bool
+    stack: Stack
+    looks: int
+
+
+class LockWindow(NamedTuple):
+    """A span of time in which one process was asked who holds the interpreter lock.
+
+    Attributes:
+        looks: In the span; those that found nobody holding it included.
+    """
+
+    start_ns: int
+    end_ns: int
+    pid: int
+    looks: int
+    holders: tuple[Holder, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Stacks:
     """All that was sampled in a run, in no particular order."""
 
     samples: Sequence[StackSample] = ()
     windows: Sequence[StackWindow] = ()
+    lock_windows: Sequence[LockWindow] = ()

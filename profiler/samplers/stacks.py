@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainprof.profiler.model.records import CollectorStatus
-from trainprof.profiler.model.stacks import StackSample, StackWindow
+from trainprof.profiler.model.stacks import LockWindow, StackSample, StackWindow
 from trainprof.profiler.samplers.chrometrace import read_trace
+from trainprof.profiler.samplers.interpreter_lock import contended_process, read_holders
 from trainprof.profiler.samplers.ptrace import Permission, read_permission
 from trainprof.profiler.store.layout import PROCESSES_FOLDER, STACKS_FILE, STACKS_INSIDE_FILE
 from trainprof.profiler.store.stack_file import StackFile
@@ -28,6 +29,9 @@ RATE_HZ = 20
 
 WINDOW_S = 5
 """Length of a window; what py-spy saw in it is written at its end."""
+
+LOCK_WINDOW_S = 4
+"""Of one that asks who holds the interpreter lock; only where a second thread computes."""
 
 PAUSES_S = (10.0, 20.0, 40.0)
 """After the first windows, and always the last after that: a ninth of the time is sampled."""
@@ -192,7 +196,8 @@ class StackSampler:
         output = self._folder / OUTPUT
         try:
             try:
-                started_ns, said = self._record(output)
+                asked = ("--subprocesses", "--idle", "--format", "chrometrace")
+                started_ns, said = self._record(output, self._root_pid, self._window_s, asked)
             except OSError as error:
                 return f"py-spy cannot be started ({error.strerror})"
             try:
@@ -202,17 +207,36 @@ class StackSampler:
             if not samples:
                 return _why(said) or "py-spy saw no stack"
             self._keep(samples, started_ns)
+            pid = contended_process(samples)
+            if pid is not None and not self._stopping.is_set():
+                self._ask_for_lock(output, pid)
         finally:
             output.unlink(missing_ok=True)
         return None
 
-    def _record(self, output: Path) -> tuple[int, str]:
+    def _ask_for_lock(self, output: Path, pid: int) -> None:
+        """A window of its own: py-spy tells who holds the lock by leaving all others out."""
+        asked = ("--gil", "--threads", "--format", "raw")
+        try:
+            started_ns, _ = self._record(output, pid, LOCK_WINDOW_S, asked)
+            ended_ns = time.perf_counter_ns()
+            holders = read_holders(output.read_text("utf-8", "replace"), pid)
+        except OSError:  # the process has ended meanwhile
+            return
+        held = sum(holder.looks for holder in holders)
+        looks = max(held, int((ended_ns - started_ns) * RATE_HZ / 1e9))
+        self._file.lock_window(LockWindow(started_ns, ended_ns, pid, looks, holders))
+        self._write()
+
+    def _record(
+        self, output: Path, pid: int, seconds: int, asked: tuple[str, ...]
+    ) -> tuple[int, str]:
         """Runs py-spy for one window; when it began, and what it said."""
+        output.unlink(missing_ok=True)
         command = [
             str(self._plan.program),
-            *("record", "--pid", str(self._root_pid), "--subprocesses", "--idle"),
-            *("--full-filenames", "--rate", str(RATE_HZ), "--duration", str(self._window_s)),
-            *("--format", "chrometrace", "--output", str(output)),
+            *("record", "--pid", str(pid), "--full-filenames", *asked),
+            *("--rate", str(RATE_HZ), "--duration", str(seconds), "--output", str(output)),
         ]
         process = subprocess.Popen(
             command,
@@ -222,7 +246,7 @@ class StackSampler:
             start_new_session=True,  # Ctrl-C is for the script
         )
         started_ns = time.perf_counter_ns()
-        deadline_s = time.monotonic() + self._window_s + 2 * END_WAIT_S
+        deadline_s = time.monotonic() + seconds + 2 * END_WAIT_S
         while process.poll() is None and time.monotonic() < deadline_s:
             if self._stopping.wait(0.05):
                 break
@@ -235,12 +259,15 @@ class StackSampler:
         self._file.window(StackWindow(started_ns, end_ns, period_ns, "py-spy"))
         for sample in samples:
             self._file.sample(sample)
+        if self._write():
+            self._samples += len(samples)
+
+    def _write(self) -> bool:
         try:
             self._file.write()
         except OSError as error:
             self._note = f"{STACKS_FILE} cannot be written ({error.strerror}): no stacks since"
-        else:
-            self._samples += len(samples)
+        return self._note is None
 
 
 def _end(process: subprocess.Popen[bytes]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..model.stacks import Frame, StackSample, StackWindow
+from ..model.stacks import Frame, LockWindow, StackSample, StackWindow
 from .appended_file import AppendedFile
 from .layout import FORMAT, UNIT_NS
 
@@ -48,6 +48,14 @@ class StackFile:
         stack = self._stack(sample.stack[-MOST_FRAMES:])
         duration = sample.duration_ns // UNIT_NS
         self._add(f"[{self._ticks(sample.at_ns)},{duration},{thread},{stack}]\n")
+
+    def lock_window(self, window: LockWindow) -> None:
+        """Adds who held the interpreter lock in a span."""
+        start, end = self._ticks(window.start_ns), self._ticks(window.end_ns)
+        stacks = [self._stack(holder.stack[-MOST_FRAMES:]) for holder in window.holders]
+        self._add(f'["lock",{start},{end},{window.pid},{window.looks}]\n')
+        for holder, stack in zip(window.holders, stacks, strict=True):
+            self._add(f'["held",{int(holder.main)},{stack},{holder.looks}]\n')
 
     def write(self) -> None:
         """Appends what was added, in one write.

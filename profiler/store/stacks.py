@@ -8,7 +8,15 @@ from typing import Any
 
 import msgspec
 
-from trainprof.profiler.model.stacks import Frame, Stack, Stacks, StackSample, StackWindow
+from trainprof.profiler.model.stacks import (
+    Frame,
+    Holder,
+    LockWindow,
+    Stack,
+    Stacks,
+    StackSample,
+    StackWindow,
+)
 from trainprof.profiler.store.layout import PROCESSES_FOLDER, STACKS_FILE
 from trainprof.profiler.store.lines import Problems, array_of_lines, read_header, read_records
 
@@ -19,18 +27,25 @@ def read_stacks(folder: Path, problems: Problems) -> Stacks:
     """All sampled stacks of a run folder; lines that cannot be read are left out and named."""
     samples: list[StackSample] = []
     windows: list[StackWindow] = []
+    lock_windows: list[LockWindow] = []
     for path in (folder / STACKS_FILE, *sorted(folder.glob(f"{PROCESSES_FOLDER}/*/{STACKS_FILE}"))):
-        reading = _Reading(samples, windows)
+        reading = _Reading(samples, windows, lock_windows)
         reading.read(path, problems)
-    return Stacks(tuple(samples), tuple(windows))
+    return Stacks(tuple(samples), tuple(windows), tuple(lock_windows))
 
 
 class _Reading:
     """One file while it is read: what its lines have defined so far."""
 
-    def __init__(self, samples: list[StackSample], windows: list[StackWindow]) -> None:
+    def __init__(
+        self,
+        samples: list[StackSample],
+        windows: list[StackWindow],
+        lock_windows: list[LockWindow],
+    ) -> None:
         self._samples = samples
         self._windows = windows
+        self._lock_windows = lock_windows
         self._frames: dict[int, Frame] = {}
         self._stacks: dict[int, Stack] = {}
         self._threads: dict[int, tuple[int, int]] = {}
@@ -76,6 +91,16 @@ class _Reading:
             self._windows.append(
                 StackWindow(self._at(start), self._at(end), period * self._unit_ns, str(source))
             )
+        elif kind == "lock":
+            start, end, pid, looks = values
+            self._lock_windows.append(
+                LockWindow(self._at(start), self._at(end), int(pid), int(looks))
+            )
+        elif kind == "held":
+            main, stack, looks = values
+            window = self._lock_windows[-1]
+            holder = Holder(bool(main), self._stacks[stack], int(looks))
+            self._lock_windows[-1] = window._replace(holders=(*window.holders, holder))
         elif isinstance(kind, int):
             duration, thread, stack = values
             pid, ident = self._threads[thread]

@@ -12,6 +12,7 @@ from trainprof.rules.signals import (
     flags,
     headroom,
     host,
+    interpreter_lock,
     interruptions,
     learning,
     loader,
@@ -61,6 +62,7 @@ TOPICS = (
     start,
     validation,
     stacks,
+    interpreter_lock,
     source,
 )
 """Each has `DESCRIPTIONS` and `measure(training)`."""

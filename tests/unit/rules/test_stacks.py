@@ -6,8 +6,17 @@ import pytest
 from builders import MS, START_NS, build_run, build_steps, build_trainer, build_worker
 
 from trainprof.profiler.model.diagnosis import Evidence, Finding
+from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.records import Event
-from trainprof.profiler.model.stacks import Frame, Stacks, StackSample, StackWindow
+from trainprof.profiler.model.run import PhaseStates
+from trainprof.profiler.model.stacks import (
+    Frame,
+    Holder,
+    LockWindow,
+    Stacks,
+    StackSample,
+    StackWindow,
+)
 from trainprof.rules.diagnose import diagnose
 from trainprof.rules.phase_stacks import WORKER, collapse, gather, hot_spot
 from trainprof.rules.signals import measure
@@ -225,3 +234,54 @@ def test_tokenizing_in_the_loop_is_seen_in_its_stacks():
     signals = measure(training_of(run))
     assert signals.get("stacks.residual_token_share").value == pytest.approx(0.75)
     assert [finding.rule for finding in diagnose(run).findings] == ["data-tokenize-inloop"]
+BOOT = Frame("Thread._bootstrap", "/usr/lib/python3.11/threading.py", 1002)
+
+
+def locked(*holders, looks=80, states=(0.4, 0.0), main=(MAIN, CALL)):
+    """A training of which half is forward, whose thread is on a CPU for a part of that."""
+    steps = build_steps(400, {"forward": 10.0, "backward": 10.0}, flags=8)
+    cpu = tuple(
+        round(10 * MS * states[0]) if phase in ("forward", "backward") else 0 for phase in PHASES
+    )
+    queued = tuple(
+        round(10 * MS * states[1]) if phase in ("forward", "backward") else 0 for phase in PHASES
+    )
+    trainer = build_trainer(
+        steps,
+        states=[PhaseStates(step, cpu, queued) for step in range(5, 400, 16)],
+        facts=[
+            ("flags", "steady", {"num_threads": 1}),
+            ("model", "m0", {"devices": {"cpu": 9}, "parameter_count": 9, "trained": True}),
+        ],
+    )
+    trainer = replace_info(trainer, thread=1)
+    window = LockWindow(START_NS, START_NS + 4_000 * MS, 100, looks, tuple(holders))
+    stacks = Stacks(tuple(sampled((50, main))), (), (window,))
+    return dataclasses.replace(build_run(trainer), stacks=stacks)
+
+
+def test_a_thread_that_holds_the_lock_while_the_training_is_blocked_is_a_finding():
+    run = locked(Holder(False, (BOOT, ITEM, DECODE), 40), Holder(True, (MAIN,), 20))
+    signals = measure(training_of(run))
+
+    assert signals.get("lock.others_share").value == pytest.approx(0.5)
+    assert signals.get("lock.compute_blocked_share").value == pytest.approx(0.6, abs=0.01)
+    finding = {one.rule: one for one in diagnose(run).findings}["data-gil-threads"]
+    assert finding.share == pytest.approx(0.5)
+    assert (finding.where.line, finding.where.function) == (42, "Pictures.__getitem__")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"looks": 20},
+        {"states": (0.97, 0.0)},
+        {"states": (0.1, 0.88)},  # it waits for a CPU, not for the lock
+        {"main": (BOOT, MAIN, CALL)},
+    ],
+    ids=str,
+)
+def test_where_it_may_be_otherwise_nothing_is_said(values):
+    looks = values.get("looks", 80)
+    run = locked(Holder(False, (BOOT, ITEM), looks // 2), **values)
+    assert "data-gil-threads" not in {one.rule for one in diagnose(run).findings}

@@ -30,6 +30,23 @@ frame = {"args": {"filename": "/home/somebody/train.py", "line": 3}, "cat": "py-
          "name": "main", "ph": "B", "pid": 7, "tid": 1, "ts": 40000}
 open(output, "w").write(json.dumps([frame, {**frame, "ph": "E", "ts": 90000}]))
 """
+SECOND_THREAD = """
+import json
+if "--gil" in sys.argv:
+    text = "thread (7): MainThread;main (/t.py:3) 9\\nthread (8);Thread._bootstrap "
+    text += "(/lib/threading.py:1);work (/t.py:7) 70\\n"
+    open(output, "w").write(text)
+else:
+    def event(name, file, line, tid, ph, ts):
+        args = {"filename": file, "line": line}
+        return {"args": args, "cat": "py-spy", "name": name, "ph": ph, "pid": 7, "tid": tid,
+                "ts": ts}
+    both = [("main", "/t.py", 3, 1)]
+    both += [("Thread._bootstrap", "/lib/threading.py", 1, 2), ("work", "/t.py", 7, 2)]
+    begun = [event(*one, "B", 40000) for one in both]
+    ended = [event(*one, "E", 90000) for one in reversed(both)]
+    open(output, "w").write(json.dumps([*begun, *ended]))
+"""
 REFUSED = """
 sys.stderr.write("Permission Denied: Try running again with elevated permissions\\n")
 sys.exit(1)
@@ -92,6 +109,17 @@ def test_each_window_is_kept(folder, sampler):
     assert (sample.pid, sample.thread, sample.duration_ns) == (7, 1, 50_000_000)
     assert sample.stack[-1] == ("main", "/home/somebody/train.py", 3)
     assert sample.at_ns - read.windows[0].start_ns == pytest.approx(40_000_000, abs=100)
+    assert not (folder / OUTPUT).exists()
+
+
+def test_where_a_second_thread_computes_the_lock_is_asked_for(folder, sampler):
+    one = sampler(SECOND_THREAD)
+    one.start()
+    wait_until(lambda: one._samples >= 3)
+    one.stop()
+    window = read_stacks(folder, Problems()).lock_windows[0]
+    assert (window.pid, window.looks) == (7, 79)  # the stand-in takes no time
+    assert [(holder.main, holder.looks) for holder in window.holders] == [(True, 9), (False, 70)]
     assert not (folder / OUTPUT).exists()
 
 

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainprof.profiler.model.stacks import Frame, StackSample, StackWindow
+from trainprof.profiler.model.stacks import Frame, Holder, LockWindow, StackSample, StackWindow
 from trainprof.profiler.store.layout import STACKS_FILE
 from trainprof.profiler.store.lines import Problems
 from trainprof.profiler.store.stack_file import MOST_FRAMES, StackFile
@@ -44,6 +44,21 @@ def test_what_was_written_is_read(tmp_path_factory, seen):
     problems = Problems()
     assert list(read_stacks(folder, problems).samples) == seen
     assert problems.sentences == []
+
+
+def test_who_held_the_interpreter_lock_is_read(tmp_path):
+    stacks = [sample(function=name).stack for name in ("main", "augment")]
+    holders = (Holder(True, stacks[0], 12), Holder(False, stacks[1], 30))
+    asked = LockWindow(BASE_NS, BASE_NS + 4_000, 7, 80, holders)
+    unheld = LockWindow(BASE_NS + 9_000, BASE_NS + 9_900, 8, 80)
+    file = StackFile(str(tmp_path / STACKS_FILE), BASE_NS)
+    file.sample(sample())
+    file.lock_window(asked)
+    file.lock_window(unheld)
+    file.write()
+    file.close()
+
+    assert read_stacks(tmp_path, Problems()).lock_windows == (asked, unheld)
 
 
 def sample(at_ns=BASE_NS, function="main", depth=1):
