@@ -22,6 +22,7 @@ KINDS = (
     "gradients",
     "padding",
     "start",
+    "units",
     "dataset",
 )
 

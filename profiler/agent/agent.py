@@ -182,6 +182,7 @@ class Agent:
         if second or self._seconds < MEMORY_EACH_TICK_SECONDS:
             self._read_memory(writer)
         guard.attempt("operators", self._operators.tick, writer, self._segmenter.count)
+        self._facts.tick()
         writer.flush()
 
     def _drain(self) -> None:

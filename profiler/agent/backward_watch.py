@@ -61,6 +61,11 @@ class BackwardWatch:
                 self._wrapper = like(self._original, self._wrap(self._original))
                 autograd._engine_run_backward = self._wrapper
 
+    @property
+    def listeners(self) -> int:
+        """How many listen just now."""
+        return len(self._listeners)
+
     def stop(self) -> None:
         """Gives the engine's entry back, unless somebody has wrapped ours meanwhile."""
         with self._lock:

@@ -9,6 +9,7 @@ from ..model.records import Fact
 from ..store.writer import ProcessWriter
 from . import guard
 from .backward_watch import BackwardWatch
+from .dead_units import DeadUnits
 from .describe.distributed import describe_distributed
 from .describe.loader import sampler_epoch
 from .describe.memory import read_peak_memory
@@ -56,6 +57,7 @@ class FactCollector:
         self._frozen = FrozenFeatures(torch, recorder, self._backwards, self._epochs)
         self._kept_gradients = KeptGradients(torch, recorder, self._backwards)
         self._start = StartWeights(torch)
+        self._units = DeadUnits(torch, recorder, self._backwards)
         self._training_loaders: tuple[int, ...] = ()
         self._described_models: set[int] = set()
         self._flags_written = 0
@@ -75,6 +77,7 @@ class FactCollector:
         self._frozen.after_fork()
         self._kept_gradients.after_fork()
         self._start.facts.clear()
+        self._units.after_fork()
         self._flags_written = 0
 
     def uninstall(self) -> None:
@@ -82,12 +85,17 @@ class FactCollector:
         self._backwards.stop()
         self._frozen.stop()
         self._kept_gradients.stop()
+        self._units.stop()
 
     def before_training(self) -> None:
         """In the training thread, before the first update."""
         modules = self._hooks.modules
         things = ((n, modules.thing(n)) for n in range(min(len(modules), MOST_MODELS)))
         self._start.look((n, thing) for n, thing in things if thing is not None)
+
+    def tick(self) -> None:
+        """A few times a second."""
+        guard.attempt("dead units", self._units.tick)
 
     def write(self, writer: ProcessWriter, segmenter: Segmenter, seconds: int) -> None:
         """Once a second: whatever is new."""
@@ -201,10 +209,13 @@ class FactCollector:
             untrained = look("untrained parameters", self._untrained.look, models, seen)
             frozen = look("frozen features", self._frozen.look, every)
             kept = look("kept gradients", self._kept_gradients.look, seen)
+            units = look("dead units", self._units.look, models)
         self._write_part(writer, "untrained", untrained)
         self._write_part(writer, "frozen", frozen)
         if kept is not None:
             self._fact(writer, "gradients", "all", dict(kept))
+        if units is not None:
+            self._fact(writer, "units", "all", dict(units))
 
     def _write_part(self, writer: ProcessWriter, kind: str, fact: Any) -> None:
         """What was true before, and is no more, is taken back."""

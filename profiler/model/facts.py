@@ -88,6 +88,31 @@ class FrozenFact(TypedDict, total=False):
     feature_bytes: int | None  # of one row of what they give
 
 
+class UnitLayer(TypedDict, total=False):
+    """One convolution or linear layer of the fact "units"."""
+
+    name: str
+    type: str
+    channels: int  # that it gives
+    parameters: int
+    flops: int  # of its forward in one step; 0: it was not seen running
+    zero_rows: int  # channels of which every weight is below 1e-8, from a part of each row
+    zero_share: float  # part of all its weights below 1e-8
+    never_active: int  # channels not once above zero at the ReLU behind it, in the last two blocks
+    rows: int  # values of each channel that were looked at for it
+    active_decile: int  # of the active channels a tenth were above zero no more often than this
+
+
+class UnitsFact(TypedDict, total=False):
+    """Fact "units", key "all": output channels of the trained models' layers."""
+
+    sparse: bool  # weights are pruned, masked or parametrized: zeros are there by design
+    layers: list[dict[str, object]]  # each a UnitLayer, the largest 64
+    sampled_steps: int
+    first_update: int  # when the older of the last two blocks of sampled steps began
+    last_update: int
+
+
 class StartFact(TypedDict, total=False):
     """Fact "start", key of the model: a published architecture before the first update."""
 

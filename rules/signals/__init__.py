@@ -30,6 +30,7 @@ from trainprof.rules.signals import (
     steps,
     storage,
     transfer,
+    units,
     validation,
     whole_run,
 )
@@ -60,6 +61,7 @@ TOPICS = (
     headroom,
     transfer,
     start,
+    units,
     validation,
     stacks,
     interpreter_lock,
