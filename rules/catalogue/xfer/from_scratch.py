@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainprof.profiler.model.diagnosis import FixAdvice
+from trainprof.profiler.model.diagnosis import FixAdvice, Location
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.reading import is_on, needed, number, observed, place, text
 from trainprof.rules.rule import Candidate, Case, Rule
+from trainprof.rules.source_calls import calls
 
 _PHOTOGRAPHS = {
     "start.architecture": "torchvision.models.resnet.ResNet",
@@ -187,7 +188,7 @@ class FromScratch(Rule):
                 *observed(signals, "batch.image_side", self.min_image_side),
                 *observed(signals, "start.vocabulary"),
             ),
-            where=place(signals, "model.where"),
+            where=_made_at(signals, library, name) or place(signals, "model.where"),
             fixes=(self._advice(library),),
             severity="info",
             confidence="low",
@@ -235,3 +236,9 @@ class FromScratch(Rule):
             "it with a smaller learning rate.",
             code=code.get(library, "AutoModel….from_pretrained(name, num_labels=labels)"),
         )
+
+
+def _made_at(signals: Signals, library: str, name: str) -> Location | None:
+    """The line of the user's that calls the class, where there is one such line."""
+    found = [*calls(signals, f"{library}.{name}"), *calls(signals, f"{library}.models.{name}")]
+    return found[0].where if len(found) == 1 else None
