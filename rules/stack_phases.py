@@ -90,6 +90,11 @@ def is_users(frame: Frame) -> bool:
     return not any(folder.search(file) for folder in _LIBRARY_FOLDERS)
 
 
+def is_trainprofs(frame: Frame) -> bool:
+    """Whether a frame is of trainprof itself, as the agent's thread is."""
+    return _OWN.search(frame.file) is not None
+
+
 def library_call(frame: Frame) -> str | None:
     """The library and function of a frame, as "numpy's sort"; None in the user's own source."""
     for folder in _LIBRARY_FOLDERS:

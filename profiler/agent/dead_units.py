@@ -30,7 +30,11 @@ BLOCK = 12
 """Sampled steps that are counted together; a channel counts as dead by the last two such blocks."""
 QUICK_STEPS = 64
 """Sampled as fast as the pace allows, later one in `CALM_NS`."""
+STEPS_WITHOUT_RELU = 4
+"""After so many the network is thought to have none, and is sampled as seldom."""
 CALM_NS = 10_000_000_000
+CALL_NS = 1_000
+"""What a module's call takes longer for there being a hook."""
 MOST_LAYERS = 64
 MOST_ELEMENTS = 131_072
 """Of a layer's output, on one sampled step."""
@@ -72,6 +76,7 @@ class DeadUnits:
         self._followers: dict[int, weakref.ref[Any]] = {}
         self._pace = Pace()
         self._sparse = False
+        self._any_relu = False
         self._left = 0
         self._steps = 0
         self._due_ns = self._spent_ns = 0
@@ -111,8 +116,14 @@ class DeadUnits:
     def tick(self) -> None:
         """Asks for another step, if it is time; a few times a second."""
         if self._layers and not self._sparse and perf_counter_ns() >= self._due_ns:
-            self._left = WINDOWS_A_TICK if self._steps < QUICK_STEPS else 1
+            self._left = WINDOWS_A_TICK if self._quick else 1
             self._backwards.ask(self)
+
+    @property
+    def _quick(self) -> bool:
+        """Whether steps are still sampled as fast as the pace allows."""
+        most = QUICK_STEPS if self._any_relu else STEPS_WITHOUT_RELU
+        return self._steps < most
 
     def _find(self, models: Sequence[Any]) -> None:
         """The layers to watch, the largest of them; none where zeros are there by design."""
@@ -152,8 +163,7 @@ class DeadUnits:
                 layer.end_block()
         now_ns = perf_counter_ns()
         self._spent_ns += now_ns - began_ns
-        calm_ns = CALM_NS if self._steps >= QUICK_STEPS else 0
-        self._due_ns = now_ns + max(PART_OF_TIME * self._spent_ns, calm_ns)
+        self._due_ns = now_ns + max(PART_OF_TIME * self._spent_ns, 0 if self._quick else CALM_NS)
 
     def after(self, start_ns: int, end_ns: int) -> bool:
         """Begins a window, once nobody else times this step."""
@@ -168,7 +178,9 @@ class DeadUnits:
         return True
 
     def _leaving(self, module: Any, args: Any, output: Any) -> None:
+        began_ns = perf_counter_ns()
         attempt(self.collector, self._leave, module, args, output)
+        self._spent_ns += perf_counter_ns() - began_ns + CALL_NS
 
     def _leave(self, module: Any, args: Any, output: Any) -> None:
         """Notes who made a tensor: a layer, or one that normalises its output."""
@@ -196,9 +208,8 @@ class DeadUnits:
             if name == RELU:
                 layer = self._made.get(node.next_functions[0][0])
                 if layer is not None and not layer.seen_this_step:
-                    began_ns = perf_counter_ns()
                     layer.count(tensor.detach(), self._steps)
-                    self._spent_ns += perf_counter_ns() - began_ns
+                    self._any_relu = True
                 return
             if not name.startswith(PASSING) or not node.next_functions:
                 return

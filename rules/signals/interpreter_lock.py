@@ -11,7 +11,7 @@ from trainprof.rules.reading import COMPUTE_PHASES
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.steps import phase_states
 from trainprof.rules.signals.training import Training
-from trainprof.rules.stack_phases import is_users, short_name
+from trainprof.rules.stack_phases import is_trainprofs, is_users, short_name
 from trainprof.rules.statistics.proportion import wilson
 
 LEAST_LOOKS = 40
@@ -53,7 +53,11 @@ def measure(training: Training) -> dict[str, Signal]:
     if not _trains_in_main(training):
         return sheet.finish("the training does not run in the main thread")
     holders = [holder for window in windows for holder in window.holders]
-    others = [holder for holder in holders if not holder.main]
+    others = [
+        holder
+        for holder in holders
+        if not holder.main and not any(is_trainprofs(frame) for frame in holder.stack)
+    ]
     held = sum(holder.looks for holder in others)
     method = "py-spy --gil"
     sheet.put_interval("lock.others_share", wilson(held, looks), method=method, samples=looks)

@@ -261,7 +261,12 @@ def locked(*holders, looks=80, states=(0.4, 0.0), main=(MAIN, CALL)):
 
 
 def test_a_thread_that_holds_the_lock_while_the_training_is_blocked_is_a_finding():
-    run = locked(Holder(False, (BOOT, ITEM, DECODE), 40), Holder(True, (MAIN,), 20))
+    agent = Frame("Agent._work", "/env/trainprof/profiler/agent/agent.py", 160)
+    run = locked(
+        Holder(False, (BOOT, ITEM, DECODE), 40),
+        Holder(True, (MAIN,), 20),
+        Holder(False, (BOOT, agent), 3),
+    )
     signals = measure(training_of(run))
 
     assert signals.get("lock.others_share").value == pytest.approx(0.5)
