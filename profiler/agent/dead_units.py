@@ -1,6 +1,6 @@
 """Output channels that give nothing: never active behind a ReLU, or with weights of zero.
 
-On at most two steps every quarter of a second (one in ten seconds later on) a global module hook
+On at most one step every quarter of a second (one in ten seconds later on) a global module hook
 listens from one backward to the next. Where the graph of what a module is given leads through a
 ReLU to a layer, it counts which channels are above zero, in a part of the rows and positions; so a
 ReLU is seen whether it is a module or a function. Weights are read on the agent's thread, a part of
@@ -25,8 +25,7 @@ from .guard import attempt
 from .pace import PART_OF_TIME, Pace
 from .recorder import Recorder
 
-WINDOWS_A_TICK = 2
-BLOCK = 12
+BLOCK = 8
 """Sampled steps that are counted together; a channel counts as dead by the last two such blocks."""
 QUICK_STEPS = 64
 """Sampled as fast as the pace allows, later one in `CALM_NS`."""
@@ -77,9 +76,9 @@ class DeadUnits:
         self._pace = Pace()
         self._sparse = False
         self._any_relu = False
-        self._left = 0
+        self._due = False  # a step is to be sampled
         self._steps = 0
-        self._due_ns = self._spent_ns = 0
+        self._next_ns = self._spent_ns = 0
         self._block_ends = deque([0], maxlen=3)
         self._blocks = self._told_blocks = 0
         self._made: dict[Any, _Layer] = {}  # by the node of the graph, while a window is open
@@ -101,7 +100,7 @@ class DeadUnits:
                 self._find(models)
                 for layer in list(self._layers.values()):
                     layer.read_weights(self._torch)
-        new = self._blocks != self._told_blocks or self._recorder.closed
+        new = self._blocks != self._told_blocks or self._recorder.closed or self._sparse
         if not new or not (self._layers or self._sparse):
             return None
         self._told_blocks = self._blocks
@@ -115,8 +114,8 @@ class DeadUnits:
 
     def tick(self) -> None:
         """Asks for another step, if it is time; a few times a second."""
-        if self._layers and not self._sparse and perf_counter_ns() >= self._due_ns:
-            self._left = WINDOWS_A_TICK if self._quick else 1
+        if self._layers and not self._sparse and perf_counter_ns() >= self._next_ns:
+            self._due = True
             self._backwards.ask(self)
 
     @property
@@ -152,7 +151,6 @@ class DeadUnits:
         began_ns = perf_counter_ns()
         self.stop()
         self._made.clear()
-        self._left -= 1
         self._steps += 1
         for layer in list(self._layers.values()):
             layer.end_step()
@@ -163,14 +161,15 @@ class DeadUnits:
                 layer.end_block()
         now_ns = perf_counter_ns()
         self._spent_ns += now_ns - began_ns
-        self._due_ns = now_ns + max(PART_OF_TIME * self._spent_ns, 0 if self._quick else CALM_NS)
+        self._next_ns = now_ns + max(PART_OF_TIME * self._spent_ns, 0 if self._quick else CALM_NS)
 
     def after(self, start_ns: int, end_ns: int) -> bool:
         """Begins a window, once nobody else times this step."""
-        if self._left <= 0 or (self._steps and perf_counter_ns() < self._due_ns):
+        if not self._due:
             return False
         if self._backwards.listeners > 1:
             return True
+        self._due = False
         began_ns = perf_counter_ns()
         hooks = self._torch.nn.modules.module
         self._handle = hooks.register_module_forward_hook(self._leaving)

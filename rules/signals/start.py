@@ -60,7 +60,7 @@ def measure(training: Training) -> dict[str, Signal]:
 def _image_side(batch: Mapping[str, Any]) -> int | None:
     """Of the first tensor with four dimensions, channels before or after the sides."""
     for tensor in batch.get("tensors") or ():
-        shape = tensor.get("shape") or ()
+        shape = [int(length) for length in tensor.get("shape") or ()]
         if len(shape) == 4:
             return min(shape[1:3]) if shape[-1] in (1, 3, 4) else min(shape[2:])
     return None
