@@ -25,6 +25,8 @@ from .guard import attempt
 from .pace import PART_OF_TIME, Pace
 from .recorder import Recorder
 
+FIRST_UPDATE = 100
+"""Nothing is sampled before: what is not active at the start may yet become so."""
 BLOCK = 8
 """Sampled steps that are counted together; a channel counts as dead by the last two such blocks."""
 QUICK_STEPS = 64
@@ -79,7 +81,7 @@ class DeadUnits:
         self._due = False  # a step is to be sampled
         self._steps = 0
         self._next_ns = self._spent_ns = 0
-        self._block_ends = deque([0], maxlen=3)
+        self._block_ends: deque[int] = deque(maxlen=3)
         self._blocks = self._told_blocks = 0
         self._made: dict[Any, _Layer] = {}  # by the node of the graph, while a window is open
 
@@ -108,13 +110,14 @@ class DeadUnits:
             "sparse": self._sparse,
             "layers": [layer.describe() for layer in list(self._layers.values())],
             "sampled_steps": self._steps,
-            "first_update": self._block_ends[0],
-            "last_update": self._block_ends[-1],
+            "first_update": self._block_ends[0] if len(self._block_ends) == 3 else None,
+            "last_update": self._recorder.updates,
         }
 
     def tick(self) -> None:
         """Asks for another step, if it is time; a few times a second."""
-        if self._layers and not self._sparse and perf_counter_ns() >= self._next_ns:
+        early = self._recorder.updates < FIRST_UPDATE
+        if self._layers and not (early or self._sparse) and perf_counter_ns() >= self._next_ns:
             self._due = True
             self._backwards.ask(self)
 
@@ -170,6 +173,8 @@ class DeadUnits:
         if self._backwards.listeners > 1:
             return True
         self._due = False
+        if not self._block_ends:
+            self._block_ends.append(self._recorder.updates)
         began_ns = perf_counter_ns()
         hooks = self._torch.nn.modules.module
         self._handle = hooks.register_module_forward_hook(self._leaving)

@@ -106,6 +106,7 @@ class FactCollector:
         self._write_distributed(writer, seconds)
         self._write_optimizers(writer)
         self._write_training_parts(writer, segmenter)
+        self._write_units(writer, segmenter)
         self._write_loaders(writer, segmenter)
         self._write_flags(writer, seconds)
         self._hooks.modules.release()
@@ -209,11 +210,17 @@ class FactCollector:
             untrained = look("untrained parameters", self._untrained.look, models, seen)
             frozen = look("frozen features", self._frozen.look, every)
             kept = look("kept gradients", self._kept_gradients.look, seen)
-            units = look("dead units", self._units.look, models)
         self._write_part(writer, "untrained", untrained)
         self._write_part(writer, "frozen", frozen)
         if kept is not None:
             self._fact(writer, "gradients", "all", dict(kept))
+
+    def _write_units(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
+        """Also at the end, when the models may be gone; it keeps a pace of its own."""
+        modules = self._hooks.modules
+        numbers = segmenter.trained_modules & self._described_models
+        models = [module for n in numbers if (module := modules.thing(n)) is not None]
+        units = guard.attempt("dead units", self._units.look, models)
         if units is not None:
             self._fact(writer, "units", "all", dict(units))
 

@@ -109,7 +109,7 @@ class UnitsFact(TypedDict, total=False):
     sparse: bool  # weights are pruned, masked or parametrized: zeros are there by design
     layers: list[dict[str, object]]  # each a UnitLayer, the largest 64
     sampled_steps: int
-    first_update: int  # when the older of the last two blocks of sampled steps began
+    first_update: int | None  # when the older of the last two blocks of sampled steps began
     last_update: int
 
 

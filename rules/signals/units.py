@@ -61,7 +61,8 @@ def measure(training: Training) -> dict[str, Signal]:
     sheet.put("units.layers", len(known))
     sheet.put("units.sparse", bool(data.get("sparse")))
     sheet.put("units.sampled_steps", data.get("sampled_steps"))
-    sheet.put("units.first_update", data.get("first_update"))
+    too_few = "too few steps were sampled"
+    sheet.put("units.first_update", data.get("first_update"), reason=too_few)
     if not known:
         return sheet.finish("no layer of the trained models could be watched")
     weights = sum(int(layer["parameters"]) for layer in known)

@@ -49,6 +49,7 @@ class Watched:
         self.model, self.shape = model, shape
         self.recorder = Recorder()
         self.recorder.follow_thread()
+        self.recorder.updates = dead_units.FIRST_UPDATE
         self.backwards = BackwardWatch(torch, self.recorder)
         self.units = DeadUnits(torch, self.recorder, self.backwards)
 
@@ -128,7 +129,17 @@ def test_a_channel_that_wakes_up_is_alive_again():
     watched.units.stop()
 
     assert {layer["name"]: layer for layer in fact["layers"]}["first"]["never_active"] == 1
-    assert fact["first_update"] > 60
+    assert fact["first_update"] > dead_units.FIRST_UPDATE + 60
+
+
+def test_the_first_updates_are_left_alone():
+    watched = Watched(Pictures())
+    watched.recorder.updates = 0
+    watched.units.look([watched.model])
+    watched.train(dead_units.FIRST_UPDATE - 1)
+    assert watched.units._steps == 0
+    fact = watched.fact(3 * dead_units.BLOCK)
+    assert fact["first_update"] >= dead_units.FIRST_UPDATE
 
 
 def test_scattered_zeros_are_no_channels():
@@ -177,7 +188,9 @@ def test_a_fact_is_told_when_there_is_something_new():
     model = Pictures()
     watched = Watched(model)
     assert watched.units.look([model]) is None
-    watched.train(3 * dead_units.BLOCK + 1)
+    watched.train(dead_units.BLOCK + 1)
+    assert watched.units.look([model])["first_update"] is None
+    watched.train(2 * dead_units.BLOCK)
     first = watched.units.look([model])
     assert (first["sampled_steps"], len(first["layers"])) == (3 * dead_units.BLOCK, 4)
     assert watched.units.look([model]) is None

@@ -1,42 +1,46 @@
-"""Masked tokens are predicted from sentences that a thread noises while the model trains."""
+"""Sentences are told apart by language, from trigrams, whatever the typing errors."""
 
 import queue
 import random
 import threading
+import zlib
 
 import torch
 from torch import nn
 
-WORDS, LENGTH, BATCH, STEPS = 2_000, 32, 32, 1_000
-MASK = 1
+BATCH, STEPS, BUCKETS = 128, 800, 20_000
+LETTERS = "abcdefghijklmnopqrstuvwxyz "
 
 
-def noised(sentence, rng):
-    """Masks, swaps and repeats words, as people do it for text."""
-    words = list(sentence)
-    for place in range(len(words) - 1):
+def mistyped(text, rng):
+    """Drops, doubles and swaps letters, as hurried people do."""
+    letters = list(text)
+    typed = []
+    for letter in letters:
         chance = rng.random()
-        if chance < 0.15:
-            words[place] = MASK
-        elif chance < 0.20:
-            words[place], words[place + 1] = words[place + 1], words[place]
-        elif chance < 0.25:
-            words[place] = words[place + 1]
-        elif chance < 0.28:
-            words[place] = rng.randrange(2, WORDS)
-    return words
+        if chance < 0.03:
+            continue
+        if chance < 0.06 and typed:
+            typed.insert(-1, letter)
+        elif chance < 0.09:
+            typed += (letter, letter)
+        else:
+            typed.append(letter)
+    return "".join(typed)[:90].ljust(90)
+
+
+def trigrams(text):
+    return [zlib.crc32(text[at : at + 3].encode()) % BUCKETS for at in range(len(text) - 2)]
 
 
 def make_batch(corpus, rng):
-    clean = [corpus[rng.randrange(len(corpus))] for _ in range(BATCH)]
-    noisy = [
-        min((noised(one, rng) for _ in range(3)), key=lambda it: it.count(MASK)) for one in clean
-    ]
-    return torch.tensor(noisy), torch.tensor(clean)
+    chosen = [rng.choice(corpus) for _ in range(BATCH)]
+    rows = [trigrams(mistyped(text, rng)) for text, _ in chosen]
+    return torch.tensor(rows), torch.tensor([language for _, language in chosen])
 
 
 class Prefetcher(threading.Thread):
-    """Keeps a few batches ready."""
+    """Keeps a few batches ready while the model trains."""
 
     def __init__(self, corpus):
         super().__init__(daemon=True)
@@ -53,32 +57,46 @@ class Prefetcher(threading.Thread):
             yield self.ready.get()
 
 
-class Denoiser(nn.Module):
-    def __init__(self, width=48):
+class Block(nn.Module):
+    def __init__(self, width):
         super().__init__()
-        self.embed = nn.Embedding(WORDS, width)
-        layer = nn.TransformerEncoderLayer(width, 4, 96, dropout=0.0, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, 2)
-        self.out = nn.Linear(width, WORDS // 10)
+        self.norm = nn.LayerNorm(width)
+        self.inner = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
-    def forward(self, words):
-        return self.out(self.encoder(self.embed(words)))
+    def forward(self, x):
+        return x + self.inner(self.norm(x))
+
+
+class Languages(nn.Module):
+    def __init__(self, width=96, depth=12, languages=5):
+        super().__init__()
+        self.bag = nn.EmbeddingBag(BUCKETS, width, sparse=True)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
+        self.out = nn.Linear(width, languages)
+
+    def forward(self, rows):
+        return self.out(self.blocks(self.bag(rows)))
+
+
+def write_corpus(rng, count=2_000, languages=5):
+    """Each language likes its own letters."""
+    weights = [[rng.random() ** 3 for _ in LETTERS] for _ in range(languages)]
+    texts = ((rng.choices(LETTERS, weights[n % languages], k=90), n) for n in range(count))
+    return [("".join(letters), n % languages) for letters, n in texts]
 
 
 def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    rng = random.Random(1)
-    corpus = [[rng.randrange(2, WORDS) for _ in range(LENGTH)] for _ in range(4_000)]
-    model = Denoiser()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    for step, (noisy, clean) in enumerate(Prefetcher(corpus)):
-        scores = model(noisy).transpose(1, 2)
-        loss = nn.functional.cross_entropy(scores, clean // 10)
+    model = Languages()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    batches = Prefetcher(write_corpus(random.Random(1)))
+    for step, (rows, languages) in enumerate(batches):
+        loss = nn.functional.cross_entropy(model(rows), languages)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 250 == 0:
+        if step % 300 == 0:
             print(f"step {step}: {loss.item():.3f}")
 
 
