@@ -234,6 +234,8 @@ def test_tokenizing_in_the_loop_is_seen_in_its_stacks():
     signals = measure(training_of(run))
     assert signals.get("stacks.residual_token_share").value == pytest.approx(0.75)
     assert [finding.rule for finding in diagnose(run).findings] == ["data-tokenize-inloop"]
+
+
 BOOT = Frame("Thread._bootstrap", "/usr/lib/python3.11/threading.py", 1002)
 
 
