@@ -23,6 +23,7 @@ KINDS = (
     "padding",
     "start",
     "units",
+    "denormals",
     "dataset",
 )
 

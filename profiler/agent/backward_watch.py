@@ -37,6 +37,9 @@ class BackwardWatch:
     Args:
         torch: The user's torch.
         recorder: Tells which thread trains.
+
+    Attributes:
+        outputs: What the backward under way was called on, while listeners are called before it.
     """
 
     def __init__(self, torch: Any, recorder: Recorder) -> None:
@@ -47,6 +50,7 @@ class BackwardWatch:
         self._original: Any = None
         self._wrapper: Any = None
         self._open = False
+        self.outputs: Any = None
 
     def ask(self, listener: Listener) -> None:
         """Calls `listener` around the next backwards of the training thread."""
@@ -86,8 +90,10 @@ class BackwardWatch:
                 return original(*args, **kwargs)
             self._open = True  # checkpointing runs a backward inside the backward
             listeners = list(self._listeners)
+            self.outputs = args[0] if args else None
             for listener in listeners:
                 guard.attempt(listener.collector, listener.before)
+            self.outputs = None
             start_ns = perf_counter_ns()
             try:
                 return original(*args, **kwargs)

@@ -10,6 +10,7 @@ from ..store.writer import ProcessWriter
 from . import guard
 from .backward_watch import BackwardWatch
 from .dead_units import DeadUnits
+from .denormals import Denormals
 from .describe.distributed import describe_distributed
 from .describe.loader import sampler_epoch
 from .describe.memory import read_peak_memory
@@ -58,6 +59,7 @@ class FactCollector:
         self._kept_gradients = KeptGradients(torch, recorder, self._backwards)
         self._start = StartWeights(torch)
         self._units = DeadUnits(torch, recorder, self._backwards)
+        self._denormals = Denormals(torch, recorder, self._backwards)
         self._training_loaders: tuple[int, ...] = ()
         self._described_models: set[int] = set()
         self._flags_written = 0
@@ -78,6 +80,7 @@ class FactCollector:
         self._kept_gradients.after_fork()
         self._start.facts.clear()
         self._units.after_fork()
+        self._denormals.after_fork()
         self._flags_written = 0
 
     def uninstall(self) -> None:
@@ -210,10 +213,15 @@ class FactCollector:
             untrained = look("untrained parameters", self._untrained.look, models, seen)
             frozen = look("frozen features", self._frozen.look, every)
             kept = look("kept gradients", self._kept_gradients.look, seen)
+            denormals = look("denormals", self._denormals.look, models, seen)
         self._write_part(writer, "untrained", untrained)
         self._write_part(writer, "frozen", frozen)
         if kept is not None:
             self._fact(writer, "gradients", "all", dict(kept))
+        if denormals is not None:
+            self._fact(writer, "denormals", "all", dict(denormals))
+        for event in self._denormals.take_events():
+            writer.event(event)
 
     def _write_units(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
         """Also at the end, when the models may be gone; it keeps a pace of its own."""

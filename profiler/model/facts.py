@@ -132,6 +132,19 @@ class GradientsFact(TypedDict, total=False):
     samples: list[list[int]]  # [ns from one backward to the next, ns of it inside zero_grad()]
 
 
+class DenormalsFact(TypedDict, total=False):
+    """Fact "denormals", key "all": float32 numbers on the CPU below the smallest normal one."""
+
+    elements: dict[str, int]  # kind of tensor -> elements that the last look has seen
+    subnormal: dict[str, int]  # of these, subnormal ones
+    worst: str | None  # kind and name of the tensor with the largest part of them
+    worst_fraction: float
+    flushed: bool  # the CPU takes them for zero already
+    samples: list[list[int]]  # of each look: [ns from one backward to the next, ns of the operators
+    # tried as they are, ns of the same with subnormals taken for zero]
+    complete: bool  # every operator with subnormals was tried
+
+
 class LoaderFact(TypedDict, total=False):
     """Fact "loader": key "l0", "l1", ... one per data set that was iterated."""
 
@@ -352,6 +365,7 @@ class OperatorsFact(TypedDict, total=False):
 #   loader_start   data: loader, workers; duration = from iter() to its first batch
 #   graph_alive    data: step_made, age_steps, where: a loss graph that outlived its step
 #   operators      the steps that a window of torch's profiler touched; data: window, cost_ns
+#   denormals      a look at some elements and operators held the training up
 #   collector_failed  data: collector, error
 #   warning        data: category, message (first 300 characters), where
 #   data_missing   data: from_ns, reason (disk full): records between were lost

@@ -33,6 +33,9 @@ Column = NDArray[np.int64]
 LIKE_RANK_ZERO = 0.9
 """The first rank stands for all as long as it has this part of the most steps."""
 
+DISTURBANCES = ("operators", "denormals")
+"""Events of the time in which trainprof itself held the training up."""
+
 LEAST_UNDISTURBED = 0.5
 """Part of the steps that must be left when those under the profiler are taken away."""
 
@@ -124,7 +127,7 @@ class Training:
             whole -= 1
         self.columns: dict[str, Column] = undisturbed(
             {name: c[:whole] for name, c in columns.items()},
-            [event for event in self.trainer.events if event.kind == "operators"],
+            [event for event in self.trainer.events if event.kind in DISTURBANCES],
         )
 
     @cached_property

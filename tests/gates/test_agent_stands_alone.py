@@ -215,6 +215,7 @@ def test_the_bootstrap_uses_no_newer_syntax():
 
 
 READS_GRADIENTS = {
+    "denormals.py": {"_gradients"},  # after a backward, in the training thread
     "kept_gradients.py": {"_compare", "_gradients"},  # before a backward, in the training thread
     "operator_window.py": {"_storages"},  # after an update, in the training thread
 }

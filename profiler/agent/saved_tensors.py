@@ -1,0 +1,83 @@
+"""What a forward has worked on, read from the graph that it left for the backward.
+
+A node of the graph holds the tensors that its backward needs, mostly the inputs of the operator.
+Reading them changes nothing, where nobody has hooks on them (activation checkpointing has: reading
+would compute the forward again). To be called in the training thread, before the backward, which
+drops them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+MOST_NODES = 2_000
+"""Of a graph, from the loss on; 1 us each."""
+_RAW, _SAVED = "_raw_saved_", "_saved_"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedOperator:
+    """One operator of the forward.
+
+    Attributes:
+        name: Of its node, as "AddmmBackward0".
+        node: The node; `_saved_*` of it that are no tensors may be read.
+        tensors: What it saved, by name without "_saved_".
+    """
+
+    name: str
+    node: Any
+    tensors: dict[str, Any]
+
+
+def saved_operators(torch: Any, outputs: Any) -> Iterator[SavedOperator]:
+    """The operators behind `outputs`, the last first; those that saved no tensor are left out."""
+    roots = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    waiting = [node for root in roots if (node := getattr(root, "grad_fn", None)) is not None]
+    seen = set(waiting)
+    attributes: dict[type, list[str]] = {}
+    for node in waiting:  # grows meanwhile
+        kind = type(node)
+        if kind not in attributes:
+            attributes[kind] = [name for name in dir(kind) if name.startswith(_RAW)]
+        tensors = _tensors(torch, node, attributes[kind])
+        if tensors:
+            yield SavedOperator(kind.__name__, node, tensors)
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen and len(seen) < MOST_NODES:
+                seen.add(following)
+                waiting.append(following)
+
+
+def _tensors(torch: Any, node: Any, attributes: Iterable[str]) -> dict[str, Any]:
+    """The tensors of a node of torch's own that nobody has hooks on."""
+    found = {}
+    for attribute in attributes:
+        try:
+            raw = getattr(node, attribute)
+            if getattr(raw, "unpack_hook", raw) is not None:  # older torch does not tell
+                continue
+            tensor = getattr(node, attribute[len("_raw") :])
+        except RuntimeError:  # released, or changed in place since
+            continue
+        if isinstance(tensor, torch.Tensor):
+            found[attribute[len(_RAW) :]] = tensor.detach()
+    return found
+
+
+def leaf_behind(node: Any, place: int) -> Any:
+    """The parameter that an operator was given as its input number `place`, as it was given.
+
+    A product saves its weights only where its other input needs a gradient.
+    """
+    inputs = node.next_functions
+    following: Any = inputs[place][0] if place < len(inputs) else None
+    variable = getattr(following, "variable", None)
+    if variable is not None:
+        return variable.detach()
+    if type(following).__name__ == "TBackward0":
+        variable = getattr(following.next_functions[0][0], "variable", None)
+        return None if variable is None else variable.detach().t()
+    return None
