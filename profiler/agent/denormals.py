@@ -1,14 +1,14 @@
 """Subnormal numbers in what a training computes with, and what they cost the CPU.
 
-A float32 below 1.2e-38 is subnormal: the CPU handles it in microcode, some hundred cycles each
-time. Now and then a few elements of the parameters, of what the forward saved for its backward, of
-the gradients and of the optimizer's state are looked at, in the training thread, between two
-backwards. Where some are subnormal, operators of that step are tried with and without the CPU's
-switch that takes them for zero (flush_trial.py).
+A float32 below 1.2e-38 is subnormal, and takes many CPUs up to some hundred cycles each time. Now
+and then a few elements of the parameters, of what the forward saved for its backward, of the
+gradients and of the optimizer's state are looked at, in the training thread, between two backwards.
+Where some are subnormal, operators of that step are tried with and without the CPU's switch that
+takes them for zero (flush_trial.py).
 
-A look takes about 15 us for each tensor, and at most 20 ms more where subnormals were found; the
-second comes after 1.5 s, each further one waits 1.5 times as long, at most a minute. The steps that
-it lengthens are left out of the timings, told by a "denormals" event.
+A look takes about 15 us for each tensor, and at most 40 ms more where subnormals were found; the
+second comes after a second, each further one waits 1.5 times as long, at most a minute. The steps
+that it lengthens are left out of the timings, told by a "denormals" event.
 """
 
 from __future__ import annotations
@@ -38,9 +38,13 @@ MOST_SAMPLES = 64
 _LARGEST_SUBNORMAL = 0x007FFFFF
 _WITHOUT_SIGN = 0x7FFFFFFF
 
-PARAMETERS, SAVED, STATE, GRADIENTS = KINDS = (
+_UNDER_A_ROOT = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum")
+"""State of torch's optimizers of which they take the square root: a fused one with the CPU's own
+instruction, the others with a function of a library."""
+
+PARAMETERS, OPERANDS, STATE, GRADIENTS = KINDS = (
     "parameters",
-    "activations",
+    "operands",
     "optimizer state",
     "gradients",
 )
@@ -69,11 +73,12 @@ class Denormals:
         self._optimizers: list[weakref.ref[Any]] = []
         self._wait_s = FIRST_WAIT_S
         self._next_ns = 0
-        self._opened_ns = self._step_ns = 0
-        self._trial: FlushTrial | None = None
+        self._opened_ns = self._queued_ns = self._step_ns = 0
+        self._forward: FlushTrial | None = None
+        self._update: FlushTrial | None = None
         self._counts: dict[str, list[int]] = {}
         self._worst: tuple[float, str] = (0.0, "")
-        self._samples: deque[tuple[int, int, int]] = deque(maxlen=MOST_SAMPLES)
+        self._samples: deque[tuple[int, ...]] = deque(maxlen=MOST_SAMPLES)
         self._events: deque[Event] = deque()
         self._complete = True
         self._flushed = False
@@ -104,20 +109,21 @@ class Denormals:
 
     def before(self) -> None:
         """The first backward opens a step, the second ends it: now the graph is looked at."""
-        start_ns = perf_counter_ns()
+        start_ns, opened_ns = perf_counter_ns(), self._opened_ns
         if _is_watched(self._torch):
             self._opened_ns = 0
             return
-        if not self._opened_ns:
-            self._opened_ns = start_ns
+        queued_ns = max(self._recorder.run_queue_ns(), 0)
+        if not opened_ns:
+            self._opened_ns, self._queued_ns = start_ns, queued_ns
             return
-        self._step_ns = start_ns - self._opened_ns
+        self._step_ns = max(start_ns - opened_ns - (queued_ns - self._queued_ns), 1)
         self._counts = {kind: [0, 0] for kind in KINDS}
         self._worst = (0.0, "")
         self._flushed = sys.float_info.min / 2.0 == 0.0
         if not self._flushed:  # else subnormals are zeros for us as well
-            self._trial = FlushTrial(self._torch)
-            self._examine(self._trial)
+            self._forward, self._update = FlushTrial(self._torch), FlushTrial(self._torch)
+            self._examine(self._forward, self._update)
         self._note(start_ns)
 
     def after(self, start_ns: int, end_ns: int) -> bool:
@@ -125,42 +131,48 @@ class Denormals:
         if not self._step_ns:
             return self._opened_ns > 0
         after_ns = perf_counter_ns()
-        trial = self._trial
-        if trial is not None:
-            self._sweep(trial, GRADIENTS, self._gradients())
-            self._samples.append((self._step_ns, trial.plain_ns, trial.flushed_ns))
-            self._complete = self._complete and trial.complete
+        forward, update = self._forward, self._update
+        if forward is not None and update is not None:
+            self._sweep(update, GRADIENTS, self._gradients())
+            times = [(one.plain_ns, one.flushed_ns) for one in (forward, update)]
+            self._samples.append((self._step_ns, *times[0], *times[1]))
+            self._complete = forward.complete and update.complete
         self._note(after_ns)
         self._fact = self._describe()
-        self._trial, self._step_ns = None, 0
+        self._forward = self._update = None
+        self._step_ns = 0
         return False
 
     def _note(self, start_ns: int) -> None:
         self._events.append(Event("denormals", start_ns, perf_counter_ns() - start_ns, {}))
 
-    def _examine(self, trial: FlushTrial) -> None:
+    def _examine(self, forward: FlushTrial, update: FlushTrial) -> None:
         """The step's operators, large ones first, then what an update goes over."""
         operators = list(saved_operators(self._torch, self._backwards.outputs))
         step = _stride(operators)
         ill = []
         for operator in operators[::step]:
             found = [
-                self._count(SAVED, operator.name, tensor) for tensor in operator.tensors.values()
+                self._count(OPERANDS, operator.name, tensor) for tensor in operator.tensors.values()
             ]
             if any(found):
                 ill.append(operator)
         for operator in sorted(ill, key=lambda one: -_size(one.tensors.values())):
-            trial.run(operator, step)
-        self._sweep(trial, PARAMETERS, self._parameters())
-        self._sweep(trial, STATE, self._state())
+            forward.run(operator, step)
+        self._sweep(update, PARAMETERS, self._parameters())
+        self._sweep(update, STATE, self._state())
 
-    def _sweep(self, trial: FlushTrial, kind: str, named: Iterable[tuple[str, Any]]) -> None:
+    def _sweep(self, trial: FlushTrial, kind: str, listed: Iterable[tuple[str, Any, str]]) -> None:
         """Counts in tensors that an update goes over, and tries such a pass where some are ill."""
-        tensors = list(named)
+        tensors = list(listed)
         step = _stride(tensors)
-        for name, tensor in tensors[::step]:
-            if self._count(kind, name, tensor):
-                trial.sweep(tensor, step)
+        ill = [
+            (tensor, operator)
+            for name, tensor, operator in tensors[::step]
+            if self._count(kind, name, tensor)
+        ]
+        for tensor, operator in sorted(ill, key=lambda pair: -pair[0].numel()):
+            trial.sweep(tensor, operator, step)
 
     def _count(self, kind: str, name: str, tensor: Any) -> int:
         """How many of a tensor's elements, of those that are looked at, are subnormal."""
@@ -175,23 +187,28 @@ class Denormals:
         self._worst = max(self._worst, (found / len(chosen), f"{kind}: {name}"))
         return found
 
-    def _parameters(self) -> Iterator[tuple[str, Any]]:
+    # Name, tensor, and the operator that an update applies to it, if that is no plain arithmetic.
+
+    def _parameters(self) -> Iterator[tuple[str, Any, str]]:
         for reference in self._models:
             model = reference()
             if model is not None:
-                yield from model.named_parameters()
+                yield from ((name, parameter, "") for name, parameter in model.named_parameters())
 
-    def _state(self) -> Iterator[tuple[str, Any]]:
+    def _state(self) -> Iterator[tuple[str, Any, str]]:
         for reference in self._optimizers:
             optimizer = reference()
-            for state in list(optimizer.state.values()) if optimizer is not None else ():
-                yield from ((name, one) for name, one in state.items() if hasattr(one, "numel"))
+            if optimizer is not None:
+                root = "rsqrt" if optimizer.param_groups[0].get("fused") else "sqrt"
+                for state in list(optimizer.state.values()):
+                    for name, tensor in state.items():
+                        yield name, tensor, root if name in _UNDER_A_ROOT else ""
 
-    def _gradients(self) -> Iterator[tuple[str, Any]]:
+    def _gradients(self) -> Iterator[tuple[str, Any, str]]:
         """Those of the models' parameters; only here, between two backwards."""
-        for name, parameter in self._parameters():
+        for name, parameter, _ in self._parameters():
             if parameter.grad is not None:
-                yield name, parameter.grad
+                yield name, parameter.grad, ""
 
     def _describe(self) -> DenormalsFact:
         return {

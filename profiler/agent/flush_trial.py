@@ -1,8 +1,9 @@
-"""What an operator would gain if the CPU took subnormal numbers for zero: tried on its own inputs.
+"""What operators would gain if the CPU took subnormal numbers for zero: tried on their own inputs.
 
-The switch belongs to the calling thread. It is on for the length of one operator of ours at a time,
-whose result is thrown away, and off again whatever happens. Each operator runs as it is first, so
-that the threads it may start are started without the switch (new threads inherit it).
+The switch belongs to the calling thread. It is on for one operator of ours at a time, whose result
+is thrown away, and off again whatever happens. Each operator runs as it is first, so that threads
+which it may start are started without the switch (new threads inherit it). With the switch it runs
+on inputs in which subnormals are zero, as there would be none in memory had it been on before.
 """
 
 from __future__ import annotations
@@ -11,21 +12,31 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
-from .saved_tensors import SavedOperator, leaf_behind
+from .saved_tensors import SavedOperator
 
 BUDGET_NS = 20_000_000
-"""Of one look, for all its operators; one that has begun is finished."""
-MOST_WORK = 1_000_000
-"""Multiplications of one trial: half a millisecond, and thirty times as long with subnormals. Of a
-larger operator the first rows are tried, and their time is scaled up."""
+"""Of one trial, for all its operators; one that has begun is finished."""
+MOST_PRODUCTS, MOST_ELEMENTS = 1_000_000, 32_768
+"""Work of one operator in a trial: some 50 us, and up to fifty times as long with subnormals. Of a
+larger one the first rows are tried, and their time is scaled up."""
 ROUNDS = 2
 LEAST_RATIO = 1.1
 """As it is over flushed; less is noise, and counts as no gain."""
-_PRODUCTS = {"AddmmBackward0": ("mat1", "mat2", 1, 2), "MmBackward0": ("self", "mat2", 0, 1)}
+_PRODUCTS = {
+    "AddmmBackward0": ("mat1", "mat2"),
+    "BmmBackward0": ("self", "mat2"),
+    "MmBackward0": ("self", "mat2"),
+}
+
+_Try = tuple[Callable[..., Any], tuple[Any, ...], float]
+"""A function, what it is called on, and how much of an operator that is a part of."""
 
 
 class FlushTrial:
     """Times operators as they are and with subnormals flushed, until its budget is spent.
+
+    Args:
+        torch: The user's torch.
 
     Attributes:
         plain_ns, flushed_ns: Totals of what was tried, scaled to whole operators.
@@ -35,11 +46,12 @@ class FlushTrial:
     def __init__(self, torch: Any) -> None:
         self._torch = torch
         self._left_ns = BUDGET_NS
+        self._passes = _passes(torch)
         self.plain_ns = self.flushed_ns = 0
         self.complete = True
 
     def run(self, operator: SavedOperator, count: int = 1) -> None:
-        """A product or convolution on its own inputs, anything else as a pass over what it saved.
+        """A product, convolution or function on its own inputs, else a pass over what it saved.
 
         Args:
             operator: Of a forward.
@@ -47,80 +59,75 @@ class FlushTrial:
         """
         product = self._product(operator) or self._convolution(operator)
         if product is not None:
-            call, scale = product
-            self._time(call, scale * count)
+            self._time(product, count)
         else:
             for tensor in operator.tensors.values():
-                self.sweep(tensor, count)
+                self.sweep(tensor, operator.name, count)
 
-    def sweep(self, tensor: Any, count: int = 1) -> None:
-        """One pass over all elements of a float32 tensor on the CPU, that stands for `count`."""
+    def sweep(self, tensor: Any, name: str = "", count: int = 1) -> None:
+        """One pass over a float32 tensor on the CPU: what `name` does, else a multiplication."""
         if is_float32(self._torch, tensor) and tensor.dim():
-            rows, scale = self._rows(tensor, tensor.numel())
-            self._time(lambda: self._torch.mul(rows, 1.0), scale * count)
+            rows, scale = _rows(tensor, tensor.numel(), MOST_ELEMENTS)
+            self._time((self._passes.get(name, self._one), (rows,), scale), count)
 
-    def _product(self, operator: SavedOperator) -> tuple[Callable[[], Any], float] | None:
+    def _one(self, rows: Any) -> Any:
+        return self._torch.mul(rows, 1.0)
+
+    def _product(self, operator: SavedOperator) -> _Try | None:
+        if operator.name not in _PRODUCTS:
+            return None
         left: Any
         right: Any
-        if operator.name == "BmmBackward0":
-            left, right = operator.tensors.get("self"), operator.tensors.get("mat2")
-        elif operator.name in _PRODUCTS:
-            first, second, place, other = _PRODUCTS[operator.name]
-            left = operator.tensors.get(first)
-            right = operator.tensors.get(second)
-            left = leaf_behind(operator.node, place) if left is None else left
-            right = leaf_behind(operator.node, other) if right is None else right
-        else:
-            return None
+        left, right = (operator.tensors.get(name) for name in _PRODUCTS[operator.name])
         torch = self._torch
         if not (is_float32(torch, left) and is_float32(torch, right)):
             return None
-        rows, scale = self._rows(left, left.numel() * right.shape[-1])
+        rows, scale = _rows(left, left.numel() * right.shape[-1], MOST_PRODUCTS)
         if operator.name == "BmmBackward0":
-            return lambda: torch.bmm(rows, right[: len(rows)]), scale
-        return lambda: torch.mm(rows, right), scale
+            return torch.bmm, (rows, right[: len(rows)]), scale
+        return torch.mm, (rows, right), scale
 
-    def _convolution(self, operator: SavedOperator) -> tuple[Callable[[], Any], float] | None:
-        tensors, torch = operator.tensors, self._torch
-        given: Any = tensors.get("input")
-        weight: Any = tensors.get("weight")
+    def _convolution(self, operator: SavedOperator) -> _Try | None:
+        torch = self._torch
+        given: Any = operator.tensors.get("input")
+        weight: Any = operator.tensors.get("weight")
         if operator.name != "ConvolutionBackward0":
             return None
         if not (is_float32(torch, given) and is_float32(torch, weight)):
             return None
         names = ("stride", "padding", "dilation", "transposed", "output_padding", "groups")
         settings = [getattr(operator.node, f"_saved_{name}") for name in names]
-        rows, scale = self._rows(given, given.numel() * weight.numel() // given.shape[1])
-        return lambda: torch.convolution(rows, weight, None, *settings), scale
+        work = given.numel() * weight.numel() // given.shape[1]
+        rows, scale = _rows(given, work, MOST_PRODUCTS)
+        return lambda x, w: torch.convolution(x, w, None, *settings), (rows, weight), scale
 
-    @staticmethod
-    def _rows(tensor: Any, work: int) -> tuple[Any, float]:
-        """As many of the first rows as fit into a trial, and all rows over these."""
-        count = len(tensor)
-        fit = max(1, min(count, MOST_WORK * count // max(work, 1)))
-        return tensor[:fit], count / fit
-
-    def _time(self, call: Callable[[], Any], scale: float) -> None:
+    def _time(self, tried: _Try, count: int) -> None:
         if self._left_ns <= 0:
             self.complete = False
             return
         start_ns = perf_counter_ns()
-        times: dict[bool, list[int]] = {False: [], True: []}
+        function, inputs, scale = tried
+        plain: list[int] = []
+        flushed: list[int] = []
         with self._torch.no_grad():
-            _timed(call)  # as it is, to warm up
-            for flushed in (False, True) * ROUNDS:
-                times[flushed].append(self._flushed(call) if flushed else _timed(call))
-        plain_ns, flushed_ns = min(times[False]), min(times[True])
+            _timed(function, inputs)  # as it is, to warm up
+            zeroed = tuple(self._with_switch(self._one, (one,))[1] for one in inputs)
+            for _ in range(ROUNDS):
+                plain.append(_timed(function, inputs)[0])
+                flushed.append(self._with_switch(function, zeroed)[0])
+        plain_ns, flushed_ns = min(plain), min(flushed)
         if plain_ns < LEAST_RATIO * flushed_ns:
             flushed_ns = plain_ns
-        self.plain_ns += round(plain_ns * scale)
-        self.flushed_ns += round(flushed_ns * scale)
+        self.plain_ns += round(plain_ns * scale * count)
+        self.flushed_ns += round(flushed_ns * scale * count)
         self._left_ns -= perf_counter_ns() - start_ns
 
-    def _flushed(self, call: Callable[[], Any]) -> int:
+    def _with_switch(
+        self, function: Callable[..., Any], inputs: tuple[Any, ...]
+    ) -> tuple[int, Any]:
         self._torch.set_flush_denormal(True)
         try:
-            return _timed(call)
+            return _timed(function, inputs)
         finally:
             self._torch.set_flush_denormal(False)
 
@@ -136,7 +143,32 @@ def is_float32(torch: Any, tensor: Any) -> bool:
     )
 
 
-def _timed(call: Callable[[], Any]) -> int:
+def _rows(tensor: Any, work: int, most: int) -> tuple[Any, float]:
+    """As many of the first rows as fit into a trial, and all rows over these."""
+    count = len(tensor)
+    fit = max(1, min(count, most * count // max(work, 1)))
+    return tensor[:fit], count / fit
+
+
+def _timed(function: Callable[..., Any], inputs: tuple[Any, ...]) -> tuple[int, Any]:
     start_ns = perf_counter_ns()
-    call()
-    return perf_counter_ns() - start_ns
+    result = function(*inputs)
+    return perf_counter_ns() - start_ns, result
+
+
+def _passes(torch: Any) -> dict[str, Callable[[Any], Any]]:
+    """Functions of one tensor whose time depends on the CPU's handling of subnormals."""
+    functional = torch.nn.functional
+    return {
+        "DivBackward0": lambda rows: torch.div(rows, 1.5),
+        "ErfBackward0": torch.erf,
+        "GeluBackward0": functional.gelu,
+        "LogBackward0": torch.log,
+        "Log1PBackward0": torch.log1p,
+        "NativeLayerNormBackward0": lambda rows: functional.layer_norm(rows, rows.shape[-1:]),
+        "SiluBackward0": functional.silu,
+        "SinBackward0": torch.sin,
+        "SoftplusBackward0": functional.softplus,
+        "sqrt": torch.sqrt,
+        "rsqrt": torch.rsqrt,
+    }

@@ -14,7 +14,12 @@ from typing import Any
 
 MOST_NODES = 2_000
 """Of a graph, from the loss on; 1 us each."""
-_RAW, _SAVED = "_raw_saved_", "_saved_"
+_RAW = "_raw_saved_"
+_FACTORS = {
+    "AddmmBackward0": (("mat1", 1), ("mat2", 2)),
+    "MmBackward0": (("self", 0), ("mat2", 1)),
+}
+"""Of a product, with their places among its inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class SavedOperator:
     Attributes:
         name: Of its node, as "AddmmBackward0".
         node: The node; `_saved_*` of it that are no tensors may be read.
-        tensors: What it saved, by name without "_saved_".
+        tensors: What it saved, by name without "_saved_"; of a product both factors.
     """
 
     name: str
@@ -44,6 +49,9 @@ def saved_operators(torch: Any, outputs: Any) -> Iterator[SavedOperator]:
             attributes[kind] = [name for name in dir(kind) if name.startswith(_RAW)]
         tensors = _tensors(torch, node, attributes[kind])
         if tensors:
+            for name, place in _FACTORS.get(kind.__name__, ()):
+                if name not in tensors and (leaf := _leaf_behind(node, place)) is not None:
+                    tensors[name] = leaf
             yield SavedOperator(kind.__name__, node, tensors)
         for following, _ in node.next_functions:
             if following is not None and following not in seen and len(seen) < MOST_NODES:
@@ -67,7 +75,7 @@ def _tensors(torch: Any, node: Any, attributes: Iterable[str]) -> dict[str, Any]
     return found
 
 
-def leaf_behind(node: Any, place: int) -> Any:
+def _leaf_behind(node: Any, place: int) -> Any:
     """The parameter that an operator was given as its input number `place`, as it was given.
 
     A product saves its weights only where its other input needs a gradient.

@@ -140,8 +140,9 @@ class DenormalsFact(TypedDict, total=False):
     worst: str | None  # kind and name of the tensor with the largest part of them
     worst_fraction: float
     flushed: bool  # the CPU takes them for zero already
-    samples: list[list[int]]  # of each look: [ns from one backward to the next, ns of the operators
-    # tried as they are, ns of the same with subnormals taken for zero]
+    # Of each look, in ns: from one backward to the next without waiting for a CPU; operators of the
+    # forward that were tried as they are, and with subnormals taken for zero; both of the update.
+    samples: list[list[int]]
     complete: bool  # every operator with subnormals was tried
 
 

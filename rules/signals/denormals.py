@@ -17,17 +17,18 @@ DESCRIPTIONS = (
         "share",
         "Part of the elements looked at that are subnormal, in the kind of tensors with most.",
     ),
-    Description("denormals.kind", "text", "That kind: parameters, activations, ..."),
+    Description("denormals.kind", "text", "That kind: parameters, operands, ..."),
     Description("denormals.worst", "text", "The tensor with the largest part of them."),
     Description(
         "denormals.speedup",
         "ratio",
         "Operators with such inputs as they are, over the same with subnormals taken for zero.",
     ),
+    Description("denormals.forward_share", "share", "Part of the step saved in forwards then."),
     Description(
-        "denormals.forward_share",
+        "denormals.update_share",
         "share",
-        "Part of the step that this would save, the backward left out.",
+        "Part of the step saved in one pass over parameters, gradients and the optimizer's state.",
     ),
     Description("denormals.looks", "count", "Steps that were looked at."),
 )
@@ -66,20 +67,23 @@ def _count(data: Mapping[str, Any], sheet: Sheet) -> None:
 
 def _trials(data: Mapping[str, Any], sheet: Sheet) -> None:
     """From the looks that found some, for as large a part of the time as the looks that did."""
-    rows = [row for row in data.get("samples") or () if len(row) == 3 and row[0] > 0]
+    rows = [row for row in data.get("samples") or () if len(row) == 5 and row[0] > 0]
     sheet.put("denormals.looks", len(rows))
-    ill = np.array([row for row in rows if row[1]], dtype=np.float64)
+    ill = np.array([row for row in rows if row[1] + row[3]], dtype=np.float64)
     if not len(ill):
         return
     part = len(ill) / len(rows)
-    step_ns, plain_ns, flushed_ns = ill.sum(axis=0)
-    sheet.put("denormals.speedup", float(plain_ns / max(flushed_ns, 1.0)), samples=len(ill))
-    shares = part * (ill[:, 1] - ill[:, 2]) / ill[:, 0]
-    sheet.put(
-        "denormals.forward_share",
-        min(part * float((plain_ns - flushed_ns) / step_ns), 1.0),
-        method="operators tried with and without the CPU's switch",
-        samples=len(rows),
-        low=min(float(shares.min()), 1.0),
-        high=min(float(shares.max()), 1.0),
-    )
+    step_ns, *tried = ill.sum(axis=0)
+    speedup = (tried[0] + tried[2]) / max(tried[1] + tried[3], 1.0)
+    sheet.put("denormals.speedup", float(speedup), samples=len(ill))
+    for name, plain, flushed in (("forward", 1, 2), ("update", 3, 4)):
+        saved = ill[:, plain] - ill[:, flushed]
+        shares = np.minimum(part * saved / ill[:, 0], 1.0)
+        sheet.put(
+            f"denormals.{name}_share",
+            min(part * float(saved.sum() / step_ns), 1.0),
+            method="operators tried with and without the CPU's switch",
+            samples=len(rows),
+            low=float(shares.min()),
+            high=float(shares.max()),
+        )

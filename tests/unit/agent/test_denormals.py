@@ -36,13 +36,17 @@ def network():
     return torch.nn.Sequential(*layers)
 
 
-def look_at(model, run=None, steps=3, look=True):
+def momentum(parameters):
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+
+def look_at(model, run=None, steps=3, look=True, optimizer=momentum):
     """What a look at a training says, and its losses."""
     recorder = Recorder()
     recorder.follow_thread()
     backwards = BackwardWatch(torch, recorder)
     denormals = Denormals(torch, recorder, backwards)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = optimizer(model.parameters())
     run = run or model
     if look:
         denormals.look([model], [optimizer])
@@ -62,23 +66,23 @@ def test_an_ordinary_training_has_none():
     fact, _, _ = look_at(network())
 
     assert fact["elements"]["parameters"] > 1_000
-    assert fact["elements"]["activations"] > 1_000
+    assert fact["elements"]["operands"] > 1_000
     assert fact["elements"]["gradients"] > 1_000
     assert fact["subnormal"] == dict.fromkeys(fact["subnormal"], 0)
-    assert [plain for _, plain, _ in fact["samples"]] == [0]
+    assert [sample[1:] for sample in fact["samples"]] == [[0, 0, 0, 0]]
     assert fact["worst"] is None
 
 
 def test_faded_weights_are_counted_and_tried():
     model = network()
     model[0].weight.data.mul_(TINY)
-    model[0].weight.requires_grad_(False)
-    fact, _, _ = look_at(model)
+    fact, _, _ = look_at(model, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0))
 
     assert fact["subnormal"]["parameters"] > 1_000
     assert fact["worst"] == "parameters: 0.weight"
-    step_ns, plain_ns, flushed_ns = fact["samples"][0]
+    step_ns, plain_ns, flushed_ns, update_plain_ns, update_flushed_ns = fact["samples"][0]
     assert 0 < flushed_ns <= plain_ns
+    assert 0 < update_flushed_ns <= update_plain_ns
     assert step_ns > 0
     assert fact["complete"]
 
@@ -88,8 +92,16 @@ def test_a_state_that_is_no_module_is_seen_in_the_graph():
     faded = torch.full((32, 64), TINY)
     fact, _, _ = look_at(model, run=lambda rows: model(rows + faded) * (faded[:, :1] * 3))
 
-    assert fact["subnormal"]["activations"] > 0
+    assert fact["subnormal"]["operands"] > 0
     assert fact["subnormal"]["parameters"] == 0
+
+
+def test_small_second_moments_are_found_in_the_optimizer():
+    model = network()
+    fact, _, _ = look_at(model, run=lambda rows: model(rows) * 1e-10, optimizer=torch.optim.RMSprop)
+
+    assert fact["worst"] == "optimizer state: square_avg"
+    assert fact["samples"][0][3] > 0
 
 
 def test_losses_and_random_numbers_stay_the_same():
@@ -138,7 +150,7 @@ def test_the_switch_is_off_again_after_an_error():
             raise RuntimeError("odd")
 
     with pytest.raises(RuntimeError, match="odd"):
-        trial._time(fails_when_flushed, 1.0)
+        trial._time((fails_when_flushed, (), 1.0), 1)
     assert sys.float_info.min / 2 > 0.0
 
 
@@ -188,10 +200,10 @@ def test_a_product_without_saved_weights_takes_them_from_the_leaf():
         for one in saved_operators(torch, layer(torch.ones(6, 8)).sum())
         if one.name == "AddmmBackward0"
     )
-    assert "mat2" not in operator.tensors
-    call, scale = FlushTrial(torch)._product(operator)
+    assert torch.equal(operator.tensors["mat2"], layer.weight.t())
+    function, inputs, scale = FlushTrial(torch)._product(operator)
 
-    assert call().shape == (6, 4)
+    assert function(*inputs).shape == (6, 4)
     assert scale == 1.0
 
 
@@ -199,9 +211,9 @@ def test_of_a_large_operator_some_rows_are_tried():
     x = torch.ones(512, 256, requires_grad=True)
     weight = torch.ones(256, 256, requires_grad=True)
     operator = next(one for one in saved_operators(torch, (x @ weight).sum()))
-    call, scale = FlushTrial(torch)._product(operator)
+    function, inputs, scale = FlushTrial(torch)._product(operator)
 
-    assert call().shape[0] * scale == pytest.approx(512)
+    assert function(*inputs).shape[0] * scale == pytest.approx(512)
     assert scale > 10
 
 

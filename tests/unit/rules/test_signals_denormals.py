@@ -9,12 +9,17 @@ from trainprof.rules.signals.training import Training
 
 STEPS = build_steps(60, {"forward": 4.0, "backward": 6.0})
 FACT = {
-    "elements": {"parameters": 2_000, "activations": 4_000, "optimizer state": 0},
-    "subnormal": {"parameters": 1_500, "activations": 40, "optimizer state": 0},
+    "elements": {"parameters": 2_000, "operands": 4_000, "optimizer state": 0},
+    "subnormal": {"parameters": 1_500, "operands": 40, "optimizer state": 0},
     "worst": "parameters: body.weight",
     "worst_fraction": 1.0,
     "flushed": False,
-    "samples": [[1_000, 0, 0], [2_000, 900, 100], [2_000, 1_100, 100], [2_000, 1_000, 100]],
+    "samples": [
+        [1_000, 0, 0, 0, 0],
+        [2_000, 900, 100, 200, 20],
+        [2_000, 1_100, 100, 200, 20],
+        [2_000, 1_000, 100, 200, 20],
+    ],
     "complete": True,
 }
 
@@ -35,15 +40,17 @@ def test_the_kind_with_most_is_named():
 
 def test_what_is_saved_holds_for_the_time_in_which_there_were_any():
     share = signals().get("denormals.forward_share")
+    update = signals().get("denormals.update_share")
 
     assert signals().get("denormals.speedup").value == pytest.approx(10.0)
+    assert update.value == update.low == update.high == pytest.approx(0.75 * 0.09)
     assert share.value == pytest.approx(0.75 * 2_700 / 6_000)
     assert share.low == pytest.approx(0.75 * 0.4)
     assert share.high == pytest.approx(0.75 * 0.5)
 
 
 def test_without_any_there_is_nothing_to_try():
-    fact = {**FACT, "subnormal": {}, "worst": None, "samples": [[1_000, 0, 0]] * 3}
+    fact = {**FACT, "subnormal": {}, "worst": None, "samples": [[1_000, 0, 0, 0, 0]] * 3}
     measured = signals(fact)
 
     assert measured.get("denormals.fraction").value == 0.0
