@@ -25,6 +25,7 @@ from typing import Any
 
 from ..model.facts import CopyFact
 from .dataset_pickler import DatasetPickler, NotCopied, referenced_names
+from .describe.loader import batch_size
 
 LEAST_STEPS = 20
 """Before that nothing is said about a training, so nothing need be known of its data."""
@@ -142,7 +143,7 @@ class DatasetCopy:
             "names": sorted(names),
             "values": values,
             "parts": parts,
-            "batch_size": loader.batch_size,
+            "batch_size": batch_size(loader, getattr(loader, "batch_sampler", None)),
             "num_threads": 1 if loader.num_workers else self._torch.get_num_threads(),
         }
         with open(f"{path}.pickle", "wb") as file:

@@ -32,7 +32,7 @@ def describe_loader(torch: Any, loader: Any) -> LoaderFact:
     sampler = _innermost_sampler(loader, batch_sampler)
     fact: LoaderFact = {
         "num_workers": loader.num_workers,
-        "batch_size": _batch_size(loader, batch_sampler),
+        "batch_size": batch_size(loader, batch_sampler),
         "shuffle": None if iterable else _shuffles(sampler),
         "pin_memory": bool(loader.pin_memory),
         "drop_last": bool(loader.drop_last),
@@ -121,7 +121,8 @@ def _shuffles(sampler: Any) -> bool | None:
     return shuffle if isinstance(shuffle, bool) else None
 
 
-def _batch_size(loader: Any, batch_sampler: Any) -> int | None:
+def batch_size(loader: Any, batch_sampler: Any) -> int | None:
+    """Samples in a batch, also of a batch sampler that says so."""
     size = loader.batch_size
     if size is None and batch_sampler is not None:
         size = getattr(batch_sampler, "__dict__", {}).get("batch_size")

@@ -9,7 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+)
 
 from trainprof.profiler.agent import dataset_copy
 from trainprof.profiler.agent.dataset_copy import DatasetCopy
@@ -116,6 +124,11 @@ def test_the_order_of_batches_comes_along(reread):
     batches = list(copied.part("batch_sampler"))
     assert sorted(index for batch in batches for index in batch) == list(range(10))
     assert copied.part("batch_sampler").sampler.data_source is copied.part("dataset")
+
+
+def test_the_size_of_batches_may_be_the_batch_samplers(reread):
+    sampler = BatchSampler(SequentialSampler(range(4)), 3, drop_last=False)
+    assert reread(Holder(1), batch_sampler=sampler).header["batch_size"] == 3
 
 
 def test_an_unreadable_part_does_not_lose_the_others(reread):
