@@ -1,8 +1,8 @@
 """Notices loss graphs that outlive their step: direct evidence of a leak.
 
-On the sampled steps a small object of ours is tied to the loss's autograd node; it dies with the
-node. If it is alive many steps later, something of the script still holds that step's graph
-(`total += loss`, a list of outputs).
+On the sampled steps a small object of ours is tied to the loss's autograd node and to the ones
+right before it; it dies with the last of them. If it is alive many steps later, something of the
+script still holds that step's graph (`total += loss`, a list of outputs).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from .recorder import Recorder
 AGE_STEPS = 32
 """A graph that is alive so many updates later is reported."""
 MOST_WATCHED = 64
+MOST_NODES = 6
+"""Of one step: the loss's node, and those through which outputs of the model are reached."""
 _KEY = "trainprof"
 
 
@@ -46,14 +48,20 @@ class GraphWatch:
             return
         self._last_step = step
         tensor = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
-        node = getattr(tensor, "grad_fn", None)
-        metadata = getattr(node, "metadata", None)
-        if metadata is None:
+        fresh = [
+            metadata
+            for node in _last_nodes(getattr(tensor, "grad_fn", None))
+            if (metadata := getattr(node, "metadata", None)) is not None
+            # A node that an earlier step had already belongs to a graph that is used again.
+            and metadata.pop(_KEY, None) is None
+        ]
+        if not fresh:
             return
         if self._where is None:
             self._where = caller_location()
         sentinel = _Sentinel()
-        metadata[_KEY] = sentinel
+        for metadata in fresh:
+            metadata[_KEY] = sentinel
         self._watched.append((weakref.ref(sentinel), step, perf_counter_ns(), self._where))
 
     def take_events(self) -> list[Event]:
@@ -66,3 +74,15 @@ class GraphWatch:
                 data = {"step_made": step, "age_steps": updates - step, "where": where}
                 events.append(Event("graph_alive", at_ns, 0, data))
         return events
+
+
+def _last_nodes(loss: Any) -> list[Any]:
+    """The loss's node and some before it, breadth first; leaves belong to no step."""
+    nodes = [loss] if loss is not None else []
+    for node in nodes:
+        for before, _ in node.next_functions:
+            if len(nodes) >= MOST_NODES:
+                return nodes
+            if before is not None and before not in nodes and not hasattr(before, "variable"):
+                nodes.append(before)
+    return nodes

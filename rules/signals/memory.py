@@ -13,6 +13,9 @@ from trainprof.rules.statistics.trend import theil_sen
 MOST_POINTS = 4_000
 """Points that are looked at; a run of days has one a second."""
 
+LEAST_SPAN_S = 10.0
+"""Of the readings that are called monotone: in the first seconds every process grows (pages touched
+for the first time, blocks that the allocator keeps)."""
 PARTS = 5
 """Growth is called monotone if the mean of each fifth lies above that of the one before."""
 
@@ -85,7 +88,7 @@ def _python_blocks(training: Training, sheet: Sheet) -> None:
 
 
 def _growth(training: Training, sheet: Sheet) -> None:
-    steps, rss = memory_points(training)
+    steps, rss, at_ns = memory_points(training)
     sheet.put("memory.points", len(rss))
     if not len(rss):
         return
@@ -105,18 +108,19 @@ def _growth(training: Training, sheet: Sheet) -> None:
             high=trend.high,
         )
     monotone = None
-    if len(rss) >= 2 * PARTS:
+    if len(rss) >= 2 * PARTS and (at_ns[-1] - at_ns[0]) / 1e9 >= LEAST_SPAN_S:
         means = np.array([part.mean() for part in np.array_split(rss, PARTS)])
         monotone = bool(np.all(np.diff(means) > 0))
+    few = f"{few}, or they span less than {LEAST_SPAN_S:.0f} s"
     sheet.put("memory.growth_monotone", monotone, reason=few, samples=len(rss))
 
 
-def memory_points(training: Training) -> tuple[Floats, Floats]:
-    """Step and resident bytes of the readings after the warm-up."""
+def memory_points(training: Training) -> tuple[Floats, Floats, Floats]:
+    """Step, resident bytes and time of the readings after the warm-up."""
     memory = training.trainer.memory
     index = training.steady("index")
     first = int(index[0]) if len(index) else 0
     points = [memory[place] for place in evenly(len(memory), MOST_POINTS)]
-    kept = [(point.step, point.rss_bytes) for point in points if point.step >= first]
-    values = np.array(kept, dtype=np.float64).reshape(-1, 2)
-    return values[:, 0], values[:, 1]
+    kept = [(p.step, p.rss_bytes, p.at_ns) for p in points if p.step >= first]
+    values = np.array(kept, dtype=np.float64).reshape(-1, 3)
+    return values[:, 0], values[:, 1], values[:, 2]

@@ -887,7 +887,9 @@ class TestMemoryAndLoss:
     def test_growth(self):
         rng = np.random.default_rng(4)
         memory = [
-            MemoryPoint(step, START_NS, round(1e9 + 5_000 * step + rng.normal(0, 1_000)))
+            MemoryPoint(
+                step, START_NS + step * SECOND, round(1e9 + 5_000 * step + rng.normal(0, 1_000))
+            )
             for step in range(0, 600, 10)
         ]
         alive = Event("graph_alive", START_NS, 0, {"where": WHERE})
@@ -904,13 +906,23 @@ class TestMemoryAndLoss:
 
     def test_growth_that_ends_is_not_monotone(self):
         memory = [
-            MemoryPoint(step, START_NS, min(10**9 + 5_000 * step, 10**9 + 500_000))
+            MemoryPoint(step, START_NS + step * SECOND, min(10**9 + 5_000 * step, 10**9 + 500_000))
             for step in range(0, 600, 10)
         ]
 
         signals = signals_of(build_trainer(steps(600), memory=memory))
 
         assert value(signals, "memory.growth_monotone") is False
+
+    def test_growth_in_the_first_seconds_is_not_judged(self):
+        memory = [
+            MemoryPoint(step, START_NS + step * SECOND // 75, 10**9 + 5_000 * step)
+            for step in range(0, 600, 10)
+        ]
+
+        signals = signals_of(build_trainer(steps(600), memory=memory))
+
+        assert "span less than 10 s" in signals.get("memory.growth_monotone").reason
 
     def test_three_readings_are_too_few(self):
         memory = [MemoryPoint(step, START_NS, 10**9) for step in (10, 20, 30)]
