@@ -37,9 +37,9 @@ class Photographs(data.Dataset):
 
 def build_model():
     return nn.Sequential(
-        nn.Conv2d(3, 48, 3, stride=2, padding=1),
+        nn.Conv2d(3, 64, 3, padding=1),
         nn.ReLU(),
-        nn.Conv2d(48, 96, 3, stride=2, padding=1),
+        nn.Conv2d(64, 96, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
@@ -49,7 +49,7 @@ def build_model():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--side", type=int, default=640)
     args = parser.parse_args()
     torch.manual_seed(5)
