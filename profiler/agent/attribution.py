@@ -50,6 +50,7 @@ STRUCTURAL = frozenset(
 
 _TAKEN_BY_VALIDATION = frozenset({DATA_WAIT, FORWARD, LOSS, RESIDUAL})
 _VALIDATION_ENDS = frozenset({m.BACKWARD, m.OPTIMIZER, m.SCALER, m.ZERO_GRAD, m.UPDATE, m.STEP})
+_OF_LOADERS = frozenset({m.ASK, m.ITERATOR, m.ITERATOR_END, m.GOT, m.END})
 _OPEN_GAP = -1
 
 
@@ -170,17 +171,19 @@ def validation_spans(
     """Intervals [first, last) of mark indices that are validation.
 
     A span opens with an ask on a loader that does not train, or a forward that is validation; it
-    reaches to the last such mark before the training goes on.
+    reaches to the last such mark before the training goes on. Where no loader trains, an ask tells
+    nothing: it belongs to the forwards around it.
     """
     spans: list[tuple[int, int]] = []
     first = last = -1
+    switching = set() if training_loaders else _before_the_model_trains(marks)
     for index, mark in enumerate(marks):
         kind = mark[0]
         if kind in (m.ASK, m.ITERATOR, m.GOT, m.END):
             validates = bool(training_loaders) and mark[2] not in training_loaders
-            ends = not validates and kind in (m.ASK, m.ITERATOR)
+            ends = bool(training_loaders) and not validates and kind in (m.ASK, m.ITERATOR)
         elif kind == m.FORWARD or kind == m.FORWARD_END:
-            validates = _validating_forward(
+            validates = index in switching or _validating_forward(
                 marks, index, training_loaders, trained_modules, inside=first >= 0
             )
             ends = not validates and kind == m.FORWARD
@@ -188,7 +191,8 @@ def validation_spans(
             validates = False
             ends = kind in _VALIDATION_ENDS
         if validates:
-            first = index if first < 0 else first
+            if first < 0:
+                first = index if training_loaders else _where_asked(marks, index)
             last = index
         elif ends and first >= 0:
             spans.append((first, last))
@@ -196,6 +200,33 @@ def validation_spans(
     if first >= 0:
         spans.append((first, last))
     return [span for span in spans if span[1] > span[0]]
+
+
+def _before_the_model_trains(marks: Sequence[Mark]) -> set[int]:
+    """Forwards (both marks) in evaluation mode whose module is called in training mode next.
+
+    Next is before any backward: no backward was for them, whether or not they built a graph. A
+    training that stays in evaluation mode (frozen BatchNorm) never switches.
+    """
+    found: set[int] = set()
+    trains: set[int] = set()
+    for index in range(len(marks) - 1, -1, -1):
+        kind = marks[index][0]
+        if kind in (m.BACKWARD, m.BACKWARD_END, m.OPTIMIZER, m.OPTIMIZER_END):
+            trains.clear()
+        elif kind in (m.FORWARD, m.FORWARD_END):
+            if (marks[index][3] or 0) & m.FORWARD_TRAINING:
+                trains.add(marks[index][2])
+            elif marks[index][2] in trains:
+                found.add(index)
+    return found
+
+
+def _where_asked(marks: Sequence[Mark], index: int) -> int:
+    """The first of the loader's marks right before the forward at `index`, else itself."""
+    while index and marks[index - 1][0] in _OF_LOADERS:
+        index -= 1
+    return index
 
 
 def _validating_forward(

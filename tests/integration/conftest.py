@@ -99,6 +99,7 @@ ALL_LOOPS = (
     Loop("by_hand.py", ("--style", "data")),
     Loop("by_hand.py", ("--style", "add_", "--data", "slices"), variant=True),
     Loop("slices.py"),
+    Loop("slices.py", ("--mode", "eval"), variant=True),
     Loop("generator.py"),
     Loop("iterable.py"),
     Loop("iterable.py", ("--workers", "2")),

@@ -1,9 +1,20 @@
-"""No DataLoader: batches are slices of a tensor in a random order."""
+"""No DataLoader: batches are slices of a tensor in a random order.
 
+`--mode eval` validates without switching gradients off.
+"""
+
+import argparse
+import contextlib
 import json
 
 import torch
 from torch import nn
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--mode", choices=["no_grad", "eval"], default="no_grad")
+without_gradients = {"no_grad": torch.no_grad, "eval": contextlib.nullcontext}[
+    parser.parse_args().mode
+]
 
 torch.manual_seed(0)
 torch.set_num_threads(1)
@@ -22,7 +33,7 @@ for epoch in range(2):
         optimizer.step()
         print(repr(loss.item()))
     model.eval()
-    with torch.no_grad():
+    with without_gradients():
         print(epoch, repr(criterion(model(inputs), targets).item()))
     model.train()
 

@@ -224,6 +224,57 @@ def validation_each_epoch(steps=4, epochs=3, bits=0):
     return tape, steps * epochs
 
 
+def validation_without_a_loader(steps=9, every=3, bits=m.FORWARD_GRAD, asks=False):
+    """`model.eval()`, losses over tensors that are at hand (or a loader), `model.train()`."""
+    # Nothing tells what follows its last forward from the loop's next words; between two forwards
+    # with gradients a gap counts as forward.
+    afterwards = "forward" if bits and not asks else "residual"
+    tape = Tape()
+    for step in range(steps):
+        tape.forward()
+        tape.loss()
+        tape.backward()
+        tape.optimizer()
+        if step % every == every - 1 and step < steps - 1:
+            if asks:
+                tape.iterator(VALID, phase="validation")
+            for batch in range(4):
+                if asks:
+                    tape.batch(VALID, phase="validation")
+                tape.forward(bits=bits, phase="validation")
+                tape.spend("validation" if batch < 3 else afterwards, 5)
+            if asks:
+                tape.exhausted(VALID, phase="data_wait")
+    return tape, steps
+
+
+def evaluation_mode_throughout(steps=6, forwards=1):
+    """A fine-tuning that keeps its BatchNorm layers as they are: the model never trains."""
+    tape = Tape()
+    for _ in range(steps):
+        for _ in range(forwards):
+            tape.forward(bits=m.FORWARD_GRAD)
+        tape.loss()
+        tape.backward()
+        tape.optimizer()
+    return tape, steps
+
+
+def adversarial_in_evaluation_mode(steps=5):
+    """A perturbation by the gradient of a forward in evaluation mode, then the training forward."""
+    tape = Tape()
+    for _ in range(steps):
+        tape.forward(bits=m.FORWARD_GRAD)
+        tape.loss()
+        tape.backward()
+        tape.spend("residual", 6)
+        tape.forward()
+        tape.loss()
+        tape.backward()
+        tape.optimizer()
+    return tape, steps
+
+
 def lbfgs(steps=5, evaluations=4, loader=True):
     tape = Tape()
     if loader:
@@ -491,6 +542,13 @@ LOOPS = {
         bits=m.FORWARD_TRAINING
     ),
     "validation each epoch": validation_each_epoch,
+    "validation without a loader": lambda: validation_without_a_loader(bits=0),
+    "validation without a loader, with gradients": validation_without_a_loader,
+    "validation by the only loader": lambda: validation_without_a_loader(bits=0, asks=True),
+    "validation by the only loader, with gradients": lambda: validation_without_a_loader(asks=True),
+    "evaluation mode throughout": evaluation_mode_throughout,
+    "evaluation mode throughout, two forwards": lambda: evaluation_mode_throughout(forwards=2),
+    "adversarial in evaluation mode": adversarial_in_evaluation_mode,
     "lbfgs": lbfgs,
     "lbfgs, without loader": lambda: lbfgs(loader=False),
     "accumulation with closure": accumulation_with_closure,

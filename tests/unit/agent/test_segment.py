@@ -269,6 +269,19 @@ def test_the_updates_of_each_optimizer_are_counted(portion):
     assert segmenter.seen["updates_o1"] == 200
 
 
+def test_a_validation_without_a_loader_is_found_by_the_switch_of_mode():
+    for loop in ("validation without a loader", "validation without a loader, with gradients"):
+        segmenter = Segmenter()
+        segmenter.feed(LOOPS[loop]()[0].marks)
+        segmenter.finish()
+        assert len(segmenter.measure.validations) == 2, loop
+
+
+def test_a_training_in_evaluation_mode_is_training():
+    for loop in ("evaluation mode throughout", "adversarial in evaluation mode"):
+        assert "validation" not in totals(segment(LOOPS[loop]()[0].marks))
+
+
 def test_one_long_validation_is_one_step():
     tape = Tape()
     tape.iterator()
