@@ -9,6 +9,7 @@ import msgspec
 
 from trainprof.profiler.model.diagnosis import SCHEMA, Diagnosis
 from trainprof.profiler.model.phases import PHASES
+from trainprof.profiler.store.encoded import encode_json
 
 _VALUES: dict[str, dict[str, list[str]]] = {
     "Diagnosis": {
@@ -38,24 +39,7 @@ class JsonReport:
 
     def render(self, diagnosis: Diagnosis) -> str:
         """One JSON object, ending in a line feed. nan and infinity become null."""
-        try:
-            encoded = msgspec.json.encode(diagnosis)
-        except UnicodeEncodeError:
-            # File names and arguments may hold bytes that are no UTF-8; Python keeps them as
-            # surrogates, which JSON cannot hold.
-            encoded = msgspec.json.encode(_valid_text(msgspec.to_builtins(diagnosis)))
-        return msgspec.json.format(encoded, indent=self.indent).decode() + "\n"
-
-
-def _valid_text(value: Any) -> Any:
-    """Plain data with every text made valid UTF-8."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    if isinstance(value, dict):
-        return {_valid_text(key): _valid_text(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_valid_text(item) for item in value]
-    return value
+        return msgspec.json.format(encode_json(diagnosis), indent=self.indent).decode() + "\n"
 
 
 def _any_value(kind: type) -> dict[str, Any]:

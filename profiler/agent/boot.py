@@ -82,7 +82,11 @@ def command(argv: list[str]) -> list[str]:
 
 def _write_first_info(folder: str, started_ns: int) -> None:
     # By hand: importing json costs more than all the rest of the boot.
-    from _json import encode_basestring_ascii as quote
+    from _json import encode_basestring_ascii
+
+    def quote(text: str) -> str:
+        """Names that are no UTF-8 hold surrogates, which no reader takes."""
+        return encode_basestring_ascii(text.encode("utf-8", "replace").decode())
 
     argv = ", ".join(quote(argument) for argument in command(sys.orig_argv))
     version = ".".join(map(str, sys.version_info[:3]))

@@ -61,7 +61,7 @@ def affordable_interval_s(look_bytes: int, look_cpu_s: float) -> float:
 
 def encode_sample(sample: Sample) -> str:
     """One line of host.jsonl; what was not measured is left out, which the reader takes as None."""
-    import msgspec
+    from trainprof.profiler.store.encoded import encode_json
 
     line = {
         "at_ns": sample.at_ns,
@@ -69,7 +69,7 @@ def encode_sample(sample: Sample) -> str:
         "processes": [_measured(process) for process in sample.processes],
         "gpus": [_measured(gpu) for gpu in sample.gpus],
     }
-    return msgspec.json.encode(line).decode() + "\n"
+    return encode_json(line).decode() + "\n"
 
 
 def _measured(record: MachineSample | ProcessSample | GpuSample) -> dict[str, object]:

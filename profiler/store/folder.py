@@ -8,10 +8,9 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import msgspec
-
 from trainprof.errors import RunFolderError
 from trainprof.profiler.model.records import RunInfo
+from trainprof.profiler.store.encoded import encode_json
 from trainprof.profiler.store.layout import PROCESSES_FOLDER, RUN_FILE, RUNS_FOLDER
 from trainprof.profiler.store.whole_file import replace_file
 
@@ -91,7 +90,7 @@ def write_run_info(folder: Path, info: RunInfo) -> None:
         RunFolderError: it cannot be written at all.
     """
     path = folder / RUN_FILE
-    data = msgspec.json.encode(asdict(info))
+    data = encode_json(asdict(info))
     padded = data.ljust(-(-len(data) // _SPARE_BYTES) * _SPARE_BYTES + _SPARE_BYTES - 1) + b"\n"
     try:
         replace_file(str(path), padded)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
 from trainprof.profiler.model.records import Fact
+from trainprof.profiler.store.encoded import encode_json
 from trainprof.profiler.store.layout import FORMAT, PROBE_FILE
 
 
@@ -18,8 +17,7 @@ def write_probe(folder: Path, facts: Iterable[Fact]) -> None:
         OSError: it cannot be written.
     """
     path = folder / PROBE_FILE
-    encode = msgspec.json.encode
     with path.open("ab") as file:
         if file.tell() == 0:
-            file.write(encode({"format": FORMAT, "base_ns": 0}) + b"\n")
-        file.writelines(encode(fact) + b"\n" for fact in facts)
+            file.write(encode_json({"format": FORMAT, "base_ns": 0}) + b"\n")
+        file.writelines(encode_json(fact) + b"\n" for fact in facts)

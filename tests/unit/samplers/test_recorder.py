@@ -1,5 +1,6 @@
 """The thread that writes host.jsonl: how often, how much, and what ends it."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -112,6 +113,13 @@ BUSY = Sample(
         ),
     ),
 )
+
+
+def test_a_name_that_is_no_utf_8_ends_no_recording():
+    """A process may call itself anything."""
+    odd = dataclasses.replace(BUSY.processes[0], name="tr\udce4in")
+    line = json.loads(encode_sample(dataclasses.replace(BUSY, processes=(odd,))))
+    assert line["processes"][0]["name"] == "tr\\udce4in"
 
 
 def bytes_per_hour(sample, hour):

@@ -89,6 +89,14 @@ def full_disk(*args):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_names_that_are_no_utf_8_are_written_as_escapes(tmp_path):
+    info = dataclasses.replace(INFO, argv=("tr\udce4in.py",), cwd="/home/\udcff")
+    write_run_info(tmp_path, info)
+    written = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert written["argv"] == ["tr\\udce4in.py"]
+    assert written["cwd"] == "/home/\\udcff"
+
+
 def test_the_end_of_a_run_is_written_on_a_full_disk_too(tmp_path, monkeypatch):
     write_run_info(tmp_path, INFO)
     size = (tmp_path / "run.json").stat().st_size
