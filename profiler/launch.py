@@ -6,6 +6,7 @@ nothing meanwhile. Only the environment tells the child's Pythons to load the ag
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import signal
@@ -56,6 +57,8 @@ def resolve_command(command: Sequence[str]) -> list[str]:
     """
     first, *rest = command
     path = Path(first)
+    if path.suffix == ".pyc" and path.is_file():
+        return [target_python(), first, *rest]
     if first.endswith(".py") or (path.is_file() and not os.access(path, os.X_OK)):
         _check_script(path)
         return [target_python(), first, *rest]
@@ -79,6 +82,10 @@ def _check_script(path: Path) -> None:
             head = file.read(4096)
     except OSError as error:
         raise UsageError(f"the script {path} cannot be read ({error.strerror}).") from None
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(
+            f"the script {path} is saved as UTF-16, which Python does not read; save it as UTF-8."
+        )
     if b"\0" in head or not (path.suffix in (".py", ".pyw") or head.startswith(b"#!")):
         raise UsageError(
             f"{path} is not a Python script; put the program that runs it in front, as in "

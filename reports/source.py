@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tokenize
 from itertools import islice
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def place(location: Location) -> str:
 
 
 def source_line(location: Location, run: RunSummary) -> str | None:
-    """The line of source, as it stands in the file; None where it must not or cannot be read.
+    """The line of source, as Python decodes it; None where it must not or cannot be read.
 
     A run folder may come from a stranger and name any file, so only Python source below the
     working directory of the run, or beside its script, is ever opened.
@@ -37,8 +38,8 @@ def source_line(location: Location, run: RunSummary) -> str | None:
         path = Path(run.cwd or "", location.file).resolve(strict=True)
         if not open_to_readers(path, run.cwd, run.argv) or location.line < 1:
             return None
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with tokenize.open(path) as file:
             line = next(islice(file, location.line - 1, location.line), None)
-    except (OSError, ValueError, RuntimeError):
+    except (OSError, ValueError, RuntimeError, SyntaxError):  # the last for an unknown encoding
         return None
     return None if line is None else line.rstrip()

@@ -49,6 +49,7 @@ class FactCollector:
         self._hooks = hooks
         self._recorder = recorder
         self._pace = Pace()
+        self._loader_pace = Pace()
         self._parts_written: set[str] = set()
         self._distributed: dict[str, Any] = {}
         self._sampler_epochs: dict[int, int] = {}
@@ -74,6 +75,7 @@ class FactCollector:
         self._sampler_epochs.clear()
         self._parts_written.clear()
         self._pace = Pace()
+        self._loader_pace = Pace()
         self._backwards.stop()
         self._untrained.after_fork()
         self._frozen.after_fork()
@@ -245,29 +247,37 @@ class FactCollector:
         return sum(entries[number].iterators for number in self._training_loaders)
 
     def _write_loaders(self, writer: ProcessWriter, segmenter: Segmenter) -> None:
-        for number, entry in enumerate(self._hooks.loaders.entries):
-            if entry.fact is None:
-                continue
-            role = "training" if number in segmenter.training_loaders else "validation"
-            data = {
-                **entry.fact,
-                "role": role if segmenter.training_loaders else "unknown",
-                "loaders_made": entry.made,
-                "iterators_made": entry.iterators,
-            }
-            self._read_sampler(number, entry)
-            if number in self._sampler_epochs:
-                data["sampler_epoch"] = self._sampler_epochs[number]
-            if entry.site is not None and entry.site.where:
-                data["where"] = entry.site.where
-            self._fact(writer, "loader", f"l{number}", data)
-            batch = self._hooks.first_batches.get(number)
-            if batch:
-                self._fact(writer, "batch", f"l{number}", dict(batch))
-            live = self._hooks.padding.get(number)
-            padding = guard.attempt("padding", live.fact) if live is not None else None
-            if padding is not None:
-                self._fact(writer, "padding", f"l{number}", dict(padding))
+        """What is new of each; a script with a thousand of them is not asked every second."""
+        if not self._loader_pace.due() and not self._recorder.closed:
+            return
+        with self._loader_pace:
+            for number, entry in enumerate(self._hooks.loaders.entries):
+                if entry.fact is not None:
+                    self._write_loader(writer, segmenter.training_loaders, number, entry)
+
+    def _write_loader(
+        self, writer: ProcessWriter, training: set[int], number: int, entry: LoaderEntry
+    ) -> None:
+        role = "training" if number in training else "validation"
+        data = {
+            **entry.fact,
+            "role": role if training else "unknown",
+            "loaders_made": entry.made,
+            "iterators_made": entry.iterators,
+        }
+        self._read_sampler(number, entry)
+        if number in self._sampler_epochs:
+            data["sampler_epoch"] = self._sampler_epochs[number]
+        if entry.site is not None and entry.site.where:
+            data["where"] = entry.site.where
+        self._fact(writer, "loader", f"l{number}", data)
+        batch = self._hooks.first_batches.get(number)
+        if batch:
+            self._fact(writer, "batch", f"l{number}", dict(batch))
+        live = self._hooks.padding.get(number)
+        padding = guard.attempt("padding", live.fact) if live is not None else None
+        if padding is not None:
+            self._fact(writer, "padding", f"l{number}", dict(padding))
 
     def _read_sampler(self, number: int, entry: LoaderEntry) -> None:
         """While the loader lives: at the end it may be gone."""

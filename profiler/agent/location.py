@@ -38,6 +38,7 @@ def _start_directory() -> str:
         return os.sep
 
 
+_class_lines: dict[tuple[str, str, int], int] = {}  # a thousand loaders may share one class
 _start = _start_directory()  # relative file names are relative to it, wherever the script goes
 _kinds: dict[str, int] = {}
 
@@ -138,11 +139,23 @@ def _first_method(cls: type) -> CodeType | None:
 
 
 def _class_line(name: str, code: CodeType) -> int:
+    key = (name, code.co_filename, code.co_firstlineno)
+    line = _class_lines.get(key)
+    if line is None:
+        if len(_class_lines) >= _MOST_FILES:
+            _class_lines.clear()
+        line = _class_lines[key] = _find_class_line(name, code)
+    return line
+
+
+def _find_class_line(name: str, code: CodeType) -> int:
+    from tokenize import open as open_source  # knows the encodings that Python knows
+
     statement = re.compile(rf"\s*class\s+{re.escape(name)}\b")
     try:
-        with open(absolute_path(code.co_filename), encoding="utf-8", errors="replace") as source:
+        with open_source(absolute_path(code.co_filename)) as source:
             lines = source.readlines()[: code.co_firstlineno]
-    except OSError:
+    except (OSError, SyntaxError, ValueError):  # gone, or not what was compiled
         return code.co_firstlineno
     for number in range(len(lines), 0, -1):
         if statement.match(lines[number - 1]):

@@ -41,6 +41,9 @@ MOST_SHARE = 0.005
 SECONDS_BETWEEN = 10.0
 LONGEST_STEP_S = 5.0
 """Longer steps hold too many events to be kept in memory."""
+MOST_TENSORS = 5_000
+"""Parameters that are updated. Beyond it there are some 100,000 events, which take seconds to read
+(measured with 20,000: 2 s of CPU time to read, and stopping took as long as ten steps)."""
 LONGEST_WINDOW = 10.0
 """In mean steps (and at least a second): a window that a validation has got into is given up."""
 MOST_ATTEMPTS = 5
@@ -195,6 +198,10 @@ class OperatorWindow:
 
     def _advance(self, optimizer: Any) -> None:
         if self._state == ARMED:
+            if sum(len(group["params"]) for group in optimizer.param_groups) > MOST_TENSORS:
+                self._reason = "the model has so many parameters that its operators take too long"
+                self._state = IDLE
+                return
             self._optimizer = id(optimizer)
             self._open()
         elif id(optimizer) != self._optimizer:

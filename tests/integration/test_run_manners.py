@@ -319,6 +319,7 @@ BAD_COMMANDS = {
     "no such program": (["--", "no-such-program-at-all"], "no-such-program-at-all"),
     "a folder": (["folder"], "folder"),
     "not Python": (["data.bin"], "data.bin"),
+    "UTF-16": (["wide.py"], "save it as UTF-8"),
 }
 
 
@@ -327,6 +328,7 @@ def test_mistakes_are_one_sentence(profiled, mistake):
     command, word = BAD_COMMANDS[mistake]
     (profiled.folder / "folder").mkdir()
     (profiled.folder / "data.bin").write_bytes(b"\0\1\2" * 100)
+    (profiled.folder / "wide.py").write_text("print('wide')\n", encoding="utf-16")
     done = subprocess.run(
         [sys.executable, "-m", "trainprof", "run", *command],
         cwd=profiled.folder,

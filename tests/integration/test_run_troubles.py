@@ -68,6 +68,16 @@ def test_training_goes_on_when_the_disk_is_full_and_the_report_says_from_when(tm
     assert "No space left" in told
 
 
+def test_a_disk_that_is_full_from_the_start_is_one_sentence_before_anything_runs(
+    tmp_path, small_disk
+):
+    (tmp_path / "train.py").write_text(TRAINING + "train(2); print('trained to the end')\n")
+    free = os.statvfs(small_disk)
+    (small_disk / "data").write_bytes(bytes(free.f_bavail * free.f_bsize))
+    done = run(tmp_path, "--out", str(small_disk / "run"))
+    assert "Traceback" not in done.stderr
+
+
 def test_a_killed_trainprof_leaves_a_run_that_says_incomplete(tmp_path):
     (tmp_path / "train.py").write_text(TRAINING + "train(10**6)\n")
     process = subprocess.Popen(

@@ -137,5 +137,28 @@ def test_class_location_without_source_is_the_first_method(tmp_path):
     }
 
 
+def test_class_location_in_other_encodings(tmp_path):
+    source = "# coding: latin-1\nclass Läden:\n    size = 4\n\n    def first(self): pass\n"
+    path = tmp_path / "shops.py"
+    path.write_bytes(source.encode("latin-1"))
+    space = {"__name__": "shops"}
+    exec(compile(path.read_bytes(), str(path), "exec"), space)
+    assert class_location(space["Läden"])["line"] == 2
+
+
+def test_what_is_no_source_any_more_is_located_by_its_first_method(tmp_path):
+    cls = _run(tmp_path / "wide.py", "class Wide:\n    def first(self): pass\n")["Wide"]
+    (tmp_path / "wide.py").write_text("class Wide:\n", encoding="utf-16")
+    assert class_location(cls)["line"] == 2
+
+
+def test_a_class_is_looked_up_once(tmp_path, monkeypatch):
+    cls = _run(tmp_path / "once.py", "class Once:\n    a = 1\n    def first(self): pass\n")["Once"]
+    (tmp_path / "once.py").write_text("class Once:\n    a = 1\n")
+    assert class_location(cls)["line"] == 1
+    (tmp_path / "once.py").unlink()
+    assert class_location(cls)["line"] == 1
+
+
 def test_shallow_stack_costs_less_than_twenty_microseconds(nanoseconds_per_call):
     assert nanoseconds_per_call(caller_location) < 20_000

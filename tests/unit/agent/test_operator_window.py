@@ -215,6 +215,15 @@ def test_reasons_for_staying_out(training, change, reason):
     assert reason in loop.writer.facts["status"]["reason"]
 
 
+def test_a_model_of_thousands_of_parts_is_left_alone(training, monkeypatch):
+    monkeypatch.setattr(operator_window, "MOST_TENSORS", 1)
+    loop = training()
+    loop.run(8)
+    loop.window.finish(loop.writer)
+    assert "so many parameters" in loop.writer.facts["status"]["reason"]
+    assert "w0" not in loop.writer.facts
+
+
 def test_a_short_training_says_so(training):
     loop = training()
     loop.run(1)

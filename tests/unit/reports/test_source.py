@@ -37,6 +37,26 @@ def test_reads_beside_a_script_outside_the_working_directory(project, tmp_path):
     assert source_line(location, run) == "import torch"
 
 
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("# coding: latin-1\nläden = 1\n".encode("latin-1"), "läden = 1"),
+        ("\ufeff# from an editor\nläden = 1\n".encode(), "läden = 1"),
+        (b"# coding: klingon\nx = 1\n", None),
+        (b"# no cookie\nx = '\xff'\n", None),
+        ("# wide\nx = 1\n".encode("utf-16"), None),
+    ],
+)
+def test_a_line_is_decoded_as_python_does(project, content, line):
+    (project / "train.py").write_bytes(content)
+    assert source_line(Location("train.py", 2), run_in(project)) == line
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(project):
+    (project / "train.py").write_bytes("\ufeffimport torch\n".encode())
+    assert source_line(Location("train.py", 1), run_in(project)) == "import torch"
+
+
 @pytest.mark.parametrize("line", [0, -3, 3, 10**9])
 def test_no_such_line(project, line):
     assert source_line(Location("train.py", line), run_in(project)) is None
