@@ -26,7 +26,7 @@ def why_not(run_folder: Path, wall_s: float) -> str | None:
         run_folder: The finished run.
         wall_s: How long it took.
     """
-    if wall_s >= LONG_RUN_S or _holds_tokens(run_folder):
+    if wall_s >= LONG_RUN_S or _may_be_padded(run_folder):
         return None
     waited = walls = 0
     for file in run_folder.glob("procs/*/steps.jsonl"):
@@ -59,14 +59,20 @@ def _last_steps(file: Path) -> Iterator[tuple[int, int]]:
                 yield row[wait], row[wall]
 
 
-def _holds_tokens(run_folder: Path) -> bool:
-    """Whether a batch holds rows of integers: token ids, which are padded to one length."""
+def _may_be_padded(run_folder: Path) -> bool:
+    """Whether a batch holds rows of integers: token ids, which are padded to one length.
+
+    Not where batches bring masks: the agent has read their padding already.
+    """
+    tokens = False
     for file in run_folder.glob("procs/*/facts.jsonl"):
         with file.open("rb") as lines:
             for line in lines:
-                if b'"kind":"batch"' in line and _is_of_tokens(_decoded(line)):
-                    return True
-    return False
+                if b'"kind":"padding"' in line and b'"padding_by_mask":true' in line:
+                    return False
+                if not tokens and b'"kind":"batch"' in line:
+                    tokens = _is_of_tokens(_decoded(line))
+    return tokens
 
 
 def _is_of_tokens(fact: Any) -> bool:

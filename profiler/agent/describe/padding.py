@@ -58,11 +58,16 @@ class LivePadding:
             self._left = 0
 
     def fact(self) -> PaddingFact | None:
-        """The figures so far; None where there is no padding to speak of, or too few batches."""
+        """The figures so far, None of too few batches.
+
+        None as well where all rows look full, and no mask says that they are.
+        """
         batches = [*self._batches]
-        figures = padding_figures(batches) if len(batches) >= LEAST_BATCHES else None
-        if figures is not None:
-            figures["padding_by_mask"] = self._masked == len(self._batches)
+        masked = self._masked >= len(batches)
+        if len(batches) < LEAST_BATCHES or (are_full(batches) and not masked):
+            return None
+        figures = padding_figures(batches)
+        figures["padding_by_mask"] = masked
         return figures
 
 
@@ -122,11 +127,15 @@ def by_equal_ends(tensor: Any) -> list[int] | None:
     return lengths if inside <= MOST_PADDING_INSIDE * sum(lengths) else None
 
 
-def padding_figures(batches: list[PaddedRows]) -> PaddingFact | None:
-    """The padding of several batches; None where all rows are of one length."""
+def are_full(batches: list[PaddedRows]) -> bool:
+    """Whether all rows are of one length, that to which they are padded."""
+    longest = batches[0][1]
+    return all(length == longest for rows, _ in batches for length in rows)
+
+
+def padding_figures(batches: list[PaddedRows]) -> PaddingFact:
+    """The padding of several batches, at least one."""
     lengths = sorted(length for rows, _ in batches for length in rows)
-    if lengths[0] == lengths[-1] == batches[0][1]:
-        return None  # fixed-length data
     real = sum(lengths)
     places = sum(len(rows) * longest for rows, longest in batches)
     size = max(len(rows) for rows, _ in batches)

@@ -10,6 +10,7 @@ from ...agent.describe.padding import (
     LEAST_LENGTH,
     MASKS,
     PaddedRows,
+    are_full,
     by_equal_ends,
     by_mask,
     padding_figures,
@@ -47,10 +48,9 @@ def measure_padding(
         if seen is None:
             return None
         batches.append(seen)
-    if len(batches) < 2:
+    if len(batches) < 2 or are_full(batches):
         return None
-    figures = padding_figures(batches)
-    return None if figures is None else dict(figures)
+    return dict(padding_figures(batches))
 
 
 def _lengths_of(samples: list[Any]) -> tuple[list[int] | None, set[int]]:

@@ -43,6 +43,11 @@ def test_rows_of_integers_may_be_padded(run):
     assert why_not(run([(1000, 0)] * 50, [batch("int64", [8, 64])]), 10.0) is None
 
 
+def test_padding_that_a_mask_has_told_needs_no_look(run):
+    padding = {"kind": "padding", "key": "l0", "data": {"padding_by_mask": True}}
+    assert why_not(run([(1000, 0)] * 50, [batch("int64", [8, 64]), padding]), 10.0) is not None
+
+
 def test_after_a_minute_a_few_seconds_do_not_matter(run):
     assert why_not(run([(1000, 0)] * 50), 61.0) is None
 
