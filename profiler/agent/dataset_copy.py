@@ -20,7 +20,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from types import FunctionType, ModuleType
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 from ..model.facts import CopyFact
@@ -71,29 +71,33 @@ class DatasetCopy:
         """
         if (self._training_done and self._validation_done) or steps < LEAST_STEPS:
             return None
-        alive = _alive(loaders.entries)
-        feeding = {number: loader for number, loader in alive.items() if number in training}
         if self._training_done:
-            return self._attempt_validation(alive, feeding)
-        if not feeding:
-            return None
-        self._training_done = True
-        number, loader = next(iter(feeding.items()))
-        self._trained = _reference(loader.dataset)
-        fact = self._copy(loader, number, MOST_BUFFER_BYTES)
-        self._validation_done = "file" not in fact
-        return f"l{number}", fact
+            return self._attempt_validation(loaders.entries, training)
+        for number in sorted(training):
+            entry = loaders.entries[number] if 0 <= number < len(loaders.entries) else None
+            loader = None if entry is None else _there(entry.loader)
+            if loader is not None:
+                self._training_done = True
+                self._trained = _reference(loader.dataset)
+                fact = self._copy(loader, number, MOST_BUFFER_BYTES)
+                self._validation_done = "file" not in fact
+                return f"l{number}", fact
+        return None
 
-    def _attempt_validation(
-        self, alive: dict[int, Any], feeding: dict[int, Any]
-    ) -> tuple[str, CopyFact] | None:
-        """Not where the training's own data set, as it is, serves for validation."""
-        trained = [self._trained(), *(loader.dataset for loader in feeding.values())]
+    def _attempt_validation(self, entries: Any, training: Any) -> tuple[str, CopyFact] | None:
+        """Not where the training's own data set, as it is, serves for validation.
+
+        The loader may be gone, as one that is made for each validation is; its data set is not.
+        """
+        there = {number: _there(entry.dataset) for number, entry in enumerate(entries)}
+        trained = [self._trained(), *(there.get(number) for number in training)]
         if all(one is None for one in trained):
             return None
-        for number, loader in alive.items():
-            if number not in feeding and not any(loader.dataset is one for one in trained):
+        for number, dataset in there.items():
+            known = any(dataset is one for one in trained)
+            if number not in training and dataset is not None and not known:
                 self._validation_done = True
+                loader = SimpleNamespace(dataset=dataset, batch_size=None, num_workers=0)
                 fact = self._copy(loader, number, MOST_VALIDATION_BYTES)
                 return f"l{number}", {**fact, "role": "validation"}
         return None
@@ -162,14 +166,8 @@ def _reference(thing: Any) -> Callable[[], Any]:
         return _nothing  # a list
 
 
-def _alive(entries: Any) -> dict[int, Any]:
-    """The loaders that are there, by number."""
-    found = {}
-    for number, entry in enumerate(entries):
-        loader = entry.loader() if entry.loader is not None else None
-        if loader is not None:
-            found[number] = loader
-    return found
+def _there(reference: Any) -> Any:
+    return None if reference is None else reference()
 
 
 def _or_reason(pickler: DatasetPickler, value: Any) -> Any:

@@ -83,16 +83,17 @@ class LoaderEntry:
     """One data set that loaders read, and what was seen of those loaders.
 
     Attributes:
-        loader: The latest DataLoader over it.
+        loader: The latest DataLoader over it; `dataset`: what that reads.
         site: Where in the user's source that DataLoader was made, or None.
         made: DataLoader objects seen; `iterators`: iterators made.
         fact: What describes the loader, as of `described` loaders made.
     """
 
-    __slots__ = ("described", "fact", "iterators", "loader", "made", "site")
+    __slots__ = ("dataset", "described", "fact", "iterators", "loader", "made", "site")
 
     def __init__(self) -> None:
         self.loader: weakref.ref[Any] | None = None
+        self.dataset: weakref.ref[Any] | None = None
         self.site: Site | None = None
         self.made = 0
         self.iterators = 0
@@ -105,6 +106,7 @@ class LoaderEntry:
         if self.loader is None or self.loader() is not loader:
             self.made += 1
             self.loader = weakref.ref(loader)
+            self.dataset = _weakly(getattr(loader, "dataset", None))
             self.site = site
 
 

@@ -78,11 +78,13 @@ def _read(path: Path) -> list[_Sketch]:
 def _like_texts(rensa: Any, texts: Sequence[Sequence[int]]) -> Pairs:
     sets = [[str(run) for run in runs] for runs in texts]
     hashes = np.array(
-        [one.digest() for one in rensa.RMinHash.from_token_sets(sets, PERMUTATIONS, 1)]
+        [one.digest() for one in rensa.RMinHash.from_token_sets(sets, PERMUTATIONS, 1)],
+        dtype=np.uint32,
     )
     pairs = []
     for place, row in enumerate(hashes):
-        alike = (hashes[place + 1 :] == row).mean(axis=1) >= LEAST_SIMILARITY
+        equal = np.count_nonzero(hashes[place + 1 :] == row, axis=1)
+        alike = equal >= LEAST_SIMILARITY * PERMUTATIONS
         pairs += [(place, place + 1 + int(other)) for other in np.flatnonzero(alike)]
     return pairs
 

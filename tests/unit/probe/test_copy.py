@@ -21,6 +21,7 @@ from torch.utils.data import (
 
 from trainprof.profiler.agent import dataset_copy
 from trainprof.profiler.agent.dataset_copy import DatasetCopy
+from trainprof.profiler.agent.registry import LoaderRegistry
 
 
 class Holder(Dataset):
@@ -196,6 +197,7 @@ def test_it_is_done_once_when_the_first_steps_are(tmp_path, monkeypatch):
 
     entry = Entry()
     entry.loader = lambda: loader
+    entry.dataset = lambda: loader.dataset
     registry = Entry()
     registry.entries = [entry]
     copier = DatasetCopy(torch, lambda: str(tmp_path))
@@ -212,7 +214,12 @@ def test_nothing_is_copied_unless_the_probe_is_wanted(tmp_path, monkeypatch):
 def copying(loaders, training, tmp_path, monkeypatch):
     """What is copied of several loaders, one after the other."""
     monkeypatch.setenv("TRAINPROF_PROBE", "1")
-    entries = [SimpleNamespace(loader=lambda loader=loader: loader) for loader in loaders]
+    entries = [
+        SimpleNamespace(
+            loader=lambda loader=loader: loader, dataset=lambda loader=loader: loader.dataset
+        )
+        for loader in loaders
+    ]
     copier = DatasetCopy(torch, lambda: str(tmp_path))
     made = [copier.attempt(SimpleNamespace(entries=entries), training, 20 + n) for n in range(3)]
     return {key: fact.get("role") for key, fact in filter(None, made)}
@@ -229,6 +236,23 @@ def test_validating_on_the_data_set_of_the_training_is_no_other_data_set(tmp_pat
     dataset = TensorDataset(torch.arange(3))
     loaders = [DataLoader(dataset), DataLoader(dataset, batch_size=2)]
     assert copying(loaders, {0}, tmp_path, monkeypatch) == {"l0": None}
+
+
+def test_a_loader_that_is_made_for_each_validation_may_be_gone(tmp_path, monkeypatch):
+    registry = LoaderRegistry()
+    training, held_out = TensorDataset(torch.arange(3)), TensorDataset(torch.arange(4))
+    loader = DataLoader(training)
+    registry.number(loader, None)
+    registry.number(DataLoader(held_out), None)
+    assert registry.entries[1].loader() is None
+    monkeypatch.setenv("TRAINPROF_PROBE", "1")
+    copier = DatasetCopy(torch, lambda: str(tmp_path))
+    made = [copier.attempt(registry, {0}, 20) for _ in range(3)]
+    assert [one and (one[0], one[1].get("role")) for one in made] == [
+        ("l0", None),
+        ("l1", "validation"),
+        None,
+    ]
 
 
 def test_a_large_validation_is_not_copied(tmp_path, monkeypatch):
