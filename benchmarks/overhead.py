@@ -31,14 +31,14 @@ T_975 = {3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26, 12: 2.20, 16: 2.
 """Student's t, two-sided 95 %, by number of pairs (scipy is no dependency of ours)."""
 
 
-def run_arm(arm: str, size: str, steps: int) -> dict[str, float]:
+def run_arm(arm: str, size: str, steps: int, options: tuple[str, ...] = ()) -> dict[str, float]:
     """One fresh process; its own timings plus start-up and tail seen from outside."""
     command = [sys.executable, str(TRAINING), "--size", size, "--steps", str(steps)]
     command += ["--warm-up", str(WARM_UP[size]), "--block", str(steps // BLOCKS)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         if arm == "trainprof":
-            profiled = [sys.executable, "-m", "trainprof", "run", "--quiet"]
+            profiled = [sys.executable, "-m", "trainprof", "run", "--quiet", *options]
             command = [*profiled, "--out", f"{folder}/run", "--", *command]
         started = time.perf_counter()
         done = subprocess.run(
