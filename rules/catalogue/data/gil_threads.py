@@ -77,7 +77,7 @@ class GilThreads(Rule):
     """
 
     id = "data-gil-threads"
-    title = "A second thread takes the interpreter from the training"
+    title = "A second thread holds up the training"
     needs = ("lock.others_share", "lock.compute_blocked_share", "flags.num_threads")
     suppresses = ("kern-small-ops-cpu",)
     fires_on = (

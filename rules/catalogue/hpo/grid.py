@@ -56,7 +56,7 @@ class Grid(Rule):
     """
 
     id = "hpo-grid"
-    title = "The search tries every combination of a few values"
+    title = "The search tries every combination"
     needs = ("search.grid_runs", "search.grid_arguments", "search.grid_most_values")
     can_warn = False
     fires_on = (

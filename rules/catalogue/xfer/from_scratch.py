@@ -106,7 +106,7 @@ class FromScratch(Rule):
     """
 
     id = "xfer-from-scratch"
-    title = "A published architecture begins with random weights"
+    title = "A known network begins with random weights"
     needs = (
         "start.architecture",
         "start.parameter_count",
