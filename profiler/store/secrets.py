@@ -29,7 +29,8 @@ _ASSIGNMENT = re.compile(r"""([\w.-]+)["']?\s*[=:]\s*(["']?)""")
 _BARE_VALUE = re.compile(r"""[^\s"',;&}]+""")
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 _KNOWN_TOKEN = re.compile(
-    r"\b(hf_|sk-|ghp_|gho_|ghs_|github_pat_|glpat-|xox[abprs]-|AKIA)[A-Za-z0-9_-]{12,}"
+    r"\b(hf_[A-Za-z0-9]{12,}"  # no underscores follow: hf_finetune_vision is a folder
+    r"|(sk-|ghp_|gho_|ghs_|github_pat_|glpat-|xox[abprs]-|AKIA)[A-Za-z0-9_-]{12,})"
 )
 
 _ALLOWED = frozenset(

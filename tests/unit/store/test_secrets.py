@@ -49,6 +49,7 @@ def test_secrets_are_masked(argv):
         ["--lr=0.1", "--epochs", "3"],
         ["optim.lr=1e-3", "path=/data:/more", "https://example.org/x?page=2"],
         ["--author", "me"],
+        ["/home/me/hf_finetune_vision/train.py"],
         ["-c", "print('hello  world')"],
         [""],
     ],
