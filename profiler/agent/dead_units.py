@@ -28,7 +28,10 @@ from .recorder import Recorder
 FIRST_UPDATE = 100
 """Nothing is sampled before: what is not active at the start may yet become so."""
 BLOCK = 8
-"""Sampled steps that are counted together; a channel counts as dead by the last two such blocks."""
+"""Sampled steps that are counted together; a channel counts as dead by the last two such blocks, or
+by so many more as `ENOUGH_VALUES` of it take."""
+MOST_BLOCKS = 8
+ENOUGH_VALUES = 1_000
 QUICK_STEPS = 64
 """Sampled as fast as the pace allows, later one in `CALM_NS`."""
 STEPS_WITHOUT_RELU = 4
@@ -81,7 +84,7 @@ class DeadUnits:
         self._due = False  # a step is to be sampled
         self._steps = 0
         self._next_ns = self._spent_ns = 0
-        self._block_ends: deque[int] = deque(maxlen=3)
+        self._block_began = 0  # at this update
         self._blocks = self._told_blocks = 0
         self._made: dict[Any, _Layer] = {}  # by the node of the graph, while a window is open
 
@@ -110,7 +113,6 @@ class DeadUnits:
             "sparse": self._sparse,
             "layers": [layer.describe() for layer in list(self._layers.values())],
             "sampled_steps": self._steps,
-            "first_update": self._block_ends[0] if len(self._block_ends) == 3 else None,
             "last_update": self._recorder.updates,
         }
 
@@ -158,10 +160,9 @@ class DeadUnits:
         for layer in list(self._layers.values()):
             layer.end_step()
         if self._steps % BLOCK == 0:
-            self._block_ends.append(self._recorder.updates)
             self._blocks += 1
             for layer in list(self._layers.values()):
-                layer.end_block()
+                layer.end_block(self._block_began)
         now_ns = perf_counter_ns()
         self._spent_ns += now_ns - began_ns
         self._next_ns = now_ns + max(PART_OF_TIME * self._spent_ns, 0 if self._quick else CALM_NS)
@@ -173,8 +174,8 @@ class DeadUnits:
         if self._backwards.listeners > 1:
             return True
         self._due = False
-        if not self._block_ends:
-            self._block_ends.append(self._recorder.updates)
+        if self._steps % BLOCK == 0:
+            self._block_began = self._recorder.updates
         began_ns = perf_counter_ns()
         hooks = self._torch.nn.modules.module
         self._handle = hooks.register_module_forward_hook(self._leaving)
@@ -247,7 +248,7 @@ class _Layer:
         self._flops_now = self._flops = 0
         self._counts: Any = None
         self._rows = 0
-        self._blocks: tuple[Any, ...] = ()  # of (counts, rows), the older first
+        self._blocks: deque[tuple[Any, int, int]] = deque(maxlen=MOST_BLOCKS)
 
     # In the training thread.
 
@@ -275,9 +276,10 @@ class _Layer:
         self._flops = self._flops_now or self._flops
         self._flops_now = 0
 
-    def end_block(self) -> None:
-        """Counts begin anew; those of two blocks are kept."""
-        self._blocks = (*self._blocks[-1:], (self._counts, self._rows))
+    def end_block(self, began: int) -> None:
+        """Counts begin anew; a block knows at which update it began."""
+        if self._counts is not None:
+            self._blocks.append((self._counts, self._rows, began))
         self._counts, self._rows = None, 0
 
     # On the agent's thread.
@@ -310,12 +312,18 @@ class _Layer:
             "zero_rows": self._zero_rows,
             "zero_share": round(self._zero_share, 4),
         }
-        blocks = self._blocks
-        if len(blocks) == 2 and blocks[0][0] is not None and blocks[1][0] is not None:
-            counts = sorted((blocks[0][0] + blocks[1][0]).tolist())
-            active = [count for count in counts if count]
-            data["never_active"] = len(counts) - len(active)
-            data["rows"] = blocks[0][1] + blocks[1][1]
+        counts, values, chosen = None, 0, 0
+        for block in reversed(list(self._blocks)):
+            if chosen >= 2 and values >= ENOUGH_VALUES:
+                break
+            counts = block[0] if counts is None else counts + block[0]
+            values, chosen = values + block[1], chosen + 1
+            data["first_update"] = block[2]
+        if counts is not None and chosen >= 2:
+            times = sorted(counts.tolist())
+            active = [count for count in times if count]
+            data["never_active"] = len(times) - len(active)
+            data["rows"] = values
             data["active_decile"] = active[len(active) // 10] if active else 0
         return data
 

@@ -98,8 +98,9 @@ class UnitLayer(TypedDict, total=False):
     flops: int  # of its forward in one step; 0: it was not seen running
     zero_rows: int  # channels of which every weight is below 1e-8, from a part of each row
     zero_share: float  # part of all its weights below 1e-8
-    never_active: int  # channels not once above zero at the ReLU behind it, in the last two blocks
+    never_active: int  # channels not once above zero at the ReLU behind it
     rows: int  # values of each channel that were looked at for it
+    first_update: int  # when the first of them was looked at
     active_decile: int  # of the active channels a tenth were above zero no more often than this
 
 
@@ -109,7 +110,6 @@ class UnitsFact(TypedDict, total=False):
     sparse: bool  # weights are pruned, masked or parametrized: zeros are there by design
     layers: list[dict[str, object]]  # each a UnitLayer, the largest 64
     sampled_steps: int
-    first_update: int | None  # when the older of the last two blocks of sampled steps began
     last_update: int
 
 

@@ -37,7 +37,9 @@ DESCRIPTIONS = (
     Description("units.work", "text", "What that share is of: operations or parameters."),
     Description("units.zero_share", "share", "Part of all their weights below 1e-8."),
     Description("units.sampled_steps", "count", "Steps on which activations were looked at."),
-    Description("units.first_update", "count", "Update from which on they count."),
+    Description(
+        "units.first_update", "count", "Update before which nothing counts for these layers."
+    ),
 )
 
 
@@ -48,6 +50,7 @@ class _Layer:
     dead: int
     inactive: bool
     work: int
+    since: int
 
 
 def measure(training: Training) -> dict[str, Signal]:
@@ -61,21 +64,19 @@ def measure(training: Training) -> dict[str, Signal]:
     sheet.put("units.layers", len(known))
     sheet.put("units.sparse", bool(data.get("sparse")))
     sheet.put("units.sampled_steps", data.get("sampled_steps"))
-    too_few = "too few steps were sampled"
-    sheet.put("units.first_update", data.get("first_update"), reason=too_few)
     if not known:
         return sheet.finish("no layer of the trained models could be watched")
     weights = sum(int(layer["parameters"]) for layer in known)
     zeros = sum(layer["parameters"] * float(layer.get("zero_share") or 0.0) for layer in known)
     sheet.put("units.zero_share", zeros / weights if weights else None)
-    _dead(sheet, known)
+    _dead(sheet, known, int(data.get("last_update") or 0))
     return sheet.finish("no layer has so many dead channels")
 
 
-def _dead(sheet: Sheet, known: Sequence[Mapping[str, Any]]) -> None:
+def _dead(sheet: Sheet, known: Sequence[Mapping[str, Any]], now: int) -> None:
     running = any(layer.get("flops") for layer in known)
     work = "flops" if running else "parameters"
-    layers = [_read(layer, work) for layer in known]
+    layers = [_read(layer, work, now) for layer in known]
     total = sum(layer.work for layer in layers)
     dead = [layer for layer in layers if layer.dead >= LEAST_DEAD_SHARE * layer.channels]
     if not dead or not total:
@@ -84,6 +85,7 @@ def _dead(sheet: Sheet, known: Sequence[Mapping[str, Any]]) -> None:
     named = [layer.name for layer in dead[:LAYERS_NAMED]]
     more = f" and {len(dead) - len(named)} more" if len(dead) > len(named) else ""
     inactive = any(layer.inactive for layer in dead)
+    sheet.put("units.first_update", min(layer.since for layer in dead))
     sheet.put("units.dead_layers", ", ".join(named) + more)
     channels = sum(layer.channels for layer in dead)
     sheet.put("units.dead_share", sum(layer.dead for layer in dead) / channels)
@@ -95,7 +97,8 @@ def _dead(sheet: Sheet, known: Sequence[Mapping[str, Any]]) -> None:
     sheet.put("units.work", f"{of} of its convolutions and linear layers")
 
 
-def _read(layer: Mapping[str, Any], work: str) -> _Layer:
+def _read(layer: Mapping[str, Any], work: str, now: int) -> _Layer:
+    """Weights are read anew until the end, so what is said of them is of that update."""
     empty = int(layer.get("zero_rows") or 0)
     inactive = _never_active(layer)
     return _Layer(
@@ -104,6 +107,7 @@ def _read(layer: Mapping[str, Any], work: str) -> _Layer:
         max(empty, inactive),
         inactive > empty,
         int(layer.get(work) or 0),
+        int(layer.get("first_update") or 0) if inactive > empty else now,
     )
 
 

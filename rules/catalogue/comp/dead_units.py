@@ -37,7 +37,7 @@ class DeadUnits(Rule):
 
     ## Evidence needed
     - Sampled steps: the values behind the ReLU, in a part of rows and positions, shifted from step
-      to step; the last 16 sampled steps, of which none lies in the first 100 updates. A channel
+      to step; the last 16 sampled steps or more, none of them in the first 100 updates. A channel
       counts as dead after at least 1,000 values without one above zero, and only if nine tenths of
       the other channels were active 20 times or more.
     - Or weights: all of a channel's below 1e-8, in a layer that is trained.

@@ -128,8 +128,17 @@ def test_a_channel_that_wakes_up_is_alive_again():
     watched.backwards.stop()
     watched.units.stop()
 
-    assert {layer["name"]: layer for layer in fact["layers"]}["first"]["never_active"] == 1
-    assert fact["first_update"] > dead_units.FIRST_UPDATE + 60
+    first = {layer["name"]: layer for layer in fact["layers"]}["first"]
+    assert first["never_active"] == 1
+    assert first["first_update"] > dead_units.FIRST_UPDATE + 60
+
+
+def test_small_batches_are_counted_over_more_steps():
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    few = Watched(model, (4, 8)).layers(5 * dead_units.BLOCK)["0"]
+    enough = Watched(model, (64, 8)).layers(5 * dead_units.BLOCK)["0"]
+    assert few["rows"] == 4 * 4 * dead_units.BLOCK
+    assert enough["rows"] == 2 * 64 * dead_units.BLOCK
 
 
 def test_the_first_updates_are_left_alone():
@@ -138,8 +147,8 @@ def test_the_first_updates_are_left_alone():
     watched.units.look([watched.model])
     watched.train(dead_units.FIRST_UPDATE - 1)
     assert watched.units._steps == 0
-    fact = watched.fact(3 * dead_units.BLOCK)
-    assert fact["first_update"] >= dead_units.FIRST_UPDATE
+    layers = watched.layers(3 * dead_units.BLOCK)
+    assert layers["first"]["first_update"] >= dead_units.FIRST_UPDATE
 
 
 def test_scattered_zeros_are_no_channels():
@@ -189,7 +198,7 @@ def test_a_fact_is_told_when_there_is_something_new():
     watched = Watched(model)
     assert watched.units.look([model]) is None
     watched.train(dead_units.BLOCK + 1)
-    assert watched.units.look([model])["first_update"] is None
+    assert "never_active" not in watched.units.look([model])["layers"][0]
     watched.train(2 * dead_units.BLOCK)
     first = watched.units.look([model])
     assert (first["sampled_steps"], len(first["layers"])) == (3 * dead_units.BLOCK, 4)

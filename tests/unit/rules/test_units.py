@@ -18,12 +18,13 @@ LAYER = {
     "never_active": 30,
     "rows": 20_000,
     "active_decile": 900,
+    "first_update": 300,
 }
 OTHER = {**LAYER, "name": "features.0", "flops": 2_000_000, "never_active": 3}
 
 
 def run(*layers, **fact):
-    data = {"sparse": False, "sampled_steps": 96, "first_update": 300, "last_update": 900}
+    data = {"sparse": False, "sampled_steps": 96, "last_update": 900}
     data |= {"layers": list(layers), **fact}
     trainer = build_trainer(build_steps(60, {"forward": 10.0}), facts=[("units", "all", data)])
     return build_run(trainer)
@@ -65,9 +66,12 @@ def test_a_layer_that_is_dead_as_a_whole_counts():
     assert "comp-dead-units" in rules({**LAYER, "never_active": 64, "active_decile": 0}, OTHER)
 
 
-@pytest.mark.parametrize("fact", [{"sparse": True}, {"first_update": 20}], ids=str)
-def test_networks_that_are_sparse_by_design_and_early_looks_do_not_count(fact):
-    assert "comp-dead-units" not in rules(LAYER, OTHER, **fact)
+def test_networks_that_are_sparse_by_design_and_early_looks_do_not_count():
+    assert "comp-dead-units" not in rules(LAYER, OTHER, sparse=True)
+    assert "comp-dead-units" not in rules({**LAYER, "first_update": 20}, OTHER)
+    empty = {**LAYER, "never_active": 0, "zero_rows": 40}
+    assert "comp-dead-units" in rules(empty, OTHER)
+    assert "comp-dead-units" not in rules(empty, OTHER, last_update=60)
 
 
 def test_without_layers_the_signals_are_missing():
