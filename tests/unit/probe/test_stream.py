@@ -17,8 +17,9 @@ METER = Meter()  # its audit hook stays for good
 
 
 def busy(seconds):
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    """CPU time: what others take of the CPU is not counted by the probe either."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
         pass
 
 
@@ -45,7 +46,7 @@ class Rows(IterableDataset):
             yield cheap(dear(self.make(number)))
 
 
-def soon(seconds=3.0):
+def soon(seconds=30.0):
     return time.perf_counter() + seconds
 
 
@@ -55,9 +56,9 @@ def stream_of(make, **settings):
 
 
 def test_the_beginning_is_in_no_items_time():
-    _, found = stream_of(lambda number: torch.zeros(4), opening_s=0.2, count=8)
+    _, found = stream_of(lambda number: torch.zeros(4), opening_s=0.1, count=8)
     assert found["items"] == 7
-    assert 0.0009 < found["item_s"] < 0.02
+    assert 0.0009 < found["item_s"] < 0.006
     assert found["item_bytes"] == 16
     assert "length" not in found
 
