@@ -182,6 +182,16 @@ def without_stalls(calls: Sequence[Call]) -> list[Call]:
     return cut
 
 
+def shapes_repeat(trainer: ProcessRecord) -> bool | None:
+    """Whether all windows saw the same operators on the same shapes in their forwards."""
+    seen = []
+    for key, fact in _facts(trainer):
+        if key != "status" and fact.get("wall_ns"):
+            calls = _calls(fact, int(fact["unit_ns"]))
+            seen.append({(call.name, call.shapes) for call in calls if call.zone == FORWARD})
+    return all(one == seen[0] for one in seen) if len(seen) > 1 else None
+
+
 def why_absent(trainer: ProcessRecord) -> str:
     """Why a training has no window."""
     reasons = [str(data["reason"]) for _, data in _facts(trainer) if data.get("reason")]

@@ -253,7 +253,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What the run had to work with, as far as the supervisor could see."""
+    """What the run had to work with, as far as the supervisor could see.
+
+    Attributes:
+        cxx_compiler: The C++ compiler that torch.compile would call, "" where there is none.
+    """
 
     cpu_model: str | None = None
     cpu_flags: tuple[str, ...] = ()
@@ -265,6 +269,7 @@ class Hardware:
     memory_total_bytes: int | None = None
     shm_total_bytes: int | None = None
     gpus: tuple[str, ...] = ()
+    cxx_compiler: str | None = None
 
     @property
     def usable_cores(self) -> float | None:

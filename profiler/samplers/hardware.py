@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,6 +45,7 @@ def read_hardware(proc: Path = Path("/proc"), system: Path = Path("/sys")) -> Ha
         ),
         shm_total_bytes=_shm_total_bytes(),
         gpus=_gpu_names(),
+        cxx_compiler=_cxx_compiler(),
     )
 
 
@@ -84,6 +87,12 @@ def _affinity_cores() -> int | None:
     if not hasattr(os, "sched_getaffinity"):  # macOS has none
         return None
     return len(os.sched_getaffinity(0))
+
+
+def _cxx_compiler() -> str:
+    """As inductor chooses it: $CXX, else the system's own; "" where it is not there."""
+    default = "clang++" if sys.platform == "darwin" else "g++"
+    return shutil.which(os.environ.get("CXX") or default) or ""
 
 
 def _installed_bytes() -> int | None:

@@ -26,6 +26,7 @@ BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 DESCRIPTIONS = (
     Description("host.usable_cores", "cores", "min(CPU affinity, cgroup quota)."),
     Description("host.bf16_unit", "text", "The CPU's instructions for bfloat16 products."),
+    Description("host.cxx_compiler", "text", "The C++ compiler that torch.compile would call."),
     Description("host.busy_share", "share", "Part of all the machine's cores in use, by anybody."),
     Description("host.own_cores", "cores", "Cores that the processes of this run use."),
     Description("host.other_cores", "cores", "Cores that other programs use."),
@@ -78,6 +79,9 @@ def measure(training: Training) -> dict[str, Signal]:
     unit = next((flag for flag in BF16_FLAGS if flag in training.run.info.hardware.cpu_flags), None)
     sheet.put("host.bf16_unit", unit, reason="this CPU has none that is known")
     hardware = training.run.info.hardware
+    compiler = hardware.cxx_compiler
+    reason = "it was not looked for" if compiler is None else "there is none"
+    sheet.put("host.cxx_compiler", compiler or None, reason=reason)
     sheet.put("host.quota_cores", hardware.cgroup_quota_cores, reason="no CPU quota is set")
     sheet.put("host.visible_cores", hardware.affinity_cores, reason="this system does not tell")
     samples = _samples(training)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 
 from trainprof.profiler.model.diagnosis import Location
 from trainprof.profiler.model.signals import Signal
 from trainprof.rules.attention_pattern import find_attention
+from trainprof.rules.fusable_chains import find_chains
 from trainprof.rules.operator_table import (
     BACKWARD,
     BEFORE_UPDATE,
@@ -17,6 +19,7 @@ from trainprof.rules.operator_table import (
     Call,
     OperatorTable,
     read_table,
+    shapes_repeat,
     why_absent,
 )
 from trainprof.rules.repetition import (
@@ -49,6 +52,12 @@ DESCRIPTIONS = (
         "share",
         "Part of the step between the operators of forward and backward: Python and torch's own "
         "bookkeeping.",
+    ),
+    Description(
+        "operators.short_share",
+        "share",
+        "Part of the step in operators of less than 20 us, inner ones too, and in the pauses "
+        "between operators, of forward and backward.",
     ),
     Description(
         "operators.loop_share",
@@ -95,10 +104,23 @@ DESCRIPTIONS = (
         "Part of the step, backward included, in float32 products and convolutions at least 512 "
         "wide.",
     ),
+    Description(
+        "operators.chain_share",
+        "share",
+        "Part of the step, backward included, in chains of element-wise operators and norms.",
+    ),
+    Description("operators.chain_length", "count", "Operators of such a chain, on average."),
+    Description("operators.chain_where", "place", "Where the dearest operator of them is called."),
+    Description(
+        "operators.shapes_repeat", "bool", "All steps that were watched worked on the same shapes."
+    ),
 )
 
 WIDE = 512
 """Least size of a product's last dimensions for 16-bit matrix units to pay."""
+
+SHORT_NS = 20_000
+"""Most of a shorter operator is what every operator costs."""
 
 _PRODUCTS = ("linear", "matmul", "mm", "addmm", "bmm", "baddbmm", "einsum", "conv1d", "conv2d")
 
@@ -123,6 +145,9 @@ def measure(training: Training) -> dict[str, Signal]:
     _rearranged(table, sheet)
     _embedding(table, sheet)
     _products(table, sheet)
+    _chains(table, sheet)
+    repeat = shapes_repeat(training.trainer)
+    sheet.put("operators.shapes_repeat", repeat, reason="a single step was watched")
     return sheet.finish("there is no such pattern in the step")
 
 
@@ -146,6 +171,12 @@ def _gaps(table: OperatorTable, sheet: Sheet) -> None:
     ]
     short = sum(gap for gap in gaps if 0 < gap <= SHORT_PAUSE_NS)
     sheet.put("operators.gap_share", min(short / table.wall_ns, 1.0))
+    small = sum(
+        self_ns
+        for zone, _, count, self_ns in table.kernels
+        if zone in (FORWARD, BACKWARD) and self_ns < SHORT_NS * count
+    )
+    sheet.put("operators.short_share", min((short + small) / table.wall_ns, 1.0))
 
 
 def _loops(table: OperatorTable, sheet: Sheet) -> None:
@@ -279,6 +310,24 @@ def _products(table: OperatorTable, sheet: Sheet) -> None:
         if call.name in _PRODUCTS and set(call.dtypes[:2]) == {"float32"} and _is_wide(call)
     ]
     sheet.put("operators.product_share", table.share(wide))
+
+
+def _chains(table: OperatorTable, sheet: Sheet) -> None:
+    chains = list(find_chains(table.calls))
+    total_ns = sum(chain.total_ns for chain in chains)
+    # On a busy machine operators take longer than the step did without waiting for a CPU.
+    step_ns = max(table.wall_ns, sum(call.wall_ns for call in table.calls))
+    sheet.put("operators.chain_share", min(total_ns / step_ns, 1.0))
+    if total_ns:
+        weighted = sum(len(chain.calls) * chain.total_ns for chain in chains)
+        sheet.put("operators.chain_length", weighted / total_ns, method="weighted by their time")
+        spent: Counter[str] = Counter()
+        for chain in chains:
+            for call in chain.calls:
+                spent[call.name] += call.total_ns
+        names = [name for name, _ in spent.most_common()]
+        place = table.place(names, direct=True) or table.place(names)
+        sheet.put("operators.chain_where", place, reason="the calling lines were not seen")
 
 
 def _is_wide(call: Call) -> bool:

@@ -66,7 +66,7 @@ class Attn(Rule):
     id = "kern-attn"
     title = "Attention is not fused"
     needs = ("operators.attention_share", "step.forward_share")
-    suppresses = ("kern-noncontig",)
+    suppresses = ("kern-compile", "kern-noncontig")
     fires_on = (
         Case(
             "a causal transformer spends 60 % of its step in written-out attention",

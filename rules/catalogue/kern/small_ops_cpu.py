@@ -18,11 +18,11 @@ from trainprof.rules.rule import Candidate, Case, Rule
 
 
 class SmallOpsCpu(Rule):
-    """The step is made of very many very short operators, and the time goes in between.
+    """The step is made of very many very short operators, and the time goes into calling them.
 
     ## What it finds
-    A step of more than 500 operators on a CPU, half of which take less than 20 µs each, where
-    Python and torch's own bookkeeping between them take at least 30 % of the step.
+    A step of more than 500 operators on a CPU, half of which take less than 20 µs each, where such
+    short operators and the pauses between operators take at least 30 % of the step.
 
     ## Why it costs time
     An operator costs some microseconds before it computes anything: Python finds the function,
@@ -30,11 +30,13 @@ class SmallOpsCpu(Rule):
     that is more than the work.
 
     ## Evidence needed
-    - One step under torch's profiler counts the operators and the pauses between them, in forward
-      and backward; pauses of more than 0.2 ms are something else and do not count.
+    - One step under torch's profiler counts the operators, the time in those that take less than
+      20 µs (in the backward also those inside a node), and the pauses between them; pauses of more
+      than 0.2 ms are something else and do not count.
 
-    The expected gain is at most Amdahl's bound on these pauses; whether and how much of it can be
-    had depends on the model, so the interval starts at none.
+    The expected gain is at most Amdahl's bound on that time; whether and how much of it can be had
+    depends on the model, so the interval starts at none. A model of 80 networks of 16 neurons, one
+    for each feature, became 11 times faster with their weights in one tensor for each layer.
 
     ## Fix
     A larger batch, if the training allows it: the same operators then do more each. Else fewer
@@ -44,7 +46,8 @@ class SmallOpsCpu(Rule):
     Semantics for a larger batch (another trajectory); numerics for the others.
 
     ## When it is wrong
-    The profiler itself lengthens the pauses, so the share is somewhat too large; hence a note only.
+    The profiler itself lengthens short operators and pauses, so the share is somewhat too large,
+    and a short operator does some work as well; hence a note only.
     Loops that repeat the same operators have a rule of their own (kern-pyloop), which explains this
     one. Silent on accelerators.
 
@@ -55,13 +58,13 @@ class SmallOpsCpu(Rule):
 
     id = "kern-small-ops-cpu"
     title = "Very many very short operators"
-    needs = ("operators.gap_share", "operators.count", "operators.median_s")
+    needs = ("operators.short_share", "operators.count", "operators.median_s")
     can_warn = False
     fires_on = (
         Case(
             "700 operators of 6 µs",
             {
-                "operators.gap_share": 0.4,
+                "operators.short_share": 0.4,
                 "operators.count": 700,
                 "operators.median_s": 6e-6,
             },
@@ -72,7 +75,7 @@ class SmallOpsCpu(Rule):
         Case(
             "as many operators that are long",
             {
-                "operators.gap_share": 0.05,
+                "operators.short_share": 0.05,
                 "operators.count": 900,
                 "operators.median_s": 300e-6,
             },
@@ -80,7 +83,7 @@ class SmallOpsCpu(Rule):
         Case(
             "short operators, but few",
             {
-                "operators.gap_share": 0.4,
+                "operators.short_share": 0.4,
                 "operators.count": 60,
                 "operators.median_s": 6e-6,
             },
@@ -91,25 +94,26 @@ class SmallOpsCpu(Rule):
     """Operators of a step (a starting value)."""
     max_median_s = 20e-6
     """Seconds; the fixed price of an operator is a few of them (a starting value)."""
-    min_gap_share = 0.30
-    """Part of the step between operators (a starting value)."""
+    min_short_share = 0.30
+    """Part of the step in short operators and between operators (a starting value)."""
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Compares number, length and pauses with the thresholds."""
-        share = needed(signals, "operators.gap_share")
+        share = needed(signals, "operators.short_share")
         count = needed(signals, "operators.count")
         median_s = needed(signals, "operators.median_s")
-        if share < self.min_gap_share or count <= self.min_count:
+        if share < self.min_short_share or count <= self.min_count:
             return
         if median_s >= self.max_median_s or not trains_on_cpu(signals):
             return
         yield Candidate(
             summary=(
                 f"A step has {count:.0f} operators, half of them shorter than "
-                f"{duration(median_s)}; {percent(share)} of it passes between them."
+                f"{duration(median_s)}; {percent(share)} of it goes into short operators and the "
+                "pauses between them."
             ),
             evidence=(
-                *observed(signals, "operators.gap_share", self.min_gap_share),
+                *observed(signals, "operators.short_share", self.min_short_share),
                 *observed(signals, "operators.count", self.min_count),
                 *observed(signals, "operators.median_s", self.max_median_s),
             ),

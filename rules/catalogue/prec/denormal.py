@@ -200,7 +200,7 @@ class Denormal(Rule):
                 *observed(signals, "step.forward_share"),
                 *observed(signals, "step.backward_share"),
             ),
-            share=1 - 1 / (gain.low * gain.high) ** 0.5,
+            share=1 - 1 / gain.middle,
             share_low=least,
             gain=gain,
             where=self._where(signals),

@@ -340,6 +340,19 @@ def test_pauses_between_operators_but_not_long_ones():
     assert value(measured, "count") == 101
 
 
+def test_short_operators_count_with_the_pauses_and_long_ones_do_not():
+    fact = window([call("linear", 10) for _ in range(11)])
+    fact["kernels"] = [
+        ["forward", "aten::add", 100, 10_000],  # 10 us each
+        ["backward", "aten::mm", 100, 19_000],
+        ["backward", "aten::mul", 100, 40_000],
+        ["optimizer", "aten::mul_", 100, 10_000],
+    ]
+    measured = signals(fact)
+    assert value(measured, "gap_share") == pytest.approx(0.001)
+    assert value(measured, "short_share") == pytest.approx(0.001 + 0.1 + 0.19)
+
+
 def test_wide_products_in_single_precision():
     wide = call("linear", 1000, shapes=[(128, 512), (512, 512)], backward_us=2000)
     narrow = call("linear", 1000, shapes=[(128, 512), (64, 512)], backward_us=2000)

@@ -120,3 +120,10 @@ def test_what_cannot_be_told_is_left_out(mounted, tmp_path, monkeypatch):
 @linux_only
 def test_mounts_of_this_machine():
     assert read_mounts(["/proc/self"]) == {"/proc/self": "proc"}
+
+
+def test_the_compiler_is_the_one_that_the_environment_names(no_driver, monkeypatch):
+    monkeypatch.setenv("CXX", sys.executable)
+    assert read_hardware().cxx_compiler == sys.executable
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert read_hardware().cxx_compiler == ""
