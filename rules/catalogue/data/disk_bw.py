@@ -31,6 +31,10 @@ class DiskBw(Rule):
     - At least two workers: one process that reads alone waits for each answer, and then more
       workers are the first thing to try (data-workers-under). With fewer it is a note.
 
+    Seen on a real run: two workers behind a disk that was held to 25 MB a second read 100 % of their
+    bytes from it and waited 97 % of the step; with the limit lifted nothing was said. It was a note,
+    as its one epoch of 400 MB would have fitted into memory.
+
     Gain: the waiting times the part of a batch's time that is neither computing nor queueing for a
     CPU, by Amdahl: all of it at the upper end (data in memory), at the lower end half (a disk twice
     as fast, or half the bytes).

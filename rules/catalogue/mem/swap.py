@@ -28,7 +28,9 @@ class Swap(Rule):
       back from swap.
     - Where the kernel keeps no pressure statistics, at least 10 MiB a second from swap.
 
-    No gain is predicted: how fast the training would be with enough memory cannot be read off.
+    No gain is predicted: how fast the training would be with enough memory cannot be read off. Seen
+    on a real run: a table of 700 MB in a group of 700 MB swapped 22 MiB a second and took 3.7 times
+    as long a step as in one of 3 GB, where nothing was said.
 
     ## Fix
     Less memory: fewer loader workers, a lower `prefetch_factor`, arrays that are mapped
