@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainprof.profiler.model.diagnosis import FixAdvice
+from trainprof.profiler.model.diagnosis import FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.loader_model import Waiting, io_part
-from trainprof.rules.reading import gain, needed, number, observed, percent, place, size
+from trainprof.rules.reading import amdahl, gain, needed, number, observed, percent, place, size
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -31,9 +31,8 @@ class DiskBw(Rule):
     - At least two workers: one process that reads alone waits for each answer, and then more
       workers are the first thing to try (data-workers-under). With fewer it is a note.
 
-    Seen on a real run: two workers behind a disk that was held to 25 MB a second read 100 % of their
-    bytes from it and waited 97 % of the step; with the limit lifted nothing was said. It was a note,
-    as its one epoch of 400 MB would have fitted into memory.
+    Seen on a real run: two workers behind a disk that was held to 25 MB a second read all of their
+    400 MB from it, and the training waited 97 % of the step; with the limit lifted it was not told.
 
     Gain: the waiting times the part of a batch's time that is neither computing nor queueing for a
     CPU, by Amdahl: all of it at the upper end (data in memory), at the lower end half (a disk twice
@@ -49,7 +48,8 @@ class DiskBw(Rule):
 
     ## When it is wrong
     - The first epoch of a data set that fits into free memory: it will be cached. Where an epoch's
-      bytes take less than half of the free memory and there was one epoch only, this is a note.
+      bytes take less than half of the free memory and there was one epoch only, this is a warning
+      of low confidence at most, and its interval begins at 1.
     - Another program keeps the disk busy: pressure is counted for the machine or container. The
       workers' own share of bytes from a disk then tells that they do read from it, not that they
       alone do.
@@ -97,6 +97,25 @@ class DiskBw(Rule):
             },
             severity="critical",
             gain=(1.3, 2.0),
+        ),
+        Case(
+            "the only epoch of a data set that would fit into memory",
+            {
+                "step.data_wait_share": (0.969, 0.96, 0.975),
+                "loader.num_workers": 2,
+                "loader.producer_wall_s": 0.098,
+                "loader.producer_cpu_s": 0.0013,
+                "loader.consumer_s": 0.0016,
+                "loader.iterators_made": 1,
+                "loader.batches": 400,
+                "host.usable_cores": 2.0,
+                "host.psi_io_share": 0.58,
+                "host.memory_available_bytes": 8e9,
+                "storage.miss_share": 1.0,
+                "storage.asked_bytes_per_batch": 1e6,
+            },
+            severity="warn",
+            gain=(1.0, 22.0),
         ),
     )
     silent_on = (
@@ -210,11 +229,13 @@ class DiskBw(Rule):
             ),
             share=share,
             share_low=share_low,
-            gain=gain(share_low, share, self.least_ratio),
+            gain=Gain(1.0, amdahl(share))
+            if cached_soon
+            else gain(share_low, share, self.least_ratio),
             where=place(signals, "loader.dataset_where") or place(signals, "loader.where"),
             fixes=(self._advice(),),
             confidence="medium" if not alone and not cached_soon else "low",
-            max_severity="info" if alone or cached_soon else "critical",
+            max_severity="info" if alone else "warn" if cached_soon else "critical",
         )
 
     def _will_be_cached(self, signals: Signals) -> bool:

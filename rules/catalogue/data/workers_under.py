@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import Evidence, FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.loader_model import LoaderTimes, Waiting, predicted_gain
+from trainprof.rules.loader_model import LoaderTimes, Waiting, io_part, predicted_gain
 from trainprof.rules.reading import (
     amdahl,
     duration,
@@ -67,6 +67,8 @@ class WorkersUnder(Rule):
     whole data set unless it is divided with `torch.utils.data.get_worker_info()`.
 
     ## When it is wrong
+    - Two workers or more wait for a disk that is busy: more of them may only wait longer for their
+      turn. Then this is a note, its interval begins at 1, and data-disk-bw speaks.
     - Preparing is shorter than handing over (tensors in memory): the formula sees no gain.
     - Preparing keeps the cores busy and none idles: more workers only take CPU from each other. The
       finding then says so and points at the data set's own work.
@@ -229,6 +231,21 @@ class WorkersUnder(Rule):
             },
             severity="critical",
         ),
+        Case(
+            "two workers that wait for a disk, which delivers no more to eight",
+            {
+                "step.data_wait_share": (0.969, 0.96, 0.975),
+                "loader.num_workers": 2,
+                "loader.producer_wall_s": 0.098,
+                "loader.producer_cpu_s": 0.0013,
+                "loader.consumer_s": 0.0016,
+                "loader.iterable": False,
+                "host.usable_cores": 2.0,
+                "host.psi_io_share": 0.58,
+                "storage.miss_share": 1.0,
+            },
+            severity="info",
+        ),
     )
     silent_on = (
         Case(
@@ -342,6 +359,9 @@ class WorkersUnder(Rule):
     """Fewer idle cores than half a one count as none."""
     max_other_use = 0.20
     """Share of the cores used by other programs; above it they are why no core is free."""
+    min_readers, min_disk_pressure, min_miss_share, min_io_part = 2, 0.10, 0.5, 0.3
+    """Workers, time with some task waiting for a disk, part of the bytes that came from it, part of
+    a batch's time that is waiting: as for data-disk-bw."""
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Asks the loader model whether more workers would help, or why they would not."""
@@ -419,6 +439,9 @@ class WorkersUnder(Rule):
         makes = "the training process makes them itself" if now == 0 else plural(now, "worker")
         makes += " make them" if now > 1 else " makes them" if now == 1 else ""
         bound = times.produce_s / best > times.consume_s
+        at_a_disk = self._wait_for_a_busy_disk(signals, now)
+        if at_a_disk:
+            predicted = Gain(1.0, predicted.high)
         return Candidate(
             summary=(
                 f"{_waiting(signals, wait)}: {makes}, "
@@ -431,8 +454,20 @@ class WorkersUnder(Rule):
             gain=predicted,
             where=place(signals, "loader.where"),
             fixes=(self._advice(signals, times, best, iterable),),
-            confidence="low" if iterable and now == 0 else "medium",
+            confidence="low" if at_a_disk or (iterable and now == 0) else "medium",
+            max_severity="info" if at_a_disk else "critical",
             next_bottleneck="data_wait" if bound else None,
+        )
+
+    def _wait_for_a_busy_disk(self, signals: Signals, now: int) -> bool:
+        """Two workers or more whose data comes from a disk that tasks wait for: data-disk-bw's."""
+        pressure = number(signals, "host.psi_io_share") or 0.0
+        misses = number(signals, "storage.miss_share") or 0.0
+        return (
+            now >= self.min_readers
+            and pressure >= self.min_disk_pressure
+            and misses >= self.min_miss_share
+            and io_part(signals) >= self.min_io_part
         )
 
     def _advice(self, signals: Signals, times: LoaderTimes, best: int, iterable: bool) -> FixAdvice:

@@ -28,9 +28,9 @@ class CpuQuota(Rule):
       could be read: the share that is reported is the smallest of the three.
 
     The interval: from nothing (the work needs more than the quota however it is spread) to all of
-    the wait. Seen on a real run (control group version 1): two threads on a quota of 0.6 cores of two
-    were halted in 99 % of the periods, for 38 % of the time; one thread without the quota took 0.81
-    times as long a step, and was told nothing of it.
+    the wait. Seen on a real run (control group version 1): two threads on 0.6 of two cores were
+    halted in 99 % of the periods, for 38 % of the time. One thread whose quota was not reached took
+    0.81 times as long a step, and was told nothing of it.
 
     ## Fix
     `torch.set_num_threads(quota)` and no more loader workers than the quota leaves cores for; or a
