@@ -50,7 +50,7 @@ class FlushTrial:
         self.plain_ns = self.flushed_ns = 0
         self.complete = True
 
-    def run(self, operator: SavedOperator, count: int = 1) -> None:
+    def run(self, operator: SavedOperator, count: float = 1.0) -> None:
         """A product, convolution or function on its own inputs, else a pass over what it saved.
 
         Args:
@@ -64,7 +64,7 @@ class FlushTrial:
             for tensor in operator.tensors.values():
                 self.sweep(tensor, operator.name, count)
 
-    def sweep(self, tensor: Any, name: str = "", count: int = 1) -> None:
+    def sweep(self, tensor: Any, name: str = "", count: float = 1.0) -> None:
         """One pass over a float32 tensor on the CPU: what `name` does, else a multiplication."""
         if is_float32(self._torch, tensor) and tensor.dim():
             rows, scale = _rows(tensor, tensor.numel(), MOST_ELEMENTS)
@@ -101,7 +101,7 @@ class FlushTrial:
         rows, scale = _rows(given, work, MOST_PRODUCTS)
         return lambda x, w: torch.convolution(x, w, None, *settings), (rows, weight), scale
 
-    def _time(self, tried: _Try, count: int) -> None:
+    def _time(self, tried: _Try, count: float) -> None:
         if self._left_ns <= 0:
             self.complete = False
             return

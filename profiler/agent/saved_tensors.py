@@ -8,12 +8,14 @@ drops them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from .drawn import drawn
+
 MOST_NODES = 2_000
-"""Of a graph, from the loss on; 1 us each."""
+"""Of a graph, from the loss on; 2 us each."""
 _RAW = "_raw_saved_"
 _FACTORS = {
     "AddmmBackward0": (("mat1", 1), ("mat2", 2)),
@@ -37,26 +39,44 @@ class SavedOperator:
     tensors: dict[str, Any]
 
 
-def saved_operators(torch: Any, outputs: Any) -> Iterator[SavedOperator]:
-    """The operators behind `outputs`, the last first; those that saved no tensor are left out."""
-    roots = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    waiting = [node for root in roots if (node := getattr(root, "grad_fn", None)) is not None]
-    seen = set(waiting)
+def saved_operators(torch: Any, outputs: Any, most: int) -> tuple[list[SavedOperator], float]:
+    """Some of the operators behind `outputs`, and how many of them each stands for.
+
+    Those that saved no tensor are left out.
+    """
     attributes: dict[type, list[str]] = {}
-    for node in waiting:  # grows meanwhile
+    savers = []
+    for node in _nodes(outputs):
         kind = type(node)
         if kind not in attributes:
             attributes[kind] = [name for name in dir(kind) if name.startswith(_RAW)]
-        tensors = _tensors(torch, node, attributes[kind])
-        if tensors:
-            for name, place in _FACTORS.get(kind.__name__, ()):
-                if name not in tensors and (leaf := _leaf_behind(node, place)) is not None:
-                    tensors[name] = leaf
-            yield SavedOperator(kind.__name__, node, tensors)
+        if attributes[kind]:
+            savers.append(node)
+    chosen, count = drawn(savers, most)
+    operators = [_operator(torch, node, attributes[type(node)]) for node in chosen]
+    return [one for one in operators if one.tensors], count
+
+
+def _nodes(outputs: Any) -> list[Any]:
+    """The nodes of a graph, from the loss on."""
+    roots = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    nodes = [node for root in roots if (node := getattr(root, "grad_fn", None)) is not None]
+    seen = set(nodes)
+    for node in nodes:  # grows meanwhile
         for following, _ in node.next_functions:
             if following is not None and following not in seen and len(seen) < MOST_NODES:
                 seen.add(following)
-                waiting.append(following)
+                nodes.append(following)
+    return nodes
+
+
+def _operator(torch: Any, node: Any, attributes: Iterable[str]) -> SavedOperator:
+    name = type(node).__name__
+    tensors = _tensors(torch, node, attributes)
+    for factor, place in _FACTORS.get(name, ()) if tensors else ():
+        if factor not in tensors and (leaf := _leaf_behind(node, place)) is not None:
+            tensors[factor] = leaf
+    return SavedOperator(name, node, tensors)
 
 
 def _tensors(torch: Any, node: Any, attributes: Iterable[str]) -> dict[str, Any]:

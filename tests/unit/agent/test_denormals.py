@@ -20,6 +20,10 @@ from trainprof.profiler.agent.saved_tensors import saved_operators  # noqa: E402
 TINY = 1e-40
 
 
+def operators_of(outputs):
+    return saved_operators(torch, outputs, 64)[0]
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     guard.reset()
@@ -104,6 +108,23 @@ def test_small_second_moments_are_found_in_the_optimizer():
     assert fact["samples"][0][3] > 0
 
 
+def test_of_many_operators_and_states_all_kinds_are_drawn():
+    """Every n-th of layers that repeat would be one and the same tensor of each."""
+    layers = [torch.nn.Linear(64, 64) for _ in range(200)]
+    for layer in layers:
+        layer.bias.data.mul_(TINY)
+    fact, _, _ = look_at(
+        torch.nn.Sequential(*layers),
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0),
+    )
+
+    assert 0 < fact["subnormal"]["parameters"] < fact["elements"]["parameters"]
+    assert fact["elements"]["optimizer state"] > 1_000
+    operators, count = saved_operators(torch, torch.nn.Sequential(*layers)(torch.ones(2, 64)), 64)
+    assert len(operators) == 64
+    assert count == pytest.approx(200 / 64)
+
+
 def test_losses_and_random_numbers_stay_the_same():
     def run(look):
         model = network()
@@ -182,7 +203,7 @@ def test_under_a_profiler_nothing_is_looked_at():
 )
 def test_every_kind_of_operator_can_be_tried(make, name):
     x = torch.ones(6, 8, requires_grad=True)
-    operators = {one.name: one for one in saved_operators(torch, make(x).sum())}
+    operators = {one.name: one for one in operators_of(make(x).sum())}
     trial = FlushTrial(torch)
     if name == "AddmmBackward0":  # without a bias it is a plain product
         operators["AddmmBackward0"] = operators.pop("MmBackward0", operators.get("AddmmBackward0"))
@@ -196,9 +217,7 @@ def test_every_kind_of_operator_can_be_tried(make, name):
 def test_a_product_without_saved_weights_takes_them_from_the_leaf():
     layer = torch.nn.Linear(8, 4)
     operator = next(
-        one
-        for one in saved_operators(torch, layer(torch.ones(6, 8)).sum())
-        if one.name == "AddmmBackward0"
+        one for one in operators_of(layer(torch.ones(6, 8)).sum()) if one.name == "AddmmBackward0"
     )
     assert torch.equal(operator.tensors["mat2"], layer.weight.t())
     function, inputs, scale = FlushTrial(torch)._product(operator)
@@ -210,7 +229,7 @@ def test_a_product_without_saved_weights_takes_them_from_the_leaf():
 def test_of_a_large_operator_some_rows_are_tried():
     x = torch.ones(512, 256, requires_grad=True)
     weight = torch.ones(256, 256, requires_grad=True)
-    operator = next(one for one in saved_operators(torch, (x @ weight).sum()))
+    operator = next(iter(operators_of((x @ weight).sum())))
     function, inputs, scale = FlushTrial(torch)._product(operator)
 
     assert function(*inputs).shape[0] * scale == pytest.approx(512)
@@ -223,4 +242,4 @@ def test_what_was_changed_in_place_is_passed_over():
     outputs = held.exp().sum() + (held * held).sum()
     held.detach().mul_(TINY)
 
-    assert all(len(one.tensors) <= 2 for one in saved_operators(torch, outputs))
+    assert all(len(one.tensors) <= 2 for one in operators_of(outputs))
