@@ -84,7 +84,7 @@ class Compile(Rule):
     """
 
     id = "kern-compile"
-    title = "Chains of element-wise operators are not compiled"
+    title = "Element-wise operators are not compiled"
     needs = ("operators.chain_share", "operators.shapes_repeat", "step.span_s")
     fires_on = (
         Case(
