@@ -103,9 +103,18 @@ def _leaf_behind(node: Any, place: int) -> Any:
     inputs = node.next_functions
     following: Any = inputs[place][0] if place < len(inputs) else None
     variable = getattr(following, "variable", None)
-    if variable is not None:
-        return variable.detach()
-    if type(following).__name__ == "TBackward0":
+    turned = variable is None and type(following).__name__ == "TBackward0"
+    if turned:
         variable = getattr(following.next_functions[0][0], "variable", None)
-        return None if variable is None else variable.detach().t()
-    return None
+    if variable is None or not _is_in_memory(variable):
+        return None
+    return variable.detach().t() if turned else variable.detach()
+
+
+def _is_in_memory(variable: Any) -> bool:
+    """False for a parameter whose memory was given back for now, as sharded ones are."""
+    try:
+        stored = variable.untyped_storage().nbytes()
+    except (NotImplementedError, RuntimeError):  # a wrapper without a storage of its own
+        return False
+    return bool(stored >= variable.numel() * variable.element_size())

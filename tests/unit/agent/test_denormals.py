@@ -226,6 +226,18 @@ def test_a_product_without_saved_weights_takes_them_from_the_leaf():
     assert scale == 1.0
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_parameter_whose_memory_was_given_back_is_passed_over(bias):
+    """As sharded data parallelism does between forward and backward."""
+    layer = torch.nn.Linear(4, 3, bias=bias)
+    loss = layer(torch.ones(2, 4)).sum()
+    layer.weight.data.untyped_storage().resize_(0)
+
+    operators, _ = saved_operators(torch, loss, 10)
+
+    assert all("mat2" not in one.tensors for one in operators)
+
+
 def test_of_a_large_operator_some_rows_are_tried():
     x = torch.ones(512, 256, requires_grad=True)
     weight = torch.ones(256, 256, requires_grad=True)
