@@ -39,7 +39,9 @@ class CowMemory(Rule):
     - The copies of all workers would take at least 3 % of the free memory: a note; from 30 % on it
       is a warning.
 
-    No gain is predicted: steps become no faster, more workers fit.
+    No gain is predicted: steps become no faster, more workers fit. Seen on a real run: two workers
+    beside 2,000,000 tuples of two texts and a number grew by 171 KiB a step and held 919 MiB after
+    25 s, where copies of all were reckoned as 809 MiB; with one tensor of numbers it was not told.
 
     ## Fix
     Keep such data in one array or tensor instead of many objects: `numpy.array(names,
