@@ -151,23 +151,26 @@ def _recoverable_s(gain: Gain | None, signals: Signals) -> float | None:
     return max(mean_s * (1.0 - 1.0 / gain.middle), 0.0)
 
 
-def _order(signals: Signals) -> Callable[[Finding], tuple[bool, bool, float, int, str]]:
+def _order(signals: Signals) -> Callable[[Finding], tuple[bool, bool, bool, float, int, str]]:
     """What ends the training first, then warnings, then notes, each by recoverable time.
 
-    A note may promise more than a warning, but it rests on less: it never stands before one. A
-    critical finding without a time model (memory that runs out, a NaN) tells that the run is lost:
-    it comes before anything that is merely slow. A warning without one (epochs for nothing) counts
-    as the least that a warning of time stands for.
+    A note may promise more than a warning, but it rests on less: it never stands before one. Among
+    notes those come last that may gain nothing, which only a trial tells. A critical finding
+    without a time model (memory that runs out, a NaN) tells that the run is lost: it comes before
+    anything that is merely slow. A warning without one (epochs for nothing) counts as the least
+    that a warning of time stands for.
     """
     mean_s = signals.get("step.mean_s").value
     step_s = mean_s if isinstance(mean_s, float) else 0.0
 
-    def key(finding: Finding) -> tuple[bool, bool, float, int, str]:
+    def key(finding: Finding) -> tuple[bool, bool, bool, float, int, str]:
         recoverable = finding.recoverable_s_per_step or 0.0
         if finding.gain is None and finding.severity != "info":
             recoverable = LEAST_SHARE[finding.severity] * step_s
         fatal = finding.severity == "critical" and finding.gain is None
         note = finding.severity == "info"
-        return (not fatal, note, -recoverable, -SEVERITIES.index(finding.severity), finding.rule)
+        untried = note and finding.gain is not None and finding.gain.low <= 1.0
+        grade = SEVERITIES.index(finding.severity)
+        return (not fatal, note, untried, -recoverable, -grade, finding.rule)
 
     return key

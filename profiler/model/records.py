@@ -208,6 +208,7 @@ class ProcessSample:
     major_faults_total: int | None = None
     switches_voluntary_total: int | None = None
     switches_involuntary_total: int | None = None
+    children_cpu_total_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,7 @@ class ProcessTree:
                 major_faults_total=stat.major_faults if stat else None,
                 switches_voluntary_total=switches.voluntary,
                 switches_involuntary_total=switches.involuntary,
+                children_cpu_total_s=round(cpu.children_user + cpu.children_system, 3),
             )
 
     def _run_delay(self, pid: int) -> int | None:

@@ -186,15 +186,27 @@ def _major_faults(samples: Sequence[Sample]) -> float | None:
     return faults / seconds if seen and seconds else None
 
 
+def _with_ended_children_s(sample: Sample) -> float:
+    """CPU seconds of all processes since their start, and of the children they have waited for."""
+    return sum(
+        process.cpu_total_s + (process.children_cpu_total_s or 0.0) for process in sample.processes
+    )
+
+
 def own_cores(samples: Sequence[Sample]) -> float:
-    """CPU seconds a second of the run's processes; one that is new counts from its start."""
+    """CPU seconds a second of the run's processes; one that is new counts from its start.
+
+    What a process used that came and went between two looks (a loader's worker of a short epoch) is
+    in the times that its parent keeps of the children it has waited for.
+    """
     used_s = 0.0
     for before, after in pairwise(samples):
         known = {process.pid: process.cpu_total_s for process in before.processes}
-        used_s += sum(
+        seen_s = sum(
             max(process.cpu_total_s - known.get(process.pid, 0.0), 0.0)
             for process in after.processes
         )
+        used_s += max(seen_s, _with_ended_children_s(after) - _with_ended_children_s(before))
     return used_s / ((samples[-1].at_ns - samples[0].at_ns) / 1e9)
 
 

@@ -36,6 +36,9 @@ LISTS = {
     "dataset.collate_where": {"file": "train.py", "line": 24, "function": "collate"},
 }
 
+STACKING = ("<built-in method torch.stack>", "<built-in method torch.cat>")
+"""What a collate function is for: where it spends its time there, nothing is left to move out."""
+
 
 class CollateSlow(Rule):
     """Making one batch out of its samples takes longer than getting the samples.
@@ -108,6 +111,14 @@ class CollateSlow(Rule):
             {**LISTS, "dataset.stack_s": 0.0022},
         ),
         Case(
+            "a library's collate of large rows: it spends its time in torch.stack",
+            {
+                **LISTS,
+                "dataset.collate_number_lists": 0,
+                "dataset.collate_hottest": "<built-in method torch.stack>",
+            },
+        ),
+        Case(
             "slow, but small beside the items",
             {**LISTS, "dataset.batch_s": 0.04, "loader.producer_wall_s": 0.041},
         ),
@@ -157,7 +168,8 @@ class CollateSlow(Rule):
         stack_s = max(needed(signals, "dataset.stack_s"), 1e-6)
         if cost is None or collate_s < self.min_ratio_to_stacking * stack_s:
             return
-        if collate_s - stack_s < self.min_excess_s:
+        hottest = text(signals, "dataset.collate_hottest") or ""
+        if collate_s - stack_s < self.min_excess_s or hottest in STACKING:
             return
         if (number(signals, "dataset.collate_token_s") or 0.0) > self.most_tokenizing * collate_s:
             return

@@ -227,7 +227,14 @@ class TestOrder:
         ]
 
         findings = evaluate(rules, signals()).findings
-        keys = [(f.severity == "info", -f.recoverable_s_per_step) for f in findings]
+        keys = [
+            (
+                f.severity == "info",
+                f.severity == "info" and f.gain.low <= 1.0,
+                -f.recoverable_s_per_step,
+            )
+            for f in findings
+        ]
 
         assert keys == sorted(keys)
         assert len(keys) == len(rules)
@@ -241,6 +248,14 @@ class TestOrder:
         assert only(unsure).severity == "critical"
         assert only(sure, busy).severity == "critical"
         assert only(sure, busy).confidence == "low"
+
+    def test_a_note_that_only_a_trial_can_prove_comes_last(self):
+        tried = rule("prec-note", [candidate(0.9, gain=Gain(1.0, 3.0), max_severity="info")])
+        seen = rule("loop-note", [candidate(0.05, gain=Gain(1.02, 1.1))])
+
+        findings = evaluate([tried, seen], signals()).findings
+
+        assert [finding.rule for finding in findings] == ["loop-note", "prec-note"]
 
     def test_a_note_never_stands_before_a_warning(self):
         promising = rule("prec-note", [candidate(0.9, gain=Gain(2.0, 3.0), max_severity="info")])

@@ -35,6 +35,7 @@ from trainprof.profiler.model.records import (
 )
 from trainprof.profiler.model.run import PhaseStates, Session
 from trainprof.rules.signals import TOPICS, measure
+from trainprof.rules.signals.host import own_cores
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.steps import phase_states
 from trainprof.rules.signals.training import Training
@@ -837,6 +838,41 @@ class TestHost:
         signals = signals_of(build_trainer(steps(30)), samples=samples)
 
         assert value(signals, "host.memory_available_bytes") == 123
+
+    def test_workers_that_came_and_went_between_two_looks_are_this_run_s(self):
+        """An epoch shorter than a look: its workers used 0.8 cores that nobody saw them use."""
+        samples = [
+            replace(
+                sample,
+                processes=tuple(
+                    replace(process, children_cpu_total_s=0.8 * second)
+                    for process in sample.processes
+                ),
+            )
+            for second, sample in enumerate(build_samples(5, busy_share=0.45, own_cores=1.0))
+        ]
+
+        signals = signals_of(build_trainer(steps(500)), samples=samples)
+
+        assert value(signals, "host.own_cores") == pytest.approx(1.8)
+        assert value(signals, "host.other_cores") == pytest.approx(0.0, abs=0.01)
+
+    def test_a_worker_that_was_seen_and_ended_counts_once(self):
+        def look(second, own_s, children_s, *workers):
+            [sample] = build_samples(1, own_cores=0.0)
+            trainer = replace(
+                sample.processes[0], cpu_total_s=own_s, children_cpu_total_s=children_s
+            )
+            others = (
+                replace(trainer, pid=1000 + place, cpu_total_s=used_s, children_cpu_total_s=0.0)
+                for place, used_s in enumerate(workers)
+            )
+            at_ns = sample.at_ns + second * SECOND
+            return replace(sample, at_ns=at_ns, processes=(trainer, *others))
+
+        samples = [look(0, 0.0, 0.0, 0.0), look(1, 0.5, 0.0, 0.4), look(2, 1.0, 0.7)]
+
+        assert own_cores(samples) == pytest.approx((1.0 + 0.7) / 2)
 
     def test_faults_swap_and_time_halted(self):
         def changed(second, sample):

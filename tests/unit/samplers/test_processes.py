@@ -88,6 +88,16 @@ def test_one_that_waits(start):
     assert status_of(tree).status == "ok"
 
 
+def test_what_ended_children_used_is_kept(start):
+    burn = "import time\nwhile time.process_time() < 0.2: pass"
+    child = start(
+        f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {burn!r}]); "
+        "print(flush=True); input()"
+    )
+    tree = ProcessTree(child.pid)
+    look_until(tree, lambda seen: (seen[child.pid].children_cpu_total_s or 0.0) >= 0.1)
+
+
 def test_one_that_burns_cpu(start):
     child = start(BURN)
     tree = ProcessTree(child.pid)

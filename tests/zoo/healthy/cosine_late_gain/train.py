@@ -31,7 +31,7 @@ def main():
     model = nn.Sequential(
         nn.Linear(64, 640), nn.ReLU(), nn.Linear(640, 640), nn.ReLU(), nn.Linear(640, 1)
     )
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.15, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.15, momentum=0.9, fused=True)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     for epoch in range(EPOCHS):
         for features, targets in train_loader:
