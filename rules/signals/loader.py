@@ -86,6 +86,9 @@ DESCRIPTIONS = (
     ),
     Description("loader.consumer_s", "s", "Time of the loop per batch, without the wait for it."),
     Description(
+        "loader.wait_cpu_s", "s", "CPU time of the training thread in one wait for a batch."
+    ),
+    Description(
         "loader.consumer_cpu_s",
         "s",
         "CPU time of the training process per batch, all threads, making the batch left out.",
@@ -149,6 +152,8 @@ def _consumer(training: Training, sheet: Sheet) -> None:
     cpu_s = process_cpu_s_per_ns(training)
     method = "CPU time of the process, less that of the wait"
     making_s = _cpu_s_of_wait(training, waiting.mean)
+    reason = "no step carried CPU readings of its phases"
+    sheet.put("loader.wait_cpu_s", making_s, reason=reason)
     if cpu_s is None:
         reason = "the training process was sampled fewer than twice in the window"
         sheet.miss("loader.consumer_cpu_s", reason)

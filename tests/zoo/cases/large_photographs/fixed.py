@@ -32,6 +32,8 @@ class Photographs(data.Dataset):
         with Image.open(self.paths[index]) as image:
             small = image.convert("RGB").resize((SIDE, SIDE), Image.BILINEAR)
         pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1)
+        if torch.rand(()) < 0.5:
+            pixels = pixels.flip(2)
         return pixels.float() / 255, index % 5
 
 
