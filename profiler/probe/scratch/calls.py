@@ -17,6 +17,9 @@ from ...agent.location import is_user_file
 from .text import is_text, makes_numbers, splits_text, tokenizer_library
 
 MOST_PARTS = 8
+LEAST_OWN = 0.05
+"""Part of a call's time that is its own, however much watching seems to have cost: what an event
+costs is measured once, and a machine that was slow just then would leave nothing."""
 CALIBRATIONS = 15
 """Runs of 0.2 ms, of which the shortest counts: others may hold the CPU in most of them."""
 
@@ -143,7 +146,8 @@ class CallWatch:
         stack.append(call)
 
     def _leave(self, call: _Call, now: int, result: Any) -> None:
-        spent = max(now - call.entered - call.watching, 0.0)
+        elapsed = now - call.entered
+        spent = max(elapsed - call.watching, LEAST_OWN * elapsed)
         parent = self._stack[-1] if self._stack else None
         if self._is_tokenizing(call, result):
             call.tokens = spent

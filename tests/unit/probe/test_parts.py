@@ -23,9 +23,8 @@ TEXTS = [f"the {n} quick brown foxes jump over the lazy dog " * 10 for n in rang
 
 
 def busy(seconds):
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
+    """Work without calls: the cost of watching thousands of them would be all there is."""
+    sum(range(round(seconds * 5e7)))
 
 
 class Part:
