@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .spread_elements import spread_elements
+
 MOST_COMPARED = 32
 """Tensors that are compared, spread evenly over all; 5 us each and look."""
 ELEMENTS = 32
@@ -48,10 +50,5 @@ def some_values(torch: Any, parameter: Any) -> list[float] | None:
     plain = type(parameter) in (torch.nn.Parameter, torch.Tensor)
     if not plain or parameter.device.type != "cpu" or parameter.layout != torch.strided:
         return None
-    count = parameter.numel()
-    stored = parameter.untyped_storage().nbytes() // parameter.element_size()
-    if not count or parameter.storage_offset() + count > stored:
-        return None
-    chosen = min(count, ELEMENTS)
-    flat = parameter.detach().as_strided((chosen,), (count // chosen,), parameter.storage_offset())
-    return [float(value) for value in flat.tolist()]
+    chosen = spread_elements(parameter, ELEMENTS)
+    return None if chosen is None else [float(value) for value in chosen.tolist()]

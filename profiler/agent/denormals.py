@@ -29,6 +29,7 @@ from .drawn import drawn
 from .flush_trial import FlushTrial, is_float32
 from .recorder import Recorder
 from .saved_tensors import saved_operators
+from .spread_elements import spread_elements
 
 FIRST_WAIT_S, LONGEST_WAIT_S, GROWTH = 1.0, 60.0, 1.5
 """Between two looks: subnormals often come late, when something has decayed for long."""
@@ -240,13 +241,4 @@ def _size(tensors: Iterable[Any]) -> int:
 
 def _elements(torch: Any, tensor: Any) -> Any:
     """Some elements of a dense float32 tensor on the CPU, spread over its memory; else None."""
-    if not is_float32(torch, tensor):
-        return None
-    count = tensor.numel()
-    stored = tensor.untyped_storage().nbytes() // tensor.element_size()
-    if tensor.storage_offset() + count > stored:  # expanded
-        return None
-    chosen = min(count, ELEMENTS)
-    stride = count // chosen
-    stride -= 1 - stride % 2  # an odd one does not stay in one column
-    return tensor.detach().as_strided((chosen,), (max(stride, 1),), tensor.storage_offset())
+    return spread_elements(tensor, ELEMENTS) if is_float32(torch, tensor) else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .drawn import drawn
+from .spread_elements import is_in_memory
 
 MOST_NODES = 2_000
 """Of a graph, from the loss on; 2 us each."""
@@ -106,15 +107,6 @@ def _leaf_behind(node: Any, place: int) -> Any:
     turned = variable is None and type(following).__name__ == "TBackward0"
     if turned:
         variable = getattr(following.next_functions[0][0], "variable", None)
-    if variable is None or not _is_in_memory(variable):
+    if variable is None or not is_in_memory(variable):
         return None
     return variable.detach().t() if turned else variable.detach()
-
-
-def _is_in_memory(variable: Any) -> bool:
-    """False for a parameter whose memory was given back for now, as sharded ones are."""
-    try:
-        stored = variable.untyped_storage().nbytes()
-    except (NotImplementedError, RuntimeError):  # a wrapper without a storage of its own
-        return False
-    return bool(stored >= variable.numel() * variable.element_size())

@@ -183,7 +183,7 @@ class TokenizeInloop(Rule):
                 self.ratio_high,
             ),
             where=place(signals, "stacks.residual_where"),
-            fixes=(self._once("safe"),),
+            fixes=(self._once(),),
             confidence="medium",
         )
 
@@ -217,16 +217,16 @@ class TokenizeInloop(Rule):
             share_low=share_low,
             gain=cost.gain(part, self.ratio_low, self.ratio_high, self._repeats(signals)),
             where=place(signals, "dataset.token_where") or place(signals, "loader.dataset_where"),
-            fixes=(self._once("safe"),),
+            fixes=(self._once(),),
             confidence="low" if random else "medium",
         )
 
     @staticmethod
-    def _once(safety: str) -> FixAdvice:
+    def _once() -> FixAdvice:
         return FixAdvice(
             fix="tokenize-once",
             params={},
-            safety=safety,
+            safety="safe",
             text="Make the token numbers once, before the first epoch, and let __getitem__ "
             "return them.",
             code="self.tokens = [tokenize(text) for text in texts]  # in __init__",
