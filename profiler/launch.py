@@ -101,11 +101,16 @@ def target_python() -> str:
 
 
 def child_environment(
-    environ: Mapping[str, str], run_folder: Path, steps: int | None = None, probe: bool = False
+    environ: Mapping[str, str],
+    run_folder: Path,
+    steps: int | None = None,
+    probe: bool = False,
+    plan: Path | None = None,
 ) -> dict[str, str]:
     """The environment that makes every Python of the command load the agent.
 
-    With `probe` the agent copies the training's data set into the run folder.
+    With `probe` the agent copies the training's data set into the run folder; `plan` names the
+    fixes that it applies.
     """
     package = home()
     bootstrap = str(package / "profiler" / "agent" / "bootstrap")
@@ -117,6 +122,9 @@ def child_environment(
     if steps is not None:
         child["TRAINPROF_STEPS"] = str(steps)
     child["TRAINPROF_PROBE"] = "1" if probe else "0"
+    child.pop("TRAINPROF_PLAN", None)
+    if plan is not None:
+        child["TRAINPROF_PLAN"] = str(plan.resolve())
     return child
 
 

@@ -54,10 +54,22 @@ def problems(training: Training, signals: Signals) -> tuple[str, ...]:
     return tuple(_problems(training, signals))
 
 
+def _applied_fixes(training: Training) -> Iterator[str]:
+    """What was changed in this run, and whether it was in force: no number is the script's own."""
+    for fact in training.trainer.latest_facts("fix").values():
+        fix, reason = fact.data.get("fix"), fact.data.get("reason")
+        settings = ", ".join(f"{key}={value}" for key, value in (fact.data["seen"] or {}).items())
+        if fact.data.get("active") is True:
+            yield f"{fix} was applied and in force{f' ({settings})' if settings else ''}."
+        else:
+            yield f"{fix} was asked for and is not in force: {reason or 'nothing showed it'}."
+
+
 def _problems(training: Training, signals: Signals) -> Iterator[str]:
     run = training.run
     yield from run.problems
     yield from run.info.notes
+    yield from _applied_fixes(training)
     for event in training.events("data_missing"):
         reason = event.data.get("reason") or "an unknown reason"
         yield f"Records of the training are missing for some time: {reason}."

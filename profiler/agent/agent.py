@@ -24,6 +24,7 @@ from .hooks_worker import WorkerHooks
 from .observers import Observers
 from .operator_window import OperatorWindow
 from .patching import Patches
+from .plan_fixes import PlanFixes
 from .recorder import Recorder
 from .segment import Segmenter
 from .stacks import InsideSampler
@@ -74,6 +75,7 @@ class Agent:
         self.hooks = TrainingHooks(torch, self.recorder, self._activate, limit)
         self._workers = WorkerHooks(torch, self._open_as_worker)
         self._observers = Observers(torch, self.recorder)
+        self._fixes = PlanFixes(torch, os.environ.get("TRAINPROF_PLAN"))
         self._facts = FactCollector(torch, self.hooks, self.recorder)
         self._dataset = DatasetCopy(torch, lambda: self._folder)
         enabled = os.environ.get("TRAINPROF_TRACE") != "off"
@@ -96,6 +98,7 @@ class Agent:
     def arm(self) -> None:
         """Installs every hook; from here on the training is seen."""
         global live
+        guard.attempt("plan", self._fixes.install, self._patches)
         self.hooks.install(self._patches)
         guard.attempt("workers", self._workers.install, self._patches)
         guard.attempt("observers", self._observers.install, self._patches)
@@ -117,6 +120,7 @@ class Agent:
         self.hooks.uninstall()
         self._facts.uninstall()
         self._observers.uninstall()
+        self._fixes.uninstall()
         self._patches.undo()
         live = None
 
@@ -229,6 +233,8 @@ class Agent:
         for at_ns, value in self.hooks.device_losses.take():
             writer.loss(self._segmenter.step_at(at_ns), value)
         guard.attempt("data set", self._copy_dataset, writer)
+        for fact in guard.attempt("plan", self._fixes.facts) or ():
+            writer.fact(fact)
         self._write_failures(writer)
 
     def _read_memory(self, writer: ProcessWriter) -> None:
@@ -296,6 +302,7 @@ class Agent:
             return
         self.recorder.close()
         self._ended = how
+        guard.attempt("plan", self._fixes.end)
         guard.attempt("operators", self._operators.uninstall)
         guard.attempt("agent end", self._finish)
 
@@ -369,6 +376,7 @@ class Agent:
         self._workers.reset()
         self._facts.after_fork()
         self._dataset.after_fork()
+        self._fixes.after_fork()
         self._operators.after_fork()
         self._observers.after_fork()
 

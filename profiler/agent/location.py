@@ -26,7 +26,8 @@ _LIBRARIES = frozenset(
         "trainprof",
     )
 )
-_OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_OWN_FOLDERS = tuple(os.path.join(_HOME, name, "") for name in ("profiler", "rules"))
 _STANDARD_LIBRARY = os.path.join(os.path.dirname(os.path.abspath(os.__file__)), "")
 _SITE_FOLDER = re.compile(r"[/\\](?:site|dist)-packages[/\\]")
 
@@ -108,7 +109,7 @@ def _remember(file: str, module: Any) -> int:
 
 def _classify(file: str, module: Any) -> int:
     root = module.partition(".")[0] if isinstance(module, str) else ""
-    if root == "torch" or file.startswith(_OWN_FOLDER) or file.startswith("<frozen "):
+    if root == "torch" or file.startswith(_OWN_FOLDERS) or file.startswith("<frozen "):
         return _HIDDEN
     if file.startswith("<ipython-input"):
         return _USER

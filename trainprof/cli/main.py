@@ -12,6 +12,7 @@ from trainprof.errors import TrainprofError
 COMMANDS = {
     "run": "trainprof.cli.run:run",
     "diagnose": "trainprof.cli.diagnose:diagnose",
+    "tune": "trainprof.cli.tune:tune",
     "demo": "trainprof.cli.demo:demo",
     "runs": "trainprof.cli.runs:runs",
     "rules": "trainprof.cli.rules:rules",

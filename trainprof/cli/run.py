@@ -54,6 +54,20 @@ PRELOAD_AFTER_S = 1.0
     envvar="TRAINPROF_TRACE",
     help="Whether one steady step is run under torch's profiler, for the rules on operators.",
 )
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Apply the fixes of a plan while the script runs, and say whether they are in force.",
+)
+@click.option(
+    "--fix",
+    "fixes",
+    multiple=True,
+    metavar="ID[:k=v,…]",
+    help="Apply this fix while the script runs; may be given again. `at=train.py:61` says where "
+    "the loader or optimizer is made, if there are several.",
+)
 @click.option("--quiet", is_flag=True, help="Print nothing; read the run with `diagnose`.")
 @click.option("--no-tui", is_flag=True, help="No dashboard (there is none without --tui anyway).")
 @click.option("--yes", is_flag=True, help="Answer yes to questions (run asks none).")
@@ -66,6 +80,8 @@ def run(
     probe_budget: float,
     trace: str,
     stacks: bool,
+    plan: Path | None,
+    fixes: tuple[str, ...],
     quiet: bool,
     no_tui: bool,
     yes: bool,
@@ -83,12 +99,21 @@ def run(
     from trainprof.profiler.store.folder import create_run_folder
 
     folder = create_run_folder(out, name, _script_of(command))
-    watched = _Watched(steps, probe, probe_budget, trace, stacks)
+    watched = _Watched(steps, probe, probe_budget, trace, stacks, _plan(plan, fixes, folder))
     session = _Session(folder, name or folder.name, command, watched)
     status = session.run(started)
     if not quiet:
         session.print_diagnosis()
     return status
+
+
+def _plan(plan: Path | None, fixes: tuple[str, ...], folder: Path) -> Path | None:
+    """The plan of this run, copied into its folder; None where nothing is to be applied."""
+    if plan is None and not fixes:
+        return None
+    from trainprof.cli.planning import write_plan
+
+    return write_plan(plan, fixes, folder)
 
 
 def _script_of(command: tuple[str, ...]) -> str:
@@ -111,6 +136,7 @@ class _Watched:
         probe_budget_s: For that look.
         trace: "auto" or "off".
         stacks: Whether Python stacks are sampled.
+        plan: File of the fixes to apply.
     """
 
     steps: int | None
@@ -118,6 +144,7 @@ class _Watched:
     probe_budget_s: float
     trace: str
     stacks: bool
+    plan: Path | None = None
 
 
 class _Session:
@@ -158,7 +185,9 @@ class _Session:
         self._write()
         watched = self._watched
         probe = watched.probe is not False
-        environment = child_environment(os.environ, self._folder, watched.steps, probe)
+        environment = child_environment(
+            os.environ, self._folder, watched.steps, probe, watched.plan
+        )
         plan = plan_stacks(watched.stacks)
         told = {"TRAINPROF_TRACE": watched.trace, "TRAINPROF_STACKS": plan.for_agent()}
         child = Child(command, {**environment, **told})

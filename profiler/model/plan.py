@@ -1,0 +1,113 @@
+"""`Plan`: what is to be changed in a training, as data; nothing that it names can be code.
+
+The agent resolves the names among the fixes that ship with it, so a plan of a stranger cannot run
+anything else. Standard library only, and read inside the user's process too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PLAN_FORMAT = 1
+
+
+class PlanError(ValueError):
+    """The text is no plan; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The object that a fix is for, by where the user's source makes it.
+
+    Attributes:
+        file: Absolute path. line: Of the call.
+        type: Class of what tells two objects of one line apart: a loader's data set.
+        ordinal: Which of the objects that this line makes; None for each of them (a loop).
+    """
+
+    file: str
+    line: int
+    type: str | None = None
+    ordinal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One fix with its parameters (JSON values), for one target or for the whole process."""
+
+    fix: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    target: Target | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Fixes to apply together.
+
+    Attributes:
+        sources: SHA-256 of the script and the modules that targets name, by absolute path.
+        torch: Version that it was proven with.
+        proof: What was measured, for people; the agent does not read it.
+    """
+
+    applications: tuple[Application, ...]
+    sources: Mapping[str, str] = field(default_factory=dict)
+    torch: str | None = None
+    proof: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plan_to_json(plan: Plan) -> str:
+    """The plan as a file."""
+    return json.dumps({"format": PLAN_FORMAT, **asdict(plan)}, indent=1, sort_keys=True) + "\n"
+
+
+def plan_from_json(text: str) -> Plan:
+    """The plan of a file.
+
+    Raises:
+        PlanError: the text is none, or of a newer format.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError:
+        raise PlanError("it is not JSON") from None
+    if not isinstance(data, dict) or not isinstance(data.get("applications"), list):
+        raise PlanError("it does not list applications")
+    if data.get("format") != PLAN_FORMAT:
+        raise PlanError(f"its format is {data.get('format')!r}, not {PLAN_FORMAT}")
+    proof = data.get("proof")
+    return Plan(
+        tuple(_application(one) for one in data["applications"]),
+        _texts(data.get("sources")),
+        data.get("torch") if isinstance(data.get("torch"), str) else None,
+        proof if isinstance(proof, dict) else {},
+    )
+
+
+def _application(data: Any) -> Application:
+    if not isinstance(data, dict) or not isinstance(data.get("fix"), str):
+        raise PlanError("an application does not name its fix")
+    params = data.get("params") or {}
+    if not isinstance(params, dict):
+        raise PlanError(f"the parameters of {data['fix']} are no mapping")
+    return Application(data["fix"], params, _target(data.get("target"), data["fix"]))
+
+
+def _target(data: Any, fix: str) -> Target | None:
+    if data is None:
+        return None
+    if not isinstance(data, dict) or not isinstance(data.get("file"), str):
+        raise PlanError(f"the target of {fix} names no file")
+    line, ordinal, kind = data.get("line"), data.get("ordinal"), data.get("type")
+    if not isinstance(line, int) or not (ordinal is None or isinstance(ordinal, int)):
+        raise PlanError(f"the target of {fix} names no line")
+    return Target(data["file"], line, kind if isinstance(kind, str) else None, ordinal)
+
+
+def _texts(data: Any) -> dict[str, str]:
+    if not isinstance(data, dict):
+        return {}
+    return {key: text for key, text in data.items() if isinstance(text, str)}

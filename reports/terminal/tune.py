@@ -1,0 +1,100 @@
+"""The result of a tune as text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from trainprof.profiler.model.tuning import TriedFix, TuneResult
+from trainprof.reports.numbers import seconds, share
+
+WIDTH = 80
+
+
+def tune_text(result: TuneResult) -> str:
+    """What was proven, what was not, and what to do next."""
+    return "\n".join(_lines(result)) + "\n"
+
+
+def dry_run_text(result: TuneResult) -> str:
+    """What would be tried."""
+    lines = []
+    if not result.candidates:
+        lines += _wrapped("No finding advises a fix that can be applied; nothing would be tried.")
+    else:
+        lines += _wrapped(
+            f"{len(result.candidates)} fixes would be tried, in trials of {result.steps} steps: "
+            f"{seconds(result.seconds)} at least."
+        )
+    for fix in result.candidates:
+        lines += ["", *_fix("to try", fix)]
+        if fix.predicted is not None:
+            lines += _wrapped(
+                f"predicted {fix.predicted[0]:.2f} to {fix.predicted[1]:.2f} times", 2
+            )
+    if result.refused:
+        lines += ["", "not tried"]
+        for refused in result.refused:
+            lines += _wrapped(f"{refused.fix} ({refused.rule}): {refused.reason}", 2)
+    return "\n".join(lines) + "\n"
+
+
+def _lines(result: TuneResult) -> Iterator[str]:
+    yield from _wrapped(_headline(result))
+    yield ""
+    noise = result.aa.get("sd")
+    spread = f", equal runs differ by {share(noise)}" if isinstance(noise, float) else ""
+    yield from _wrapped(f"trials of {result.steps} steps; {seconds(result.seconds)} in all{spread}")
+    for title, tried in (
+        ("kept", result.kept),
+        ("not shown", result.inconclusive),
+        ("no gain", result.rejected),
+        ("failed", result.failed),
+    ):
+        for fix in tried:
+            yield ""
+            yield from _fix(title, fix)
+    if result.refused:
+        yield ""
+        yield "not tried"
+        for refused in result.refused:
+            yield from _wrapped(f"{refused.fix} ({refused.rule}): {refused.reason}", 2)
+    if result.plan is not None:
+        yield ""
+        yield "Next, to run with what was kept, without touching the source:"
+        yield f"  trainprof run --plan {result.plan} -- ..."
+
+
+def _headline(result: TuneResult) -> str:
+    if result.speedup is None or result.ci is None:
+        ending = {"budget": " in the time given", "interrupted": " before it was interrupted"}
+        return f"Nothing was proven faster{ending.get(result.ended, '')}; change nothing."
+    names = ", ".join(fix.fix for fix in result.kept)
+    low, high = result.ci
+    return (
+        f"{result.speedup:.2f} times faster [{low:.2f}, {high:.2f}] with {names}: "
+        f"{result.pairs} pairs, and the loss is unharmed."
+    )
+
+
+def _fix(title: str, fix: TriedFix) -> Iterator[str]:
+    settings = ", ".join(f"{name}={value}" for name, value in fix.params.items())
+    yield from _wrapped(f"{title}: {fix.fix}{f' ({settings})' if settings else ''}, {fix.rule}")
+    if fix.speedup is not None and fix.ci is not None:
+        low, high = fix.ci
+        yield from _wrapped(
+            f"{fix.speedup:.2f} times faster [{low:.2f}, {high:.2f}], {fix.pairs} pairs"
+            + (
+                f"; predicted {fix.predicted[0]:.2f} to {fix.predicted[1]:.2f}"
+                if fix.predicted
+                else ""
+            ),
+            2,
+        )
+    if fix.reason:
+        yield from _wrapped(fix.reason, 2)
+
+
+def _wrapped(text: str, indent: int = 0) -> list[str]:
+    space = " " * indent
+    return textwrap.wrap(text, WIDTH, initial_indent=space, subsequent_indent=space + "  ")

@@ -1,0 +1,118 @@
+"""From the outcome of a tune to the record that reports show, and to the plan of what is kept."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from trainprof.profiler.model.plan import Plan
+from trainprof.profiler.model.tuning import RefusedFix, TriedFix, TuneResult
+from trainprof.rules.experiments.candidates import Candidate, Refused
+from trainprof.rules.experiments.tune import Experiment, Outcome
+from trainprof.rules.statistics.pairs import LEVEL, Ratio
+
+
+def result_of(
+    outcome: Outcome,
+    *,
+    run: str,
+    plan: str | None,
+    patch: str | None,
+    steps: int,
+    seconds: float,
+    ended: str,
+) -> TuneResult:
+    """The record."""
+    final = outcome.final
+    ratio = final.ratio if final is not None else None
+    tried = {
+        verdict: tuple(_tried(one) for one in outcome.experiments if one.verdict == verdict)
+        for verdict in ("inconclusive", "reject", "failed")
+    }
+    return TuneResult(
+        run=run,
+        speedup=ratio.point if ratio else None,
+        ci=_bounds(ratio),
+        ci_level=LEVEL,
+        pairs=ratio.pairs if ratio else 0,
+        looks=final.looks if final else 0,
+        kept=tuple(_tried(one) for one in _kept(outcome)),
+        inconclusive=tried["inconclusive"],
+        rejected=tried["reject"],
+        failed=tried["failed"],
+        refused=tuple(RefusedFix(one.fix, one.rule, one.reason) for one in outcome.refused),
+        aa=_noise(outcome),
+        loss_check=_loss(final) if final else None,
+        patch=patch,
+        plan=plan,
+        ended=ended,
+        steps=steps,
+        seconds=seconds,
+    )
+
+
+def dry_result(
+    candidates: Sequence[Candidate],
+    refused: Sequence[Refused],
+    *,
+    run: str,
+    steps: int,
+    seconds: float,
+) -> TuneResult:
+    """What would be tried; `seconds` is what the trials would take at least."""
+    return TuneResult(
+        run=run,
+        candidates=tuple(_tried(Experiment("", (candidate,))) for candidate in candidates),
+        refused=tuple(RefusedFix(one.fix, one.rule, one.reason) for one in refused),
+        ended="dry run",
+        steps=steps,
+        seconds=seconds,
+    )
+
+
+def plan_of(outcome: Outcome) -> Plan | None:
+    """What is kept, as a plan; None when nothing is."""
+    return outcome.final.plan if outcome.final is not None else None
+
+
+def _kept(outcome: Outcome) -> list[Experiment]:
+    """The fixes of the final combination, each with what it gained by itself."""
+    if outcome.final is None:
+        return []
+    names = {candidate.application for candidate in outcome.final.candidates}
+    singles = [one for one in outcome.experiments if one.verdict == "keep"]
+    return [one for one in singles if one.candidates[0].application in names]
+
+
+def _tried(experiment: Experiment) -> TriedFix:
+    candidate, ratio = experiment.candidates[0], experiment.ratio
+    predicted = candidate.predicted
+    return TriedFix(
+        fix=candidate.application.fix,
+        params=dict(candidate.application.params),
+        rule=candidate.rule,
+        speedup=ratio.point if ratio else None,
+        ci=_bounds(ratio),
+        pairs=ratio.pairs if ratio else 0,
+        looks=experiment.looks,
+        predicted=(predicted.low, predicted.high) if predicted else None,
+        reason=experiment.reason,
+        loss_check=_loss(experiment),
+    )
+
+
+def _bounds(ratio: Ratio | None) -> tuple[float, float] | None:
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return None
+    return ratio.low, ratio.high
+
+
+def _loss(experiment: Experiment) -> dict[str, Any] | None:
+    return asdict(experiment.loss) if experiment.loss is not None else None
+
+
+def _noise(outcome: Outcome) -> dict[str, Any]:
+    ratios = outcome.equal_log_ratios
+    return {"sd": statistics.stdev(ratios) if len(ratios) > 1 else None, "pairs": len(ratios)}

@@ -1,0 +1,138 @@
+"""Starts trials: `trainprof run` in a fresh process, with nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from trainprof.errors import RunFolderError
+from trainprof.profiler.model.plan import Plan, plan_to_json
+from trainprof.profiler.sandbox import Spec, sandboxed
+from trainprof.profiler.store.reader import read_run
+from trainprof.rules.experiments.trial import Trial, read_trial
+
+HANGS_AFTER = 5.0
+"""Times as long as the baseline's slowest trial."""
+LEAST_PATIENCE_S = 60.0
+FIRST_PATIENCE_S = 600.0
+"""For the first trial, of which nothing is known."""
+NICE_OPTIONS = ("--quiet", "--no-probe", "--no-stacks", "--trace", "off")
+"""What only a diagnosis needs is left out of trials."""
+
+
+class ProcessRunner:
+    """Runs the user's command under a plan and reads the run back.
+
+    Args:
+        command: As typed.
+        folder: Of the tune; trials get folders below it.
+        scratch: For what trials write meanwhile.
+        hidden: Folders in which nothing may change; empty where the system allows no sandbox.
+        warm_up: Steps left out of each trial.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        scratch: Path,
+        hidden: Sequence[str],
+        warm_up: int,
+    ) -> None:
+        self._command = tuple(command)
+        self._folder = folder
+        self._scratch = scratch
+        self._hidden = tuple(hidden)
+        self._warm_up = warm_up
+        self._count = 0
+        self._longest_s = 0.0
+
+    def run(self, plan: Plan, steps: int, label: str) -> Trial:
+        """One trial; a script that hangs is ended, and the trial then counts as failed."""
+        self._count += 1
+        name = f"{self._count:03d}-{label.replace(' + ', '-')}"
+        place = self._folder / "trials" / name
+        scratch = self._scratch / name
+        for one in (place, scratch / "tmp"):
+            one.mkdir(parents=True, exist_ok=True)
+        out = place / "run"
+        plan_file = place / "plan.json"
+        plan_file.write_text(plan_to_json(plan), encoding="utf-8")
+        options = ["--out", str(out), "--steps", str(steps), *NICE_OPTIONS]
+        if plan.applications:
+            options += ["--plan", str(plan_file)]
+        command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
+        try:
+            problem = self._start(command, place, scratch)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if problem is not None:
+            return Trial(None, problem=problem, folder=str(out))
+        try:
+            return read_trial(read_run(out), steps, self._warm_up)
+        except RunFolderError as error:
+            return Trial(None, problem=str(error), folder=str(out))
+
+    def _start(self, command: list[str], place: Path, scratch: Path) -> str | None:
+        """Runs it to its end; gives why it does not count, if so."""
+        if self._hidden:
+            spec = Spec(self._hidden, str(self._folder), str(scratch), tuple(command))
+            command = sandboxed(spec)
+        environment = {**os.environ, "TMPDIR": str(scratch / "tmp"), "WANDB_MODE": "offline"}
+        patience_s = max(HANGS_AFTER * self._longest_s, LEAST_PATIENCE_S)
+        if not self._longest_s:
+            patience_s = FIRST_PATIENCE_S
+        with (place / "output.txt").open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                status = self._wait(process, patience_s)
+            except BaseException:
+                _end_group(process)
+                raise
+        if status is None:
+            return f"it hung: no end after {patience_s:.0f} s"
+        if status:
+            return f"it ended with exit status {status}: {_last_line(place / 'output.txt')}"
+        return None
+
+    def _wait(self, process: subprocess.Popen[bytes], patience_s: float) -> int | None:
+        started = time.monotonic()
+        try:
+            status = process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            _end_group(process)
+            return None
+        self._longest_s = max(self._longest_s, time.monotonic() - started)
+        return status
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        tree = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    except psutil.NoSuchProcess:
+        return
+    for one in tree:
+        try:
+            one.kill()
+        except psutil.Error:
+            continue
+    process.wait()
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else "it printed nothing"

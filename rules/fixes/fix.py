@@ -1,0 +1,103 @@
+"""`Fix`: what every fix says of itself and does inside the training process.
+
+Standard library only: the agent loads this in the user's process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Patched(Protocol):
+    """Replaces attributes such that all of them can be put back."""
+
+    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Sets `owner.name` to `make(original)`."""
+
+
+@dataclass
+class Process:
+    """What a fix gets to work with, inside the training process.
+
+    Attributes:
+        torch: The user's torch.
+        patches: Undone together when the agent leaves.
+        caller: The user's line that is being run, as `{"file", "line", "function"}`, or None.
+        at_start: Calls a function before the first backward.
+        after_update: Calls a function after each update of the parameters.
+        at_end: Calls a function when the process ends, before its files count as written.
+    """
+
+    torch: Any
+    patches: Patched
+    caller: Callable[[], Mapping[str, Any] | None]
+    at_start: Callable[[Callable[[], None]], None]
+    after_update: Callable[[Callable[[], None]], None]
+    at_end: Callable[[Callable[[], None]], None]
+
+
+@dataclass
+class ReadBack:
+    """Whether the change is in force, as the objects themselves say.
+
+    Attributes:
+        active: None as long as there was nothing to read.
+        seen: What was read, as JSON values.
+        reason: Why it is not active.
+    """
+
+    active: bool | None
+    seen: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+
+
+class Fix:
+    """A change of a training that can be applied while it runs.
+
+    The class's docstring is its page. `install` patches, `read_back` tells whether the change is in
+    force. A fix never raises into the script: what its wrappers do goes through the original first,
+    or falls back to it.
+
+    Attributes:
+        id: Name in plans and findings.
+        title: A few words.
+        safety: "safe" (same maths, same order), "numerics" or "semantics".
+        rounding: For numerics: True where only rounding differs, False where the random numbers do.
+        parameters: Names, each with its type; others are refused.
+        verifies: Signal that must move for the gain to be this fix's, with the direction: "step.
+            data_wait_share", "down".
+        made_in_source: True where it is for one object that a line of the script makes.
+    """
+
+    id: str = ""
+    title: str = ""
+    safety: str = "numerics"
+    rounding: bool = True
+    parameters: Mapping[str, type] = {}
+    verifies: tuple[str, str] | None = None
+    made_in_source: bool = False
+
+    def __init__(self, params: Mapping[str, Any], target: Any = None) -> None:
+        """Takes parameters and target.
+
+        Raises:
+            ValueError: a parameter is unknown or of another type.
+        """
+        self.params = dict(params)
+        self.target = target
+        for name, value in self.params.items():
+            wanted = self.parameters.get(name)
+            if wanted is None:
+                raise ValueError(f"{self.id} has no parameter {name}")
+            if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+                raise ValueError(f"{name} of {self.id} is {value!r}, not {wanted.__name__}")
+
+    def install(self, process: Process) -> None:
+        """Patches; called once torch is imported and before the script goes on."""
+        raise NotImplementedError
+
+    def read_back(self) -> ReadBack:
+        """Whether the change is in force now."""
+        raise NotImplementedError

@@ -1,0 +1,45 @@
+"""gc-paced."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+
+from .fix import Fix, Process, ReadBack
+
+
+class GcPaced(Fix):
+    """Python's collector runs at a pace of steps instead of whenever enough objects were made.
+
+    Automatic collection is off from the first update on; the young generations are collected every
+    so many updates. A training makes hardly any cyclic garbage; one that does needs more memory.
+    """
+
+    id = "gc-paced"
+    title = "Garbage collector: at a pace of steps"
+    safety = "safe"
+    parameters: Mapping[str, type] = {"collect_every_steps": int, "generation": int}
+    verifies = ("step.gc_share", "down")
+
+    def install(self, process: Process) -> None:
+        """Counts updates."""
+        self._updates = 0
+        self._every = max(self.params.get("collect_every_steps", 1000), 1)
+        self._generation = self.params.get("generation", 1)
+        process.after_update(self._count)
+
+    def _count(self) -> None:
+        self._updates += 1
+        if self._updates == 1:
+            gc.disable()
+        if self._updates % self._every == 0:
+            gc.collect(self._generation)
+
+    def read_back(self) -> ReadBack:
+        """Whether automatic collection is off."""
+        if not self._updates:
+            return ReadBack(None, reason="no update was made")
+        automatic = gc.isenabled()
+        return ReadBack(
+            not automatic, {"automatic": automatic}, "the script enables it" if automatic else None
+        )

@@ -1,0 +1,89 @@
+"""`run --fix` and `run --plan`: applied to an unmodified script, and said to be in force or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch")
+
+TRAINING = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+data = TensorDataset(torch.randn(320, 4))
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+loader = DataLoader(data, batch_size=8, num_workers=1)
+for (x,) in loader:
+    optimizer.zero_grad()
+    loss = model(x).square().mean()
+    loss.backward()
+    optimizer.step()
+print(f"{loss.item():.6f}")
+"""
+
+
+def run(folder, *options):
+    (folder / "train.py").write_text(TRAINING)
+    command = [sys.executable, "-m", "trainprof", "run", "--out", "run", "--no-probe", *options]
+    return subprocess.run(
+        [*command, "train.py"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def remarks(folder):
+    diagnosis = json.loads((folder / "run" / "diagnosis.json").read_text())
+    return [one for one in diagnosis["problems"] if "in force" in one]
+
+
+def test_fixes_are_applied_and_read_back(tmp_path):
+    done = run(tmp_path, "--fix", "loader-workers:num_workers=0", "--fix", "optimizer-fused")
+
+    assert done.returncode == 0, done.stderr
+    assert remarks(tmp_path) == [
+        "loader-workers was applied and in force (num_workers=0).",
+        "optimizer-fused was applied and in force (fused=True).",
+    ]
+    assert "loader-workers was applied and in force" in done.stderr
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert [one["fix"] for one in plan["applications"]] == ["loader-workers", "optimizer-fused"]
+
+
+def test_the_losses_are_those_of_the_unchanged_script(tmp_path):
+    plain = subprocess.run(
+        [sys.executable, "-c", TRAINING], capture_output=True, text=True, check=True
+    ).stdout
+
+    done = run(tmp_path, "--fix", "optimizer-fused", "--fix", "gc-freeze", "--quiet")
+
+    assert float(done.stdout) == pytest.approx(float(plain), rel=1e-4)
+
+
+def test_a_stale_line_is_told_and_nothing_is_changed(tmp_path):
+    done = run(tmp_path, "--fix", "loader-workers:num_workers=3,at=train.py:3")
+
+    assert done.returncode == 0, done.stderr
+    [remark] = remarks(tmp_path)
+    assert remark.startswith("loader-workers was asked for and is not in force: no loader is made")
+    assert "train.py:11" in remark
+
+
+def test_an_unknown_fix_is_one_sentence_before_the_script_runs(tmp_path):
+    done = run(tmp_path, "--fix", "make-it-fast")
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("trainprof: there is no fix make-it-fast; these can be applied: ")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,143 @@
+"""`trainprof tune` on real scripts: what is kept is really faster, and nothing stays behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch")
+
+SLOW_READS = """
+import sqlite3, time
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+class Remote(Dataset):
+    def __len__(self):
+        return 4000
+    def __getitem__(self, index):
+        time.sleep(0.002)
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(32, generator=generator), index % 3
+
+def main():
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    loader = DataLoader(Remote(), batch_size=16, shuffle=True)
+    log = sqlite3.connect("log.db")
+    log.execute("create table if not exists losses(value)")
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        log.execute("insert into losses values (?)", (loss.item(),))
+        log.commit()
+        torch.save(model.state_dict(), "model.pt")
+
+if __name__ == "__main__":
+    main()
+"""
+
+HEALTHY = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512))
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, fused=True)
+rows = torch.randn(128, 512)
+for step in range(300):
+    optimizer.zero_grad()
+    nn.functional.mse_loss(model(rows), rows).backward()
+    optimizer.step()
+"""
+
+
+def tune(folder, script, *options):
+    (folder / "train.py").write_text(script)
+    command = [sys.executable, "-m", "trainprof", "tune", "--format", "json", "--out", "tuned"]
+    done = subprocess.run(
+        [*command, *options, "--", "train.py"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    if "cannot be kept from writing" in done.stderr:
+        pytest.skip(done.stderr)
+    return done
+
+
+def fingerprint(folder):
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if "tuned" not in path.parts and path.is_file():
+            digest.update(str(path).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_slow_store_are_proven_and_nothing_stays(tmp_path):
+    (tmp_path / "train.py").write_text(SLOW_READS)
+    (tmp_path / "notes.txt").write_text("mine")
+    before = fingerprint(tmp_path)
+
+    done = tune(tmp_path, SLOW_READS, "--budget", "300", "--quiet")
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [one["fix"] for one in result["kept"]] == ["loader-workers"]
+    assert result["speedup"] >= 1.4
+    assert result["ci"][0] > 1.0
+    assert result["pairs"] in (6, 10, 16)
+    assert result["loss_check"]["passed"] is True
+    assert fingerprint(tmp_path) == before
+    plan = json.loads((tmp_path / "tuned" / "plan.json").read_text())
+    assert plan["applications"][0]["target"]["line"] == 19
+
+
+@pytest.mark.slow
+def test_a_healthy_script_is_told_to_change_nothing(tmp_path):
+    done = tune(tmp_path, HEALTHY, "--budget", "200", "--quiet")
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["kept"] == []
+    assert result["speedup"] is None
+    assert result["plan"] is None
+
+
+def test_a_dry_run_says_what_would_be_tried(tmp_path):
+    done = tune(tmp_path, HEALTHY, "--dry-run")
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["ended"] == "dry run"
+    assert result["kept"] == []
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("raise SystemExit(3)", "the script fails unchanged (exit status 3)"),
+        ("print('no training')", "nothing can be tuned: Not enough evidence"),
+    ],
+)
+def test_a_script_that_cannot_be_tuned_is_one_sentence(tmp_path, script, said):
+    done = tune(tmp_path, script, "--quiet")
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

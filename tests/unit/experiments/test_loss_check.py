@@ -1,0 +1,89 @@
+"""When the losses of a changed run are unharmed, and when nobody can tell."""
+
+import math
+
+import numpy as np
+import pytest
+
+from trainprof.rules.experiments.loss_check import check_losses
+
+
+def losses(offset=0.0, factor=1.0, steps=100, seed=0, noise=0.0):
+    random = np.random.default_rng(seed)
+    return {
+        step: factor * (1.0 / (1 + 0.1 * step)) + offset + noise * random.normal()
+        for step in range(steps)
+    }
+
+
+def check(baseline, changed, safety="safe", rounding=True, **more):
+    return check_losses(baseline, changed, safety=safety, rounding=rounding, **more)
+
+
+def test_equal_losses_pass():
+    assert check([losses()], [losses()]).passed is True
+
+
+def test_safe_means_equal():
+    found = check([losses()], [losses(factor=1.00001)])
+    assert found.passed is False
+    assert found.difference == pytest.approx(1e-5, rel=0.1)
+
+
+def test_what_equal_runs_differ_by_is_allowed_twice():
+    assert check([losses(), losses(factor=1.001)], [losses(factor=1.0015)]).passed is True
+    assert check([losses(), losses(factor=1.001)], [losses(factor=1.003)]).passed is False
+
+
+def test_rounding_may_move_the_curve_by_half_a_per_cent():
+    assert check([losses()], [losses(factor=1.004)], "numerics").passed is True
+    assert check([losses()], [losses(factor=1.01)], "numerics").passed is False
+
+
+def seeded(count=5):
+    return [losses(seed=seed, noise=0.02) for seed in range(10, 10 + count)]
+
+
+def test_other_random_numbers_may_move_single_losses_not_the_end():
+    baseline = [losses(seed=1, noise=0.02)]
+    alike = [losses(seed=3, noise=0.02)]
+    worse = [losses(offset=0.1, seed=3, noise=0.02)]
+    better = [losses(offset=-0.05, seed=3, noise=0.02)]
+    drawn = {"safety": "numerics", "rounding": False, "seeded": seeded()}
+    assert check(baseline, alike, **drawn).passed is True
+    assert check(baseline, worse, **drawn).passed is False
+    assert check(baseline, better, **drawn).passed is True
+
+
+def test_few_seeds_tell_nothing():
+    baseline, other = [losses(seed=1, noise=0.02)], [losses(seed=3, noise=0.02)]
+    found = check(baseline, other, "numerics", rounding=False, seeded=seeded(2))
+    assert found.passed is None
+
+
+def test_random_numbers_that_are_the_same_after_all_need_no_seeds():
+    assert check([losses()], [losses()], "numerics", rounding=False).passed is True
+
+
+@pytest.mark.parametrize("safety", ["safe", "numerics"])
+@pytest.mark.parametrize("rounding", [True, False])
+def test_a_loss_that_becomes_no_number_fails(safety, rounding):
+    broken = losses() | {50: math.nan}
+    assert check([losses()], [broken], safety, rounding).passed is False
+
+
+def test_losses_that_were_no_numbers_before_tell_nothing():
+    broken = losses() | {50: math.inf}
+    assert check([broken], [broken]).passed is None
+
+
+@pytest.mark.parametrize(
+    ("baseline", "changed"), [([{}], [losses()]), ([losses()], [{}]), ([], [])]
+)
+def test_unseen_losses_tell_nothing(baseline, changed):
+    assert check(baseline, changed).passed is None
+
+
+def test_losses_of_other_steps_are_not_compared():
+    shifted = {step + 1000: value for step, value in losses().items()}
+    assert check([losses()], [shifted]).passed is False

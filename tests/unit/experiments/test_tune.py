@@ -1,0 +1,203 @@
+"""The course of a tune over a runner that replays times: what is kept, and what never may be."""
+
+import math
+
+import numpy as np
+import pytest
+
+from trainprof.profiler.model.diagnosis import Gain
+from trainprof.profiler.model.plan import Application
+from trainprof.rules.experiments.candidates import Candidate
+from trainprof.rules.experiments.trial import FixState, Trial
+from trainprof.rules.experiments.tune import EQUAL_PAIRS, BaselineFailed, Tune
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Replay:
+    """Runs in which each fix multiplies the speed by a known factor, with noise of a known size."""
+
+    def __init__(self, clock, gains=None, noise=0.02, seed=1, **changes):
+        self.clock, self.gains, self.changes = clock, gains or {}, changes
+        self.random, self.noise = np.random.default_rng(seed), noise
+        self.plans = []
+
+    def run(self, plan, steps, label):
+        self.clock.now += 5.0
+        fixes = [application.fix for application in plan.applications]
+        self.plans.append(fixes)
+        seconds = 0.01 * math.exp(self.random.normal(0.0, self.noise))
+        for fix in fixes:
+            seconds /= self.gains.get(fix, 1.0)
+        trial = {
+            "seconds": seconds,
+            "steps": steps,
+            "p95_s": seconds * 1.1,
+            "losses": {step: 1.0 / (step + 1) for step in range(steps)},
+            "fixes": tuple(FixState(fix, True, None) for fix in fixes),
+        }
+        for fix in fixes:
+            trial |= self.changes.get(fix, {})
+        return Trial(**trial)
+
+
+def candidate(fix, predicted=(1.1, 2.0), safety="safe", verifies=None):
+    gain = Gain(*predicted) if predicted else None
+    return Candidate(Application(fix), "some-rule", safety, True, gain, verifies)
+
+
+def tune(candidates, *, budget_s=100_000.0, **replay):
+    clock = Clock()
+    runner = Replay(clock, **replay)
+    one = Tune(runner, candidates, (), steps=20, budget_s=budget_s, clock=clock)
+    return one.run(), runner
+
+
+def verdicts(outcome):
+    return {one.name: one.verdict for one in outcome.experiments}
+
+
+def test_a_real_gain_is_kept_and_measured():
+    outcome, runner = tune([candidate("fast")], gains={"fast": 1.5})
+
+    assert verdicts(outcome) == {"fast": "keep"}
+    assert outcome.final.ratio.low <= 1.5 <= outcome.final.ratio.high
+    assert runner.plans[: 2 * EQUAL_PAIRS] == [[]] * 2 * EQUAL_PAIRS
+    assert len(outcome.equal_log_ratios) == EQUAL_PAIRS
+
+
+def test_the_order_alternates():
+    _, runner = tune([candidate("fast")], gains={"fast": 1.5})
+    pairs = runner.plans[2 * EQUAL_PAIRS :]
+    assert pairs[:8] == [[], ["fast"], ["fast"], [], [], ["fast"], ["fast"], []]
+
+
+def test_placebos_are_hardly_ever_kept():
+    kept = 0
+    for seed in range(300):
+        outcome, _ = tune([candidate("placebo")], noise=0.04, seed=seed)
+        kept += outcome.final is not None
+    assert kept <= 0.025 * 300
+
+
+def test_what_is_slower_is_dropped_early():
+    outcome, runner = tune([candidate("slow")], gains={"slow": 0.7})
+    assert verdicts(outcome) == {"slow": "reject"}
+    assert len(runner.plans) == 2 * EQUAL_PAIRS + 4
+
+
+def test_what_cannot_be_seen_here_is_not_tried():
+    outcome, runner = tune([candidate("small", (1.0, 1.04))], noise=0.2)
+    assert verdicts(outcome) == {"small": "inconclusive"}
+    assert "its predicted gain is 1.04 at most" in outcome.experiments[0].reason
+    assert len(runner.plans) == 2 * EQUAL_PAIRS
+
+
+def test_a_fix_that_was_not_in_force_never_counts():
+    idle = {"seconds": None, "problem": "fast was not in force: the script makes no loader"}
+    outcome, _ = tune([candidate("fast")], gains={"fast": 2.0}, fast=idle)
+    assert verdicts(outcome) == {"fast": "failed"}
+    assert outcome.final is None
+
+
+def test_a_changed_loss_is_not_kept_however_fast():
+    changed = {"losses": {step: 2.0 for step in range(20)}}
+    outcome, _ = tune([candidate("fast")], gains={"fast": 2.0}, fast=changed)
+    assert verdicts(outcome) == {"fast": "reject"}
+    assert outcome.experiments[0].reason.startswith("loss check")
+
+
+@pytest.mark.parametrize("safety", ["safe", "numerics"])
+def test_unknown_losses_are_no_proof(safety):
+    outcome, _ = tune([candidate("fast", safety=safety)], gains={"fast": 2.0}, fast={"losses": {}})
+    assert verdicts(outcome) == {"fast": "reject"}
+
+
+def test_a_tail_that_gets_worse_is_not_kept():
+    outcome, _ = tune([candidate("fast")], gains={"fast": 2.0}, fast={"p95_s": 0.1})
+    assert outcome.experiments[0].reason == "its slow steps are slower than before"
+
+
+def test_a_gain_that_is_not_the_fix_s_own_is_not_kept():
+    outcome, _ = tune(
+        [candidate("fast", verifies=("step.gc_share", "down"))],
+        gains={"fast": 2.0},
+        fast={"shares": {"step.gc_share": 0.2}},
+    )
+    assert verdicts(outcome) == {"fast": "keep"}  # the other arm shows no share: nothing to compare
+
+
+def test_two_gains_are_proven_together():
+    outcome, runner = tune(
+        [candidate("first"), candidate("second")], gains={"first": 1.3, "second": 1.2}
+    )
+    assert verdicts(outcome) == {"first": "keep", "second": "keep"}
+    assert {c.application.fix for c in outcome.final.candidates} == {"first", "second"}
+    assert outcome.final.ratio.low <= 1.56 <= outcome.final.ratio.high
+    assert ["first", "second"] in runner.plans
+
+
+def test_fixes_that_spoil_each_other_leave_the_better_one():
+    class Spoiled(Replay):
+        def run(self, plan, steps, label):
+            trial = super().run(plan, steps, label)
+            if len(plan.applications) < 2:
+                return trial
+            return Trial(0.02, p95_s=0.02, losses=trial.losses, fixes=trial.fixes)
+
+    clock = Clock()
+    runner = Spoiled(clock, {"first": 1.3, "second": 1.2})
+    candidates = [candidate("first"), candidate("second")]
+    outcome = Tune(runner, candidates, (), steps=20, budget_s=1e6, clock=clock).run()
+    assert [c.application.fix for c in outcome.final.candidates] == ["first"]
+
+
+def test_the_budget_ends_it_with_what_is_known():
+    outcome, runner = tune(
+        [candidate("fast"), candidate("other")],
+        gains={"fast": 1.5, "other": 1.5},
+        budget_s=5.0 * (2 * EQUAL_PAIRS + 12 + 3),
+    )
+    assert outcome.ended == "budget"
+    assert verdicts(outcome) == {"fast": "keep", "other": "inconclusive"}
+    assert outcome.final.name == "fast"
+    assert runner.clock.now <= 5.0 * (2 * EQUAL_PAIRS + 12 + 3)
+
+
+def test_an_interrupt_leaves_what_was_proven():
+    class Interrupted(Replay):
+        def run(self, plan, steps, label):
+            if plan.applications and plan.applications[0].fix == "other":
+                raise KeyboardInterrupt
+            return super().run(plan, steps, label)
+
+    clock = Clock()
+    one = Tune(
+        Interrupted(clock, {"fast": 1.5}),
+        [candidate("fast"), candidate("other")],
+        (),
+        steps=20,
+        budget_s=1e6,
+        clock=clock,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        one.run()
+    outcome = one.outcome()
+    assert (outcome.ended, outcome.final.name) == ("interrupted", "fast")
+    assert verdicts(outcome) == {"fast": "keep", "other": "inconclusive"}
+
+
+def test_a_script_that_fails_unchanged_ends_it():
+    class Broken(Replay):
+        def run(self, plan, steps, label):
+            return Trial(None, problem="it ended with exit status 1: ValueError")
+
+    clock = Clock()
+    with pytest.raises(BaselineFailed, match="ValueError"):
+        Tune(Broken(clock), [candidate("x")], (), steps=20, budget_s=1e6, clock=clock).run()

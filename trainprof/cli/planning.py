@@ -1,0 +1,93 @@
+"""The plan of a run: from `--plan FILE` and `--fix ID[:k=v,…]`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainprof.errors import UsageError
+from trainprof.profiler.model.plan import (
+    Application,
+    Plan,
+    PlanError,
+    Target,
+    plan_from_json,
+    plan_to_json,
+)
+from trainprof.rules.fixes.registry import fix_named
+
+
+def write_plan(path: Path | None, fixes: tuple[str, ...], folder: Path) -> Path:
+    """Writes `plan.json` into the run folder.
+
+    Raises:
+        UsageError: the plan cannot be read, or a fix or one of its parameters does not exist.
+    """
+    plan = Plan(()) if path is None else read_plan(path)
+    wanted = (*plan.applications, *(application(text) for text in fixes))
+    for one in wanted:
+        _check(one)
+    copy = folder / "plan.json"
+    copy.write_text(plan_to_json(Plan(wanted, plan.sources, plan.torch)), encoding="utf-8")
+    return copy
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of a file.
+
+    Raises:
+        UsageError: there is no such file, or it is no plan.
+    """
+    try:
+        return plan_from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(f"the plan {path} cannot be read ({reason}).") from None
+    except PlanError as error:
+        raise UsageError(f"{path} is no plan: {error}; `trainprof tune` writes one.") from None
+
+
+def application(text: str) -> Application:
+    """`loader-workers:num_workers=2,at=train.py:61` as an application.
+
+    Raises:
+        UsageError: a parameter is not `name=value`, or `at` names no line.
+    """
+    fix, _, rest = text.partition(":")
+    params: dict[str, Any] = {}
+    target = None
+    for part in filter(None, rest.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise UsageError(f"--fix {text}: {part} is not of the form name=value.")
+        if name == "at":
+            target = _line(text, value)
+        else:
+            params[name] = _value(value)
+    return Application(fix, params, target)
+
+
+def _line(text: str, value: str) -> Target:
+    file, _, line = value.rpartition(":")
+    if not file or not line.isdigit():
+        raise UsageError(f"--fix {text}: at={value} is not of the form file:line.")
+    return Target(str(Path(file).resolve()), int(line))
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False, "yes": True, "no": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _check(one: Application) -> None:
+    kind = fix_named(one.fix)
+    try:
+        kind(one.params, one.target)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from None

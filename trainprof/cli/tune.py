@@ -1,0 +1,89 @@
+"""`trainprof tune`: finds the fixes that are proven faster on this script."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from trainprof.profiler.launch import resolve_command
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=1.0),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time for all of it.",
+)
+@click.option(
+    "--allow",
+    type=click.Choice(["safe", "numerics", "semantics"]),
+    default="numerics",
+    show_default=True,
+    help="The most that a fix may change; numerics only with the losses unharmed.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Exact folder for the records.")
+@click.option("--dry-run", is_flag=True, help="Say what would be tried, and try nothing.")
+@click.option("--quiet", is_flag=True, help="Print the result only.")
+@click.option("--no-tui", is_flag=True, help="No dashboard (there is none anyway).")
+@click.option("--yes", is_flag=True, help="Go on where trials cannot be kept from writing files.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json prints one object on stdout.",
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def tune(
+    budget: float,
+    allow: str,
+    out: Path | None,
+    dry_run: bool,
+    quiet: bool,
+    no_tui: bool,
+    yes: bool,
+    form: str,
+    command: tuple[str, ...],
+) -> int:
+    """Try the fixes that the diagnosis advises, and keep what is proven faster.
+
+    The script runs unchanged first. Then each fix is applied while it runs, shown to be in force,
+    and measured against the unchanged script in pairs of short runs that alternate; the losses are
+    compared. What the trials write into the project is dropped.
+    """
+    resolve_command(command)
+    from trainprof.cli.tuning import Tuning
+    from trainprof.profiler.store.folder import create_run_folder
+    from trainprof.reports.terminal.tune import dry_run_text, tune_text
+
+    folder = create_run_folder(out, "tune", "tune")
+    say = _silent if quiet else _say
+    tuning = Tuning(command, folder, allow=allow, budget_s=budget, unguarded=yes, say=say)
+    try:
+        diagnosis = tuning.diagnose()
+        result = tuning.dry_run(diagnosis) if dry_run else tuning.experiment(diagnosis)
+    finally:
+        tuning.close()
+    if dry_run and form == "text":
+        click.echo(dry_run_text(result), nl=False)
+    elif form == "json":
+        click.echo(json.dumps(asdict(result)))
+    else:
+        click.echo(tune_text(result), nl=False)
+    return 130 if result.ended == "interrupted" else 0
+
+
+def _say(text: str) -> None:
+    print(f"trainprof: {text}", file=sys.stderr, flush=True)
+
+
+def _silent(text: str) -> None:
+    """With --quiet."""

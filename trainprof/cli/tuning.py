@@ -1,0 +1,206 @@
+"""What `trainprof tune` does, step by step: baseline, candidates, experiments, files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+
+from trainprof.cli.judgement import judge
+from trainprof.cli.settings import load_settings
+from trainprof.errors import RunFolderError, UsageError
+from trainprof.profiler.model.diagnosis import Diagnosis
+from trainprof.profiler.model.plan import plan_to_json
+from trainprof.profiler.model.tuning import TuneResult
+from trainprof.profiler.sandbox import Spec, sandboxed, why_unavailable
+from trainprof.rules.experiments.candidates import candidates_of
+from trainprof.rules.experiments.result import dry_result, plan_of, result_of
+from trainprof.rules.experiments.runner import ProcessRunner
+from trainprof.rules.experiments.trial import warm_up_steps
+from trainprof.rules.experiments.tune import (
+    EQUAL_PAIRS,
+    BaselineFailed,
+    Outcome,
+    Progress,
+    Tune,
+)
+from trainprof.rules.statistics.pairs import LOOKS
+
+BASELINE_STEPS = 400
+"""Of the run that is diagnosed; a shorter script runs to its end."""
+LEAST_STEPS, MOST_STEPS = 30, 200
+"""Of a trial, its warm-up not counted."""
+TRIAL_S = 4.0
+"""Seconds that the steps of a trial should take: single slow steps even out."""
+
+Say = Callable[[str], None]
+
+
+class Tuning:
+    """One tune of one command.
+
+    Args:
+        command: As typed. folder: For all records. allow: See `tune --allow`.
+        budget_s: For all of it. unguarded: Trials may write where they like. say: Tells progress.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        allow: str,
+        budget_s: float,
+        unguarded: bool,
+        say: Say,
+    ) -> None:
+        self._command = tuple(command)
+        self._folder = folder.resolve()
+        self._allow = allow
+        self._say = say
+        self._started_s = time.monotonic()
+        self._budget_s = budget_s
+        self._scratch = Path(tempfile.mkdtemp(prefix="trainprof-tune-"))
+        self._hidden = self._hidden_folders(unguarded)
+
+    def _hidden_folders(self, unguarded: bool) -> list[str]:
+        """Where trials may not leave anything: the working directory and the script's folder."""
+        reason = why_unavailable(self._scratch)
+        if reason is not None:
+            if unguarded:
+                return []
+            raise UsageError(
+                f"trials cannot be kept from writing into your project here ({reason}); --yes lets "
+                "them write."
+            )
+        scripts = [Path(word).parent for word in self._command if word.endswith(".py")]
+        return sorted({str(Path.cwd()), *(str(path.resolve()) for path in scripts)})
+
+    def close(self) -> None:
+        """Removes what trials have left behind outside of the records."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def diagnose(self) -> Diagnosis:
+        """Runs the script unchanged and says where its time goes.
+
+        Raises:
+            UsageError: it does not train, or it fails.
+        """
+        self._say("running the script unchanged, to see where its time goes")
+        out = self._folder / "baseline"
+        scratch = self._scratch / "baseline"
+        scratch.mkdir(parents=True)
+        out.mkdir()
+        options = ["--out", str(out / "run"), "--steps", str(BASELINE_STEPS), "--quiet"]
+        command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
+        if self._hidden:
+            command = sandboxed(
+                Spec(tuple(self._hidden), str(self._folder), str(scratch), tuple(command))
+            )
+        with (out / "output.txt").open("wb") as output:
+            status = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            ).returncode
+        if status:
+            raise UsageError(
+                f"the script fails unchanged (exit status {status}); its output is in "
+                f"{out / 'output.txt'}."
+            )
+        try:
+            diagnosis = judge(out / "run", load_settings())
+        except RunFolderError as error:
+            raise UsageError(f"the unchanged run left no records: {error}") from None
+        if diagnosis.steps is None or not diagnosis.steps.mean_s:
+            raise UsageError(f"nothing can be tuned: {diagnosis.headline}")
+        return diagnosis
+
+    def experiment(self, diagnosis: Diagnosis) -> TuneResult:
+        """Tries what the diagnosis advises; also gives what is known when it is interrupted."""
+        candidates, refused = candidates_of(diagnosis, self._allow)
+        steps, warm_up = self._trial_steps(diagnosis, [c.application.params for c in candidates])
+        runner = ProcessRunner(self._command, self._folder, self._scratch, self._hidden, warm_up)
+        tune = Tune(
+            runner,
+            candidates,
+            refused,
+            steps=steps,
+            budget_s=self._budget_s - (time.monotonic() - self._started_s),
+            clock=time.monotonic,
+            tell=self._tell,
+            memory_bytes=psutil.virtual_memory().total,
+        )
+        if not candidates:
+            return self._written(tune.outcome(), steps, ended="complete")
+        try:
+            outcome = tune.run()
+        except KeyboardInterrupt:
+            outcome = tune.outcome()
+        except BaselineFailed as error:
+            raise UsageError(f"the script fails when it is cut to {steps} steps: {error}") from None
+        return self._written(outcome, steps)
+
+    def dry_run(self, diagnosis: Diagnosis) -> TuneResult:
+        """What would be tried, and how long that takes at least."""
+        candidates, refused = candidates_of(diagnosis, self._allow)
+        steps, _ = self._trial_steps(diagnosis, [c.application.params for c in candidates])
+        assert diagnosis.steps is not None
+        assert diagnosis.steps.mean_s is not None
+        trials = 2 * (EQUAL_PAIRS + LOOKS[0] * len(candidates)) if candidates else 0
+        each_s = steps * diagnosis.steps.mean_s
+        return dry_result(
+            candidates,
+            refused,
+            run=str(self._folder / "baseline" / "run"),
+            steps=steps,
+            seconds=trials * each_s,
+        )
+
+    def _trial_steps(self, diagnosis: Diagnosis, settings: Sequence[object]) -> tuple[int, int]:
+        """Steps of a trial, and how many of them are warm-up."""
+        warm_up = warm_up_steps([one for one in settings if isinstance(one, dict)])
+        steps = diagnosis.steps
+        assert steps is not None
+        assert steps.mean_s is not None
+        wanted = min(max(round(TRIAL_S / steps.mean_s), LEAST_STEPS), MOST_STEPS) + warm_up
+        return min(wanted, steps.count), warm_up
+
+    def _tell(self, progress: Progress) -> None:
+        ratio = progress.ratio
+        so_far = ""
+        if ratio is not None and ratio.low is not None and ratio.high is not None:
+            so_far = f", so far {ratio.point:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+        self._say(
+            f"{progress.candidate}: pair {progress.pair} of at most {progress.pairs_at_most}"
+            f"{so_far}; {progress.left_s:.0f} s left"
+        )
+
+    def _written(self, outcome: Outcome, steps: int, ended: str | None = None) -> TuneResult:
+        plan = plan_of(outcome)
+        path = None
+        if plan is not None:
+            path = self._folder / "plan.json"
+            path.write_text(plan_to_json(plan), encoding="utf-8")
+        result = result_of(
+            outcome,
+            run=str(self._folder / "baseline" / "run"),
+            plan=str(path) if path else None,
+            patch=None,
+            steps=steps,
+            seconds=time.monotonic() - self._started_s,
+            ended=ended or outcome.ended,
+        )
+        text = json.dumps(asdict(result), indent=1)
+        (self._folder / "tune.json").write_text(text, encoding="utf-8")
+        return result
