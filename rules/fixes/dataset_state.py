@@ -1,0 +1,59 @@
+"""What a data set holds that workers would not share with the script. Standard library only."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sized
+from typing import Any
+
+DEPTH = 3
+"""Data set, what it wraps or its transforms, and their parts."""
+MOST_PARTS = 256
+GENERATORS = ("numpy.random", "torch._C")
+"""Modules whose classes Generator and RandomState draw numbers from a state of their own."""
+PLAIN = (type(None), bool, int, float, complex, str, bytes)
+
+
+def own_generator(dataset: Any) -> str | None:
+    """Name of an attribute that holds a random generator: forked workers all draw its numbers."""
+    for name, value in _attributes(dataset):
+        kind = type(value)
+        named = kind.__name__ in ("Generator", "RandomState")
+        if isinstance(value, random.Random) or (named and kind.__module__.startswith(GENERATORS)):
+            return name
+    return None
+
+
+def fingerprint(dataset: Any) -> tuple[Any, ...]:
+    """Changes when an attribute does: another object, another length, an in-place operation."""
+    return tuple((name, _mark(value)) for name, value in _attributes(dataset))
+
+
+def _mark(value: Any) -> Any:
+    if isinstance(value, PLAIN):
+        return value
+    size = len(value) if isinstance(value, Sized) and not hasattr(value, "dim") else None
+    return id(value), size, getattr(value, "_version", None)
+
+
+def _attributes(dataset: Any) -> Iterator[tuple[str, Any]]:
+    """Attributes of the data set and of what it holds, with their dotted names."""
+    waiting = [("", dataset, 0)]
+    seen: set[int] = set()
+    while waiting and len(seen) < MOST_PARTS:
+        prefix, holder, depth = waiting.pop()
+        if id(holder) in seen:
+            continue
+        seen.add(id(holder))
+        for name, value in _members(holder):
+            full = f"{prefix}.{name}" if prefix else name
+            yield full, value
+            if depth + 1 < DEPTH and not isinstance(value, PLAIN):
+                waiting.append((full, value, depth + 1))
+
+
+def _members(holder: Any) -> list[tuple[str, Any]]:
+    if isinstance(holder, (list, tuple)):  # of transforms, of data sets
+        return [(str(place), one) for place, one in enumerate(holder[:8])]
+    attributes = getattr(holder, "__dict__", None)
+    return list(attributes.items()) if isinstance(attributes, dict) else []
