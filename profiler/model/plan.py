@@ -49,6 +49,7 @@ class Plan:
 
     Attributes:
         sources: SHA-256 of the script and the modules that targets name, by absolute path.
+        script: Absolute path, for changes of the source that are not for one object.
         torch: Version that it was proven with.
         proof: What was measured, for people; the agent does not read it.
     """
@@ -57,6 +58,7 @@ class Plan:
     sources: Mapping[str, str] = field(default_factory=dict)
     torch: str | None = None
     proof: Mapping[str, Any] = field(default_factory=dict)
+    script: str | None = None
 
 
 def plan_to_json(plan: Plan) -> str:
@@ -84,6 +86,7 @@ def plan_from_json(text: str) -> Plan:
         _texts(data.get("sources")),
         data.get("torch") if isinstance(data.get("torch"), str) else None,
         proof if isinstance(proof, dict) else {},
+        data.get("script") if isinstance(data.get("script"), str) else None,
     )
 
 

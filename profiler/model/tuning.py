@@ -52,7 +52,8 @@ class TuneResult:
         kept, inconclusive, rejected, failed: What was tried, by its verdict.
         refused: What was not. candidates: With --dry-run, what would be tried.
         aa: Of the pairs of unchanged runs: "sd" of the log-ratio, "pairs".
-        loss_check: Of what is kept. patch: A unified diff, or None.
+        loss_check: Of what is kept. patch: A unified diff of what is kept, or None.
+        by_hand: Sentences about what of it no patch can change.
         plan: File for `trainprof run --plan`, or None. run: The baseline's run folder.
         ended: complete | budget | interrupted. steps: Of a trial. seconds: Of all.
     """
@@ -73,6 +74,7 @@ class TuneResult:
     aa: dict[str, Any] = field(default_factory=dict)
     loss_check: dict[str, Any] | None = None
     patch: str | None = None
+    by_hand: tuple[str, ...] = ()
     plan: str | None = None
     ended: str = "complete"
     steps: int = 0

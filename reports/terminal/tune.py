@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator
 
@@ -59,10 +60,26 @@ def _lines(result: TuneResult) -> Iterator[str]:
         yield "not tried"
         for refused in result.refused:
             yield from _wrapped(f"{refused.fix} ({refused.rule}): {refused.reason}", 2)
+    yield from _patch(result)
     if result.plan is not None:
         yield ""
         yield "Next, to run with what was kept, without touching the source:"
         yield f"  trainprof run --plan {result.plan} -- ..."
+
+
+def _patch(result: TuneResult) -> Iterator[str]:
+    """The change of the source, as it is, and how to make it."""
+    if result.patch is not None:
+        yield ""
+        yield "in the source"
+        yield result.patch.rstrip("\n")
+    for sentence in result.by_hand:
+        yield ""
+        yield from _wrapped(f"by hand: {sentence}")
+    if result.patch is not None and result.plan is not None:
+        yield ""
+        yield "Next, to write this into the source:"
+        yield f"  trainprof fix {shlex.quote(result.plan)} --write"
 
 
 def _headline(result: TuneResult) -> str:

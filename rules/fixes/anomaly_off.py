@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .fix import Fix, Process, ReadBack
+from .source_edit import SwitchedOff
 
 
 class AnomalyOff(Fix):
@@ -18,6 +19,7 @@ class AnomalyOff(Fix):
     title = "Anomaly detection off"
     safety = "safe"
     parameters: Mapping[str, type] = {"anomaly": bool}
+    made_in_source = True
 
     def install(self, process: Process) -> None:
         """Wraps the one switch that both `set_detect_anomaly` and `detect_anomaly` turn."""
@@ -38,3 +40,12 @@ class AnomalyOff(Fix):
         if not self._asked:
             return ReadBack(False, {"anomaly": on}, "the script does not switch it on")
         return ReadBack(not on, {"anomaly": on}, "it is on" if on else None)
+
+    def edit(self) -> SwitchedOff:
+        """The statement goes; of a `with` its body stays. Lightning's Trainer has an argument."""
+        return SwitchedOff(
+            functions=("set_detect_anomaly",),
+            contexts=("detect_anomaly",),
+            callee="Trainer",
+            keyword="detect_anomaly",
+        )

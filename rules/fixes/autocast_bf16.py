@@ -12,6 +12,7 @@ from ...profiler.agent.patching import like
 from .fix import Fix, Process, ReadBack
 from .nested import Nested
 from .root_calls import RootCalls
+from .source_edit import Autocast, SourceEdit
 
 ENTERS_AGAIN = ("torch.utils.checkpoint", "torch._", "torch.distributed")
 """Modules that put autocast back as they found it, and ask for nothing themselves."""
@@ -125,6 +126,12 @@ class AutocastBf16(Fix):
             return ReadBack(False, seen, self._skipped or "no module was called")
         active = self._seen["enabled"] and self._seen["dtype"] == "bfloat16"
         return ReadBack(bool(active), seen, None if active else "autocast was not on")
+
+    def edit(self) -> SourceEdit:
+        """The forward of a plain loop under autocast."""
+        return Autocast(
+            str(self.params.get("device", "cpu")), str(self.params.get("dtype", "bfloat16"))
+        )
 
 
 def _is_asked_for() -> bool:

@@ -10,6 +10,7 @@ import stat
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ...profiler.agent import guard
@@ -70,6 +71,7 @@ class CheckpointBackground(Fix):
 
     id = "checkpoint-background"
     title = "Checkpoints are written in the background"
+    by_hand = "a copy of the state dict, saved by a thread that the script joins"
     safety = "safe"
     parameters: Mapping[str, type] = {}
     verifies = ("step.checkpoint_share", "down")
@@ -89,7 +91,7 @@ class CheckpointBackground(Fix):
         for name, wrap in (("save", self._save), ("load", self._load)):
             wrapper = wrap(getattr(self._serialization, name))
             for owner in (self._serialization, self._torch):  # both hold the same function
-                process.patches.replace(owner, name, lambda _, wrapper=wrapper: wrapper)
+                process.patches.replace(owner, name, partial(_given, wrapper))
         process.patches.replace(os, "stat", self._look)
         process.at_end(self._finish)
         _listen()
@@ -255,6 +257,11 @@ class CheckpointBackground(Fix):
 
 _live: list[CheckpointBackground] = []
 _listening: list[bool] = []
+
+
+def _given(wrapper: Any, original: Any) -> Any:
+    """Both names that torch has for a function get one wrapper."""
+    return wrapper
 
 
 def _listen() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from ...profiler.agent.patching import like
 from .fix import Fix, Process, ReadBack
 from .memory import memory_is_short
+from .source_edit import SourceEdit, WithoutCheckpointing
 
 LOOK_EVERY = 32
 """Updates between two looks at the memory, once the first of them are over."""
@@ -90,6 +91,10 @@ class CheckpointingOff(Fix):
         if self._direct:
             return ReadBack(True, seen)
         return ReadBack(False, seen, self._reason or "the script checkpoints nothing")
+
+    def edit(self) -> SourceEdit:
+        """Checkpointed functions are called directly."""
+        return WithoutCheckpointing()
 
 
 OPTIONS = frozenset(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from .source_edit import SourceEdit
+
 
 class Patched(Protocol):
     """Replaces attributes such that all of them can be put back."""
@@ -57,8 +59,8 @@ class Fix:
     """A change of a training that can be applied while it runs.
 
     The class's docstring is its page. `install` patches, `read_back` tells whether the change is in
-    force. A fix never raises into the script: what its wrappers do goes through the original first,
-    or falls back to it.
+    force, `edit` says how the source would read. A fix never raises into the script: what its
+    wrappers do goes through the original first, or falls back to it.
 
     Attributes:
         id: Name in plans and findings.
@@ -68,7 +70,8 @@ class Fix:
         parameters: Names, each with its type; others are refused.
         verifies: Signal that must move for the gain to be this fix's, with the direction: "step.
             data_wait_share", "down".
-        made_in_source: True where it is for one object that a line of the script makes.
+        made_in_source: True where it is for what one line of the script makes or switches on.
+        by_hand: What a person would write where no edit is safe.
     """
 
     id: str = ""
@@ -78,6 +81,7 @@ class Fix:
     parameters: Mapping[str, type] = {}
     verifies: tuple[str, str] | None = None
     made_in_source: bool = False
+    by_hand: str | None = None
 
     def __init__(self, params: Mapping[str, Any], target: Any = None) -> None:
         """Takes parameters and target.
@@ -101,3 +105,11 @@ class Fix:
     def read_back(self) -> ReadBack:
         """Whether the change is in force now."""
         raise NotImplementedError
+
+    def edit(self) -> SourceEdit | None:
+        """What a person would change in the source; None where that takes more than a rule.
+
+        Raises:
+            ValueError: a parameter is missing, without which that cannot be said.
+        """
+        return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...profiler.agent.patching import like
 from .fix import Fix, Process, ReadBack
+from .source_edit import ScriptCall, SourceEdit
 
 
 class FlushDenormal(Fix):
@@ -49,6 +50,10 @@ class FlushDenormal(Fix):
             return ReadBack(None, {}, "no update was made")
         reason = None if self._flushes else "something switched it off"
         return ReadBack(self._flushes, {"flush_denormal": self._flushes}, reason)
+
+    def edit(self) -> SourceEdit:
+        """The same call, after the imports."""
+        return ScriptCall("torch", "set_flush_denormal", True)
 
 
 def _half(number: float) -> float:

@@ -40,6 +40,7 @@ class FreezeUntrained(Fix):
 
     id = "freeze-untrained"
     title = "No gradients for what nobody trains"
+    by_hand = "for parameter in part.parameters(): parameter.requires_grad_(False)"
     safety = "safe"
     parameters: Mapping[str, type] = {"modules": list}
     verifies = ("step.backward_share", "down")
@@ -82,7 +83,7 @@ class FreezeUntrained(Fix):
             return
         params = [params] if isinstance(params, self._torch.Tensor) else list(params)
         group["params"] = params
-        mine = [one for one in map(_plain, params) if type(one) is self._listening]
+        mine: list[Any] = [one for one in map(_plain, params) if type(one) is self._listening]
         if any(not one.requires_grad for one in mine):
             self._give_up("an optimizer got frozen parameters later")
             for one in mine:

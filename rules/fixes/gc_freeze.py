@@ -6,6 +6,7 @@ import gc
 from collections.abc import Mapping
 
 from .fix import Fix, Process, ReadBack
+from .source_edit import AroundLoop
 
 AFTER_UPDATES = 5
 """By then model, optimizer state and data set are there."""
@@ -40,3 +41,7 @@ class GcFreeze(Fix):
             return ReadBack(None, reason=f"fewer than {AFTER_UPDATES} updates were made")
         frozen = gc.get_freeze_count()
         return ReadBack(frozen > 0, {"frozen": frozen}, None if frozen else "it was undone")
+
+    def edit(self) -> AroundLoop:
+        """Before the loop: of what lives for ever, only the optimizer's state is made later."""
+        return AroundLoop("gc", before=("gc.collect()", "gc.freeze()"))

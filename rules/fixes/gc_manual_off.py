@@ -11,6 +11,7 @@ from typing import Any
 from ...profiler.agent.location import is_user_file
 from ...profiler.agent.patching import like
 from .fix import Fix, Process, ReadBack
+from .source_edit import RemovedCall, SourceEdit
 
 RARELY = 10
 """Updates between two calls of one line; calls as rare as that are left alone."""
@@ -67,6 +68,10 @@ class GcManualOff(Fix):
         if self._updates < 2 * RARELY:
             return ReadBack(None, seen, "too few updates were made")
         return ReadBack(False, seen, "the script's own file does not call gc.collect() in the loop")
+
+    def edit(self) -> SourceEdit:
+        """The call in the loop goes."""
+        return RemovedCall("gc", "collect")
 
 
 def _calling_line() -> tuple[str, int] | None:

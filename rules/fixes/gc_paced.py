@@ -6,6 +6,10 @@ import gc
 from collections.abc import Mapping
 
 from .fix import Fix, Process, ReadBack
+from .source_edit import AroundLoop
+
+COLLECT_EVERY_STEPS, GENERATION = 1000, 1
+"""Unless a plan says otherwise."""
 
 
 class GcPaced(Fix):
@@ -24,9 +28,12 @@ class GcPaced(Fix):
     def install(self, process: Process) -> None:
         """Counts updates."""
         self._updates = 0
-        self._every = max(self.params.get("collect_every_steps", 1000), 1)
-        self._generation = self.params.get("generation", 1)
+        self._every, self._generation = self._pace()
         process.after_update(self._count)
+
+    def _pace(self) -> tuple[int, int]:
+        every = self.params.get("collect_every_steps", COLLECT_EVERY_STEPS)
+        return max(every, 1), self.params.get("generation", GENERATION)
 
     def _count(self) -> None:
         self._updates += 1
@@ -42,4 +49,13 @@ class GcPaced(Fix):
         automatic = gc.isenabled()
         return ReadBack(
             not automatic, {"automatic": automatic}, "the script enables it" if automatic else None
+        )
+
+    def edit(self) -> AroundLoop:
+        """Off before the loop, and a collection by the loop's own counter."""
+        every, generation = self._pace()
+        return AroundLoop(
+            "gc",
+            before=("gc.disable()",),
+            each_step=(f"if {{step}} % {every} == 0:", f"    gc.collect({generation})"),
         )

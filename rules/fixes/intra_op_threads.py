@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .fix import Fix, Process, ReadBack
+from .source_edit import ScriptCall
 
 
 class IntraOpThreads(Fix):
@@ -37,3 +38,9 @@ class IntraOpThreads(Fix):
         number = self._torch.get_num_threads()
         active = number == self.params["num_threads"]
         return ReadBack(active, {"num_threads": number}, None if active else "something reset it")
+
+    def edit(self) -> ScriptCall:
+        """Said once in the script, before anything is computed."""
+        if "num_threads" not in self.params:
+            raise ValueError(f"{self.id} needs num_threads")
+        return ScriptCall("torch", "set_num_threads", self.params["num_threads"])

@@ -9,7 +9,9 @@ from typing import Any
 from ...profiler.agent import guard
 from .dataset_state import fingerprint
 from .fix import Fix, Process, ReadBack
+from .loader_edit import loader_edit
 from .made_objects import MadeAt
+from .source_edit import SourceEdit
 from .worker_checks import WorkerChecks
 
 WITH_WORKERS = ("prefetch_factor", "persistent_workers", "multiprocessing_context")
@@ -114,6 +116,10 @@ class LoaderArguments(Fix):
         wrong = [name for name, value in self._seen.items() if self._wanted(name, value) != value]
         reason = f"the loader has other {wrong[0]}" if wrong else None
         return ReadBack(not wrong, dict(self._seen), reason)
+
+    def edit(self) -> SourceEdit:
+        """The arguments of the very call."""
+        return loader_edit(self.params)
 
     def _wanted(self, name: str, value: Any) -> Any:
         alone = self.params.get("num_workers", 1) == 0 and name in WITH_WORKERS

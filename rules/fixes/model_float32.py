@@ -27,6 +27,7 @@ class ModelFloat32(Fix):
 
     id = "model-float32"
     title = "The model computes in float32"
+    by_hand = "torch.as_tensor(x, dtype=torch.float32) where the batches are made"
     safety = "numerics"
     parameters: Mapping[str, type] = {"dtype": str}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from .fix import Fix, Process, ReadBack
 from .made_objects import MadeAt
+from .source_edit import CallArguments
 
 FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
 """Classes of torch.optim with a fused form on the CPU (torch 2.4 and newer)."""
@@ -87,3 +88,7 @@ class OptimizerFused(Fix):
         optimizer = self._latest() if self._latest is not None else None
         if optimizer is not None:
             self._fused = all(group.get("fused") is True for group in optimizer.param_groups)
+
+    def edit(self) -> CallArguments:
+        """`fused=True` in the very call; torch refuses it beside `foreach=True`."""
+        return CallArguments(FUSED, {"fused": True}, excluded={"foreach": True})

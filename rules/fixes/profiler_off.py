@@ -32,6 +32,10 @@ class ProfilerOff(Fix):
 
     id = "profiler-off"
     title = "The script's profiler off"
+    by_hand = (
+        "without the profiler, or schedule=torch.profiler.schedule(wait=1, warmup=1, active=3, "
+        "repeat=1)"
+    )
     safety = "safe"
     parameters: Mapping[str, type] = {"profiler": bool}
 
@@ -69,8 +73,8 @@ class ProfilerOff(Fix):
         return like(original, __enter__)
 
     def _exit(self, original: Any) -> Any:
-        def __exit__(profile: Any, *error: Any) -> bool:
-            return False
+        def __exit__(profile: Any, *error: Any) -> None:
+            """Lets errors through."""
 
         return like(original, __exit__)
 

@@ -15,6 +15,7 @@ from ...profiler.agent.patching import like
 from .fix import Fix, Process, ReadBack
 from .nested import Nested
 from .root_calls import RootCalls
+from .source_edit import SourceEdit, WithoutGradients
 
 UPDATES_TO_TRUST = 2
 """After a pass without gradients, before the next passes of that place may do without a graph."""
@@ -142,6 +143,10 @@ class ValidationInferenceMode(Fix):
         if self._watched:
             return ReadBack(None, seen, "the first validation is watched only")
         return ReadBack(None, seen, "no module was called in evaluation mode with a graph yet")
+
+    def edit(self) -> SourceEdit:
+        """A decorator above the function that validates."""
+        return WithoutGradients()
 
 
 def _lines() -> tuple[int, ...]:

@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "trainprof.cli.run:run",
     "diagnose": "trainprof.cli.diagnose:diagnose",
     "tune": "trainprof.cli.tune:tune",
+    "fix": "trainprof.cli.fix:fix",
     "demo": "trainprof.cli.demo:demo",
     "runs": "trainprof.cli.runs:runs",
     "rules": "trainprof.cli.rules:rules",

@@ -15,10 +15,11 @@ from pathlib import Path
 import psutil
 
 from trainprof.cli.judgement import judge
+from trainprof.cli.plan_sources import script_of_run, with_sources
 from trainprof.cli.settings import load_settings
-from trainprof.errors import RunFolderError, UsageError
+from trainprof.errors import MissingExtraError, RunFolderError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
-from trainprof.profiler.model.plan import plan_to_json
+from trainprof.profiler.model.plan import Plan, plan_to_json
 from trainprof.profiler.model.tuning import TuneResult
 from trainprof.profiler.sandbox import Spec, sandboxed, why_unavailable
 from trainprof.rules.experiments.candidates import candidates_of
@@ -189,14 +190,21 @@ class Tuning:
     def _written(self, outcome: Outcome, steps: int, ended: str | None = None) -> TuneResult:
         plan = plan_of(outcome)
         path = None
+        patch: str | None = None
+        by_hand: tuple[str, ...] = ()
         if plan is not None:
+            baseline = self._folder / "baseline" / "run"
+            script = script_of_run(baseline, self._command, str(Path.cwd()))
+            plan = with_sources(plan, script)
             path = self._folder / "plan.json"
             path.write_text(plan_to_json(plan), encoding="utf-8")
+            patch, by_hand = self._patch(plan)
         result = result_of(
             outcome,
             run=str(self._folder / "baseline" / "run"),
             plan=str(path) if path else None,
-            patch=None,
+            patch=patch,
+            by_hand=by_hand,
             steps=steps,
             seconds=time.monotonic() - self._started_s,
             ended=ended or outcome.ended,
@@ -204,3 +212,11 @@ class Tuning:
         text = json.dumps(asdict(result), indent=1)
         (self._folder / "tune.json").write_text(text, encoding="utf-8")
         return result
+
+    def _patch(self, plan: Plan) -> tuple[str | None, tuple[str, ...]]:
+        """What is kept as a patch of the source, and what of it needs a person."""
+        try:
+            from trainprof.cli.fixing import patch_text
+        except MissingExtraError as error:
+            return None, (str(error),)
+        return patch_text(plan, self._command)

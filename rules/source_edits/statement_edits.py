@@ -1,0 +1,160 @@
+"""Edits of statements: a switch that goes, and lines around a training loop."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from trainprof.rules.fixes.source_edit import AroundLoop, SwitchedOff
+from trainprof.rules.source_edits.arguments import Arguments
+from trainprof.rules.source_edits.names import calls_of, short_name
+from trainprof.rules.source_edits.source import CannotEdit, Source, Span
+from trainprof.rules.source_edits.statements import (
+    removed,
+    with_import,
+    without_context,
+    without_imports,
+)
+
+_Loop = ast.For | ast.AsyncFor | ast.While
+_Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+def edit_switch(
+    source: Source, edit: SwitchedOff, target: Any, command: Sequence[str]
+) -> list[Span]:
+    """Takes every place out that switches it on; none where there is no such place.
+
+    Raises:
+        CannotEdit: whether it is on is computed, or asked for by a condition.
+    """
+    switches = set(calls_of(source, edit.functions))
+    contexts = set(calls_of(source, edit.contexts))
+    spans: list[Span] = []
+    gone: list[ast.expr] = []
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Expr) and node.value in switches:
+            if _is_on(source, node.value):
+                _check_unconditional(source, node)
+                spans.append(removed(source, node))
+                gone.append(node.value)
+        elif isinstance(node, ast.With):
+            for place, item in enumerate(node.items):
+                call = item.context_expr
+                if call in contexts or (call in switches and _is_on(source, call)):
+                    _check_unconditional(source, node)
+                    spans.append(without_context(source, node, place))
+                    gone.append(call)
+        elif isinstance(node, ast.Call) and short_name(source, node.func).endswith(edit.callee):
+            spans += _without_keyword(source, node, edit.keyword)
+    by_name = [call.func for call in gone if isinstance(call, ast.Call)]
+    own = [function for function in by_name if isinstance(function, ast.Name)]
+    return [*spans, *without_imports(source, own)]
+
+
+def _is_on(source: Source, call: ast.expr) -> bool:
+    """What the first argument says."""
+    assert isinstance(call, ast.Call)
+    value = next(iter([*call.args, *(keyword.value for keyword in call.keywords)]), None)
+    if not isinstance(value, ast.Constant):
+        text = source.code(value) if value is not None else "not written there"
+        raise CannotEdit(f"whether it is on is {text}", call.lineno)
+    return bool(value.value)
+
+
+def _check_unconditional(source: Source, node: ast.stmt) -> None:
+    for above in source.around(node):
+        if isinstance(above, ast.If) and "__name__" not in ast.dump(above.test):
+            condition = source.code(above.test)
+            raise CannotEdit(f"it is on if {condition}", above.lineno)
+
+
+def _without_keyword(source: Source, call: ast.Call, keyword: str) -> Iterator[Span]:
+    given = next((one for one in call.keywords if one.arg == keyword), None)
+    if given is None:
+        return
+    value = given.value
+    if not isinstance(value, ast.Constant):
+        raise CannotEdit(f"{keyword} is {source.code(value)}", value.lineno)
+    if value.value:
+        arguments = Arguments(source.code(call), source.newline)
+        place = arguments.place(keyword)
+        assert place is not None
+        arguments.remove(place)
+        yield Span(source.start_of(call), source.end_of(call), arguments.text)
+
+
+def edit_loop(source: Source, edit: AroundLoop, target: Any, command: Sequence[str]) -> list[Span]:
+    """Puts lines before the training loop, and at the start of its steps.
+
+    Raises:
+        CannotEdit: no loop, or more than one, holds a backward; or it counts no steps.
+    """
+    outer, inner = _training_loop(source)
+    step = _counter(inner) if edit.each_step else ""
+    each_step = [line.format(step=step) for line in edit.each_step]
+    present = {line.strip() for line in source.text.splitlines()}
+    if all(line.strip() in present for line in (*edit.before, *each_step)):
+        return []
+    spans = [*with_import(source, edit.module), _above(source, outer, list(edit.before))]
+    if each_step:
+        unit = _indent(source, inner.body[0])[len(_indent(source, inner)) :]
+        lines = [line.replace("    ", unit, 1) for line in each_step]
+        spans.append(_above(source, inner.body[0], lines))
+    return spans
+
+
+def _training_loop(source: Source) -> tuple[_Loop, _Loop]:
+    """The outermost and the innermost loop around the only backward, in its function."""
+    found: dict[_Loop, _Loop] = {}
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Call) and short_name(source, node.func) == "backward":
+            loops = list(_loops_around(source, node))
+            if loops:
+                found.setdefault(loops[-1], loops[0])
+    if not found:
+        raise CannotEdit("no loop with a backward in it stands in the file")
+    if len(found) > 1:
+        lines = " and ".join(str(line) for line in sorted(loop.lineno for loop in found))
+        raise CannotEdit(f"the loops at lines {lines} train")
+    return next(iter(found.items()))
+
+
+def _loops_around(source: Source, node: ast.AST) -> Iterator[_Loop]:
+    for above in source.around(node):
+        if isinstance(above, _Function):
+            return
+        if isinstance(above, _Loop):
+            yield above
+
+
+def _counter(loop: _Loop) -> str:
+    """The name that counts the steps of a loop: of `enumerate`, or over a range."""
+    if isinstance(loop, ast.For | ast.AsyncFor) and isinstance(loop.iter, ast.Call):
+        called, target = loop.iter.func, loop.target
+        function = called.id if isinstance(called, ast.Name) else ""
+        if function == "enumerate" and isinstance(target, ast.Tuple):
+            target = target.elts[0]
+        elif function != "range":
+            function = ""
+        if function and isinstance(target, ast.Name):
+            return target.id
+    raise CannotEdit("the loop does not count its steps", loop.lineno)
+
+
+def _indent(source: Source, statement: ast.stmt) -> str:
+    indent = source.indent_before(statement)
+    if indent is None:
+        raise CannotEdit("its block stands in one line", statement.lineno)
+    return indent
+
+
+def _above(source: Source, statement: ast.stmt, lines: list[str]) -> Span:
+    """Puts lines before a statement and the comments right above it."""
+    indent = _indent(source, statement)
+    first = statement.lineno
+    while first > 1 and source.line(first - 1).startswith(f"{indent}#"):
+        first -= 1
+    start = source.line_start(first)
+    return Span(start, start, "".join(f"{indent}{line}{source.newline}" for line in lines))
