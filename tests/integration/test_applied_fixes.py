@@ -77,7 +77,7 @@ def test_a_stale_line_is_told_and_nothing_is_changed(tmp_path):
     assert done.returncode == 0, done.stderr
     [remark] = remarks(tmp_path)
     assert remark.startswith("loader-workers was asked for and is not in force: no loader is made")
-    assert "train.py:11" in remark
+    assert "train.py:10" in remark
 
 
 def test_an_unknown_fix_is_one_sentence_before_the_script_runs(tmp_path):
