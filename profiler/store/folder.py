@@ -11,7 +11,7 @@ from pathlib import Path
 from trainprof.errors import RunFolderError
 from trainprof.profiler.model.records import RunInfo
 from trainprof.profiler.store.encoded import encode_json
-from trainprof.profiler.store.layout import PROCESSES_FOLDER, RUN_FILE, RUNS_FOLDER
+from trainprof.profiler.store.layout import BASELINE_FOLDER, PROCESSES_FOLDER, RUN_FILE, RUNS_FOLDER
 from trainprof.profiler.store.whole_file import replace_file
 
 _SPARE_BYTES = 4096
@@ -117,3 +117,9 @@ def _write_in_place(path: Path, data: bytes) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def run_inside(folder: Path) -> Path:
+    """The run that a folder holds: of a tune that of the unchanged script, else the folder."""
+    baseline = folder / BASELINE_FOLDER
+    return baseline if baseline.is_dir() and not (folder / RUN_FILE).exists() else folder

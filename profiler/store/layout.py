@@ -35,6 +35,10 @@ STACKS_FILE = "stacks.jsonl"
 STACKS_INSIDE_FILE = "stacks-inside"
 """The supervisor makes it when it cannot sample stacks: agents then sample their own process."""
 
+TUNE_FILE = "tune.json"
+BASELINE_FOLDER = "baseline/run"
+"""In the folder of a tune: the run of the unchanged script."""
+
 STORED_PHASES = PHASES[:-1]
 """All but the residual, which is derived, so that the phases always sum to the step."""
 

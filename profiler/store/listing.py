@@ -11,6 +11,7 @@ import msgspec
 
 from trainprof.errors import RunFolderError
 from trainprof.profiler.model.records import ProcessInfo
+from trainprof.profiler.store.folder import run_inside
 from trainprof.profiler.store.layout import COARSE, COARSE_TICKS, PROCESS_FILE, PROCESSES_FOLDER
 from trainprof.profiler.store.lines import UNREADABLE, Header, Problems, read_header
 
@@ -37,7 +38,7 @@ def glance(folder: Path) -> Glance:
     """Looks at the first and the last step of each process; unreadable ones count as absent."""
     steps = 0
     span_ns = 0
-    for path in sorted(folder.glob(f"{PROCESSES_FOLDER}/*/steps.jsonl")):
+    for path in sorted(run_inside(folder).glob(f"{PROCESSES_FOLDER}/*/steps.jsonl")):
         if _is_first_rank(path.parent):
             count, process_span_ns = _first_and_last(path)
             steps += count

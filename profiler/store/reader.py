@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ import msgspec
 from trainprof.errors import RunFolderError
 from trainprof.profiler.model.records import ProcessInfo, RunInfo, Sample
 from trainprof.profiler.model.run import ProcessRecord, Run
+from trainprof.profiler.store.folder import run_inside
 from trainprof.profiler.store.layout import (
     FORMAT,
     HOST_FILE,
     PROCESSES_FOLDER,
     RUN_FILE,
     RUNS_FOLDER,
+    TUNE_FILE,
 )
 from trainprof.profiler.store.lines import (
     UNREADABLE,
@@ -32,6 +35,9 @@ from trainprof.profiler.store.stacks import read_stacks
 from trainprof.profiler.store.status import read_status
 
 RUNS_BASE = Path(RUNS_FOLDER)
+
+TRIAL_S_MAX = 3600.0
+"""A tune without a result is taken to go on for this long after its latest trial began."""
 
 SAMPLE_BYTES_MAX = 64_000_000
 """Of longer runs' samples (days) this much is read, evenly spread over the run."""
@@ -162,7 +168,7 @@ class RunEntry:
 
     Attributes:
         info: None where run.json is absent, unreadable or of a newer format.
-        status: As of `Run.status`, or "unreadable".
+        status: As of `Run.status`, or "unreadable"; of a tune "tuned", or "tune" without a result.
         problem: Why `info` is None.
     """
 
@@ -227,13 +233,24 @@ def _looks_like_run(folder: Path) -> bool:
         return False
 
 
+def _tune_status(folder: Path) -> str:
+    if (folder / TUNE_FILE).exists():
+        return "tuned"
+    newest_s = max((path.stat().st_mtime for path in folder.glob("trials/*")), default=0.0)
+    return "running" if time.time() - newest_s < TRIAL_S_MAX else "tune"
+
+
 def _entry(folder: Path) -> RunEntry:
     problems = Problems()
+    run = run_inside(folder)
     try:
-        info = read_run_info(folder, problems)
+        info = read_run_info(run, problems)
     except RunFolderError as error:
         return RunEntry(folder, None, "unreadable", folder.stat().st_mtime, str(error))
     if info is None:
         problem = problems.sentences[0]
         return RunEntry(folder, None, "incomplete", folder.stat().st_mtime, problem)
-    return RunEntry(folder, info, read_status(info, folder), info.started_unix_s)
+    status = read_status(info, run)
+    if run != folder and status != "running":
+        status = _tune_status(folder)
+    return RunEntry(folder, info, status, info.started_unix_s)

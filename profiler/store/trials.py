@@ -13,6 +13,8 @@ from trainprof.profiler.store.layout import PROCESSES_FOLDER
 from trainprof.profiler.store.lines import Problems, read_objects
 from trainprof.profiler.store.reader import find_runs
 
+TUNES = ("tune", "tuned")
+"""Statuses of what `trainprof tune` recorded."""
 MOST_RUNS = 30
 """The latest of them; a diagnosis must not take long because a folder is full."""
 MOST_BYTES = 4_000_000
@@ -80,7 +82,9 @@ def _alike(folder: Path, info: RunInfo) -> list[tuple[Path, RunInfo, str]]:
     return [
         (entry.path, entry.info, entry.status)
         for entry in entries
-        if entry.info is not None and (script(entry.info.argv), entry.info.cwd) == here
+        if entry.info is not None
+        and entry.status not in TUNES  # which is no training that anybody wanted
+        and (script(entry.info.argv), entry.info.cwd) == here
     ]
 
 

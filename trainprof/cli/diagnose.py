@@ -65,9 +65,10 @@ def diagnose(
 
 def _diagnosis(run: str | None, settings: Settings) -> Diagnosis:
     from trainprof.cli.judgement import judge  # numpy takes a tenth of a second
+    from trainprof.profiler.store.folder import run_inside
     from trainprof.profiler.store.reader import resolve_run
 
-    return judge(resolve_run(run), settings)
+    return judge(run_inside(resolve_run(run)), settings)
 
 
 def _render(diagnosis: Diagnosis, style: str, quiet: bool, out: Path | None) -> str:
