@@ -7,6 +7,7 @@ nothing meanwhile. Only the environment tells the child's Pythons to load the ag
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import shutil
 import signal
@@ -106,11 +107,12 @@ def child_environment(
     steps: int | None = None,
     probe: bool = False,
     plan: Path | None = None,
+    third_party: Mapping[str, tuple[str, str]] | None = None,
 ) -> dict[str, str]:
     """The environment that makes every Python of the command load the agent.
 
     With `probe` the agent copies the training's data set into the run folder; `plan` names the
-    fixes that it applies.
+    fixes that it applies, `third_party` the file and the class of those that other packages bring.
     """
     package = home()
     bootstrap = str(package / "profiler" / "agent" / "bootstrap")
@@ -125,6 +127,9 @@ def child_environment(
     child.pop("TRAINPROF_PLAN", None)
     if plan is not None:
         child["TRAINPROF_PLAN"] = str(plan.resolve())
+    child.pop("TRAINPROF_FIXES", None)
+    if third_party:
+        child["TRAINPROF_FIXES"] = json.dumps(third_party)
     return child
 
 

@@ -1,7 +1,8 @@
 """Applies the fixes of a plan inside the training process, and reads back what is in force.
 
-A plan names fixes; only those that ship beside this agent can be named. What fails disables that
-fix, is told, and lets the script run on unchanged.
+A plan names fixes: those that ship beside this agent, and those of other packages that trainprof
+itself has found installed. What fails disables that fix, is told, and lets the script run on
+unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from ..model.plan import Application, PlanError, plan_from_json
 from ..model.records import Fact
-from . import guard
+from . import guard, third_party
 from .location import caller_location
 from .patching import Patches
 
@@ -128,7 +129,7 @@ class PlanFixes:
 
 
 def _named(fix: str) -> Any:
-    """The class of a fix of ours.
+    """The class of a fix of ours, else of another package.
 
     Raises:
         ValueError: there is none of that name.
@@ -136,12 +137,12 @@ def _named(fix: str) -> Any:
     module = fix.replace("-", "_")
     folder = os.path.dirname(import_module(MODULES).__file__ or "")
     if not module.isidentifier() or not os.path.exists(os.path.join(folder, f"{module}.py")):
-        raise ValueError(f"there is no fix {fix}")
+        return third_party.load(fix, third_party.handed_over())
     members = vars(import_module(f"{MODULES}.{module}")).values()
     for member in members:
         if isinstance(member, type) and getattr(member, "id", None) == fix:
             return member
-    raise ValueError(f"there is no fix {fix}")
+    return third_party.load(fix, third_party.handed_over())
 
 
 def _why_it_failed(fix: str) -> str:

@@ -116,6 +116,16 @@ def _plan(plan: Path | None, fixes: tuple[str, ...], folder: Path) -> Path | Non
     return write_plan(plan, fixes, folder)
 
 
+def _third_party(plan: Path | None) -> dict[str, tuple[str, str]]:
+    """Where the fixes of the plan lie that other packages bring."""
+    if plan is None:
+        return {}
+    from trainprof.cli.planning import read_plan
+    from trainprof.rules.fixes.third_party import files_of
+
+    return files_of(one.fix for one in read_plan(plan).applications)
+
+
 def _script_of(command: tuple[str, ...]) -> str:
     """The words that name the run: the first Python file or module, else the program."""
     for index, word in enumerate(command):
@@ -186,7 +196,12 @@ class _Session:
         watched = self._watched
         probe = watched.probe is not False
         environment = child_environment(
-            os.environ, self._folder, watched.steps, probe, watched.plan
+            os.environ,
+            self._folder,
+            watched.steps,
+            probe,
+            watched.plan,
+            _third_party(watched.plan),
         )
         plan = plan_stacks(watched.stacks)
         told = {"TRAINPROF_TRACE": watched.trace, "TRAINPROF_STACKS": plan.for_agent()}
