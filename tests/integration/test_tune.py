@@ -119,12 +119,26 @@ def test_a_healthy_script_is_told_to_change_nothing(tmp_path):
 
 
 def test_a_dry_run_says_what_would_be_tried(tmp_path):
-    done = tune(tmp_path, HEALTHY, "--dry-run")
+    asked = ("--fix", "gc-freeze", "--fix", "intra-op-threads:num_threads=2", "--steps", "40")
+    done = tune(tmp_path, HEALTHY, "--dry-run", *asked)
 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["ended"] == "dry run"
     assert result["kept"] == []
+    assert result["steps"] == 45  # with the warm-up
+    assert [(one["fix"], one["params"], one["rule"]) for one in result["candidates"]] == [
+        ("gc-freeze", {}, "asked for"),
+        ("intra-op-threads", {"num_threads": 2}, "asked for"),
+    ]
+
+
+def test_a_fix_that_does_not_exist_is_told_before_anything_runs(tmp_path):
+    done = tune(tmp_path, HEALTHY, "--fix", "make-it-fast")
+
+    assert done.returncode == 2
+    assert "there is no fix make-it-fast; these can be applied: " in done.stderr
+    assert not (tmp_path / "tuned").exists()
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,24 @@ def write_plan(path: Path | None, fixes: tuple[str, ...], folder: Path) -> Path:
         UsageError: the plan cannot be read, or a fix or one of its parameters does not exist.
     """
     plan = Plan(()) if path is None else read_plan(path)
-    wanted = (*plan.applications, *(application(text) for text in fixes))
-    for one in wanted:
+    for one in plan.applications:
         _check(one)
+    wanted = (*plan.applications, *asked_for(fixes))
     copy = folder / "plan.json"
     copy.write_text(plan_to_json(Plan(wanted, plan.sources, plan.torch)), encoding="utf-8")
     return copy
+
+
+def asked_for(fixes: tuple[str, ...]) -> tuple[Application, ...]:
+    """What `--fix` names.
+
+    Raises:
+        UsageError: a fix or one of its parameters does not exist.
+    """
+    wanted = tuple(application(text) for text in fixes)
+    for one in wanted:
+        _check(one)
+    return wanted
 
 
 def read_plan(path: Path) -> Plan:

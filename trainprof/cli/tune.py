@@ -28,6 +28,18 @@ from trainprof.profiler.launch import resolve_command
     show_default=True,
     help="The most that a fix may change; numerics only with the losses unharmed.",
 )
+@click.option(
+    "--fix",
+    "fixes",
+    multiple=True,
+    metavar="ID[:k=v,…]",
+    help="Try exactly this fix, whether a finding advises it or not; may be given again.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=10),
+    help="Of a trial, its warm-up not counted (default: as many as take 4 seconds, 30 to 200).",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Exact folder for the records.")
 @click.option("--dry-run", is_flag=True, help="Say what would be tried, and try nothing.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
@@ -45,6 +57,8 @@ from trainprof.profiler.launch import resolve_command
 def tune(
     budget: float,
     allow: str,
+    fixes: tuple[str, ...],
+    steps: int | None,
     out: Path | None,
     dry_run: bool,
     quiet: bool,
@@ -60,13 +74,24 @@ def tune(
     compared. What the trials write into the project is dropped.
     """
     resolve_command(command)
+    from trainprof.cli.planning import asked_for
     from trainprof.cli.tuning import Tuning
     from trainprof.profiler.store.folder import create_run_folder
     from trainprof.reports.terminal.tune import dry_run_text, tune_text
 
+    asked = asked_for(fixes)
     folder = create_run_folder(out, "tune", "tune")
     say = _silent if quiet else _say
-    tuning = Tuning(command, folder, allow=allow, budget_s=budget, unguarded=yes, say=say)
+    tuning = Tuning(
+        command,
+        folder,
+        allow=allow,
+        asked=asked,
+        steps=steps,
+        budget_s=budget,
+        unguarded=yes,
+        say=say,
+    )
     try:
         diagnosis = tuning.diagnose()
         result = tuning.dry_run(diagnosis) if dry_run else tuning.experiment(diagnosis)

@@ -19,10 +19,11 @@ from trainprof.cli.plan_sources import script_of_run, with_sources
 from trainprof.cli.settings import load_settings
 from trainprof.errors import MissingExtraError, RunFolderError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
-from trainprof.profiler.model.plan import Plan, plan_to_json
+from trainprof.profiler.model.plan import Application, Plan, plan_to_json
 from trainprof.profiler.model.tuning import TuneResult
 from trainprof.profiler.sandbox import Spec, sandboxed, why_unavailable
-from trainprof.rules.experiments.candidates import candidates_of
+from trainprof.rules.experiments.asked import asked_candidates
+from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of
 from trainprof.rules.experiments.result import dry_result, plan_of, result_of
 from trainprof.rules.experiments.runner import ProcessRunner
 from trainprof.rules.experiments.trial import warm_up_steps
@@ -50,6 +51,7 @@ class Tuning:
 
     Args:
         command: As typed. folder: For all records. allow: See `tune --allow`.
+        asked: Fixes to try in place of those that findings advise. steps: Of a trial.
         budget_s: For all of it. unguarded: Trials may write where they like. say: Tells progress.
     """
 
@@ -59,6 +61,8 @@ class Tuning:
         folder: Path,
         *,
         allow: str,
+        asked: Sequence[Application] = (),
+        steps: int | None = None,
         budget_s: float,
         unguarded: bool,
         say: Say,
@@ -66,6 +70,8 @@ class Tuning:
         self._command = tuple(command)
         self._folder = folder.resolve()
         self._allow = allow
+        self._asked = tuple(asked)
+        self._steps = steps
         self._say = say
         self._started_s = time.monotonic()
         self._budget_s = budget_s
@@ -129,7 +135,7 @@ class Tuning:
 
     def experiment(self, diagnosis: Diagnosis) -> TuneResult:
         """Tries what the diagnosis advises; also gives what is known when it is interrupted."""
-        candidates, refused = candidates_of(diagnosis, self._allow)
+        candidates, refused = self._candidates(diagnosis)
         steps, warm_up = self._trial_steps(diagnosis, [c.application.params for c in candidates])
         runner = ProcessRunner(self._command, self._folder, self._scratch, self._hidden, warm_up)
         tune = Tune(
@@ -154,7 +160,7 @@ class Tuning:
 
     def dry_run(self, diagnosis: Diagnosis) -> TuneResult:
         """What would be tried, and how long that takes at least."""
-        candidates, refused = candidates_of(diagnosis, self._allow)
+        candidates, refused = self._candidates(diagnosis)
         steps, _ = self._trial_steps(diagnosis, [c.application.params for c in candidates])
         assert diagnosis.steps is not None
         assert diagnosis.steps.mean_s is not None
@@ -168,14 +174,20 @@ class Tuning:
             seconds=trials * each_s,
         )
 
+    def _candidates(self, diagnosis: Diagnosis) -> tuple[list[Candidate], list[Refused]]:
+        """What was asked for, else what is advised."""
+        if self._asked:
+            return asked_candidates(diagnosis, self._asked), []
+        return candidates_of(diagnosis, self._allow)
+
     def _trial_steps(self, diagnosis: Diagnosis, settings: Sequence[object]) -> tuple[int, int]:
         """Steps of a trial, and how many of them are warm-up."""
         warm_up = warm_up_steps([one for one in settings if isinstance(one, dict)])
         steps = diagnosis.steps
         assert steps is not None
         assert steps.mean_s is not None
-        wanted = min(max(round(TRIAL_S / steps.mean_s), LEAST_STEPS), MOST_STEPS) + warm_up
-        return min(wanted, steps.count), warm_up
+        fitting = min(max(round(TRIAL_S / steps.mean_s), LEAST_STEPS), MOST_STEPS)
+        return min((self._steps or fitting) + warm_up, steps.count), warm_up
 
     def _tell(self, progress: Progress) -> None:
         ratio = progress.ratio
