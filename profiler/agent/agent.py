@@ -28,6 +28,7 @@ from .plan_fixes import PlanFixes
 from .recorder import Recorder
 from .segment import Segmenter
 from .stacks import InsideSampler
+from .trial_records import TrialRecords
 
 live: Agent | None = None
 """The agent of this process, for `trainprof.step()` and `trainprof.phase()`."""
@@ -76,6 +77,7 @@ class Agent:
         self._workers = WorkerHooks(torch, self._open_as_worker)
         self._observers = Observers(torch, self.recorder)
         self._fixes = PlanFixes(torch, os.environ.get("TRAINPROF_PLAN"))
+        self._trial = TrialRecords(torch, os.environ.get("TRAINPROF_TRIAL"))
         self._facts = FactCollector(torch, self.hooks, self.recorder)
         self._dataset = DatasetCopy(torch, lambda: self._folder)
         enabled = os.environ.get("TRAINPROF_TRACE") != "off"
@@ -99,6 +101,7 @@ class Agent:
         """Installs every hook; from here on the training is seen."""
         global live
         guard.attempt("plan", self._fixes.install, self._patches)
+        guard.attempt("trial", self._trial.install, self._patches)
         self.hooks.install(self._patches)
         guard.attempt("workers", self._workers.install, self._patches)
         guard.attempt("observers", self._observers.install, self._patches)
@@ -121,6 +124,7 @@ class Agent:
         self._facts.uninstall()
         self._observers.uninstall()
         self._fixes.uninstall()
+        self._trial.uninstall()
         self._patches.undo()
         live = None
 
@@ -328,6 +332,8 @@ class Agent:
             guard.attempt("facts", self._facts.write, self._writer, self._segmenter, self._seconds)
             guard.attempt("operators", self._operators.finish, self._writer)
             self._once_a_second(self._writer)
+            for fact in guard.attempt("trial", self._trial.facts) or ():
+                self._writer.fact(fact)
             self._read_memory(self._writer)
             self._facts.write_cost(
                 self._writer, self._segmenter.count, self._marks_seen, self._thread_cpu_ns
@@ -377,6 +383,7 @@ class Agent:
         self._facts.after_fork()
         self._dataset.after_fork()
         self._fixes.after_fork()
+        self._trial.after_fork()
         self._operators.after_fork()
         self._observers.after_fork()
 

@@ -11,6 +11,7 @@ from trainprof.rules.fixes.fix import Fix
 from trainprof.rules.fixes.registry import all_fixes
 
 SAFETIES = ("safe", "numerics", "semantics")
+DRAWS = "dataset.draws_random_numbers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class Candidate:
 
     Attributes:
         application: What a plan would say. rule: Whose advice it is.
-        safety: Of this application. predicted: The finding's interval, if it has one.
+        safety: Of this application. rounding: Whether it leaves random numbers as they are.
+        predicted: The finding's interval, if it has one.
     """
 
     application: Application
@@ -61,13 +63,27 @@ def candidates_of(
                 reason = f"it changes {advice.safety}; ask for it with --allow {advice.safety}"
                 refused.append(Refused(advice.fix, finding.rule, reason))
                 continue
-            candidate = _candidate(finding, advice, kind)
+            candidate = _candidate(finding, advice, kind, _measured(diagnosis, DRAWS))
             key = (advice.fix, repr(sorted(advice.params.items())))
             chosen.setdefault(key, candidate)
     return sorted(chosen.values(), key=_promise, reverse=True), refused
 
 
-def _candidate(finding: Finding, advice: FixAdvice, kind: type[Fix]) -> Candidate:
+def _measured(diagnosis: Diagnosis, signal: str) -> object:
+    """The value of a signal behind the diagnosis; None where it was not measured."""
+    signals = diagnosis.facts.get("signals")
+    found = signals.get(signal) if isinstance(signals, dict) else None
+    return found.get("value") if isinstance(found, dict) else None
+
+
+def _safety(advice: FixAdvice, kind: type[Fix], draws: object) -> str:
+    """Of this application: other random streams change nothing where the data draws no numbers."""
+    if advice.safety == "numerics" and not kind.rounding and draws is False:
+        return "safe"
+    return advice.safety
+
+
+def _candidate(finding: Finding, advice: FixAdvice, kind: type[Fix], draws: object) -> Candidate:
     where = finding.where
     of_object = kind.made_in_source and where is not None
     target = Target(where.file, where.line) if of_object and where is not None else None
@@ -75,7 +91,7 @@ def _candidate(finding: Finding, advice: FixAdvice, kind: type[Fix]) -> Candidat
     return Candidate(
         Application(advice.fix, params, target),
         finding.rule,
-        advice.safety,
+        _safety(advice, kind, draws),
         kind.rounding,
         finding.gain,
         kind.verifies,

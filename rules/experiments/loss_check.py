@@ -4,7 +4,9 @@
 - numerics, rounding: the smoothed curve stays as near as equal runs stay, or within 0.5 %;
 - numerics, random numbers: as rounding; where the curves do differ, the last fifth must lie where
   runs with other seeds end.
-In every case no loss may become infinite or NaN that was none before.
+Where equal runs differ by a lot (the script sets no seed), they are what runs with other seeds are,
+and the last fifth decides for every change. In every case no loss may become infinite or NaN that
+was none before.
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ SMOOTHING = 0.9
 """Of the moving average; a single loss is a noisy thing."""
 LEAST_TOLERANCE = 0.005
 """Relative; a curve this near is the same curve."""
-LEAST_SEEDS = 3
-"""Runs with other seeds, before their spread says anything."""
+LEAST_SEEDS = 4
+"""Runs with different seeds, before their spread says anything. One more of the same kind ends
+outside of it in 16 % of cases, in 7 % of seven runs (simulated, normal)."""
+UNRELATED = 0.05
+"""Relative difference of the smoothed curves from which on equal runs differ as seeds do."""
 LAST_PART = 0.2
 """Of the steps, whose mean says where a run ends."""
 
@@ -32,12 +37,19 @@ Losses = Mapping[int, float]
 
 @dataclass(frozen=True, slots=True)
 class LossCheck:
-    """The answer. `passed` is None where the losses cannot tell, and `text` says why."""
+    """The answer.
+
+    Attributes:
+        passed: None where the losses cannot tell; `text` says why.
+        difference, allowed: Relative, of what `text` names.
+        by_seeds: More runs with other seeds could tell better.
+    """
 
     passed: bool | None
     text: str
     difference: float | None = None
     allowed: float | None = None
+    by_seeds: bool = False
 
 
 def check_losses(
@@ -55,7 +67,7 @@ def check_losses(
         changed: Of the trials with the change.
         safety: Of the change.
         rounding: Whether only rounding differs.
-        seeded: Of unchanged trials with other seeds.
+        seeded: Of unchanged trials, each with another seed.
     """
     pairs = [(one, other) for one in baseline[:1] for other in changed if one and other]
     if not pairs:
@@ -65,21 +77,17 @@ def check_losses(
             return LossCheck(False, "a loss became infinite or NaN")
         return LossCheck(None, "the losses are not finite without the change either")
     own = [(baseline[0], other) for other in baseline[1:] if other]
-    if safety == "safe":
-        drift = max((_first_difference(*pair) for pair in own), default=0.0)
-        found = max(_first_difference(*pair) for pair in pairs)
-        return _verdict(found, max(2.0 * drift, EQUAL), f"the first {FIRST_LOSSES} losses")
     drift = max((_curve_difference(*pair) for pair in own), default=0.0)
+    if drift > UNRELATED:
+        return _ends_alike(baseline, changed)
+    if safety == "safe":
+        first = max((_first_difference(*pair) for pair in own), default=0.0)
+        found = max(_first_difference(*pair) for pair in pairs)
+        return _verdict(found, max(2.0 * first, EQUAL), f"the first {FIRST_LOSSES} losses")
     found = max(_curve_difference(*pair) for pair in pairs)
     near = _verdict(found, max(2.0 * drift, LEAST_TOLERANCE), "the smoothed losses")
     if near.passed or rounding:
         return near
-    if len(seeded) < LEAST_SEEDS:
-        return LossCheck(
-            None,
-            f"random numbers are drawn otherwise, and {LEAST_SEEDS} runs with other seeds are "
-            "needed to tell",
-        )
     return _ends_alike(seeded, changed)
 
 
@@ -120,14 +128,20 @@ def _end(losses: Losses) -> float:
 
 
 def _ends_alike(unchanged: Sequence[Losses], changed: Sequence[Losses]) -> LossCheck:
+    """Whether changed runs end where unchanged ones do, up to their spread beyond the outermost.
+
+    Lower is no better: data that is repeated, or augmented less, is learnt faster too.
+    """
     ends = [_end(losses) for losses in unchanged if losses]
+    if len(ends) < LEAST_SEEDS:
+        text = f"random numbers are drawn otherwise, and {LEAST_SEEDS} seeds are needed to tell"
+        return LossCheck(None, text, by_seeds=True)
     new = statistics.fmean(_end(losses) for losses in changed if losses)
-    spread = statistics.stdev(ends)
-    middle = statistics.fmean(ends)
-    worse = (new - max(ends)) / max(abs(middle), 1e-12)
-    allowed = max(spread / max(abs(middle), 1e-12), 0.01)
+    scale = max(abs(statistics.fmean(ends)), 1e-12)
+    beyond = max(new - max(ends), min(ends) - new, 0.0) / scale
+    allowed = max(statistics.stdev(ends) / scale, 0.01)
     text = (
-        f"the last losses are {new:.4g}, of unchanged runs {min(ends):.4g} to {max(ends):.4g}; "
-        f"{allowed:.2g} beyond that is allowed"
+        f"with other random numbers the last losses are {new:.4g}, and {min(ends):.4g} to "
+        f"{max(ends):.4g} in {len(ends)} unchanged runs; {allowed:.2g} beyond that is allowed"
     )
-    return LossCheck(worse <= allowed, text, max(worse, 0.0), allowed)
+    return LossCheck(beyond <= allowed, text, beyond, allowed, by_seeds=True)

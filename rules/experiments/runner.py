@@ -54,7 +54,7 @@ class ProcessRunner:
         self._count = 0
         self._longest_s = 0.0
 
-    def run(self, plan: Plan, steps: int, label: str) -> Trial:
+    def run(self, plan: Plan, steps: int, label: str, seed_shift: int = 0) -> Trial:
         """One trial; a script that hangs is ended, and the trial then counts as failed."""
         self._count += 1
         name = f"{self._count:03d}-{label.replace(' + ', '-')}"
@@ -70,7 +70,7 @@ class ProcessRunner:
             options += ["--plan", str(plan_file)]
         command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
         try:
-            problem = self._start(command, place, scratch)
+            problem = self._start(command, place, scratch, seed_shift)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         if problem is not None:
@@ -80,12 +80,17 @@ class ProcessRunner:
         except RunFolderError as error:
             return Trial(None, problem=str(error), folder=str(out))
 
-    def _start(self, command: list[str], place: Path, scratch: Path) -> str | None:
+    def _start(self, command: list[str], place: Path, scratch: Path, seed_shift: int) -> str | None:
         """Runs it to its end; gives why it does not count, if so."""
         if self._hidden:
             spec = Spec(self._hidden, str(self._folder), str(scratch), tuple(command))
             command = sandboxed(spec)
-        environment = {**os.environ, "TMPDIR": str(scratch / "tmp"), "WANDB_MODE": "offline"}
+        environment = {
+            **os.environ,
+            "TMPDIR": str(scratch / "tmp"),
+            "WANDB_MODE": "offline",
+            "TRAINPROF_TRIAL": str(seed_shift),
+        }
         patience_s = max(HANGS_AFTER * self._longest_s, LEAST_PATIENCE_S)
         if not self._longest_s:
             patience_s = FIRST_PATIENCE_S

@@ -39,6 +39,8 @@ class Trial:
         losses: By step.
         shares: Of the phases in the step, as "step.data_wait_share".
         fixes: State of each fix of the plan.
+        samples: What each pass over a loader drew, in a form without order (see sample_check).
+        seed_calls: Seeds that the script set itself; None where that was not seen.
         problem: Why it does not count, else None.
         folder: The run folder.
     """
@@ -51,6 +53,8 @@ class Trial:
     losses: Mapping[int, float] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
     fixes: tuple[FixState, ...] = ()
+    samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seed_calls: int | None = None
     problem: str | None = None
     folder: str = ""
 
@@ -84,6 +88,8 @@ def read_trial(run: Run, steps: int, warm_up: int) -> Trial:
         losses=_losses(trainer),
         shares=_shares(trainer, warm_up, steps, float(wall.sum())),
         fixes=fixes,
+        samples={key: fact.data for key, fact in trainer.latest_facts("samples").items()},
+        seed_calls=_seed_calls(trainer),
     )
 
 
@@ -108,6 +114,11 @@ def _shares(trainer: ProcessRecord, first: int, stop: int, wall_ns: float) -> di
         if f"{phase}_ns" in columns
     }
     return {f"step.{phase}_share": total / wall_ns for phase, total in sums.items() if total >= 0}
+
+
+def _seed_calls(trainer: ProcessRecord) -> int | None:
+    calls = [fact.data.get("calls") for fact in trainer.latest_facts("seeds").values()]
+    return calls[0] if calls and isinstance(calls[0], int) else None
 
 
 def _fix_states(trainer: ProcessRecord) -> tuple[FixState, ...]:

@@ -13,12 +13,17 @@ from typing import Protocol
 
 from trainprof.profiler.model.plan import Plan
 from trainprof.rules.experiments.candidates import Candidate, Refused, without_overlap
-from trainprof.rules.experiments.loss_check import LossCheck, check_losses
+from trainprof.rules.experiments.loss_check import LossCheck, Losses, check_losses
+from trainprof.rules.experiments.sample_check import sample_difference
 from trainprof.rules.experiments.trial import Trial
 from trainprof.rules.statistics.pairs import LOOKS, Ratio, decide, detectable, paired_ratio
 
 EQUAL_PAIRS = 4
 """Pairs of unchanged runs before anything else: the noise of this script on this machine."""
+OTHER_SEEDS = 3
+"""Unchanged runs with other seeds that are made at a time, where a change draws random numbers
+otherwise and they are needed to tell whether it does harm."""
+MOST_SEEDS = 6
 HOPELESS_AFTER = 2
 """Pairs after which a candidate that is slower by far is dropped."""
 MOST_TAIL = 1.2
@@ -30,8 +35,8 @@ MOST_MEMORY = 0.9
 class Runner(Protocol):
     """Runs the script once under a plan."""
 
-    def run(self, plan: Plan, steps: int, label: str) -> Trial:
-        """One trial in a fresh process."""
+    def run(self, plan: Plan, steps: int, label: str, seed_shift: int = 0) -> Trial:
+        """One trial in a fresh process; `seed_shift` is added to the seeds that the script sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ class Tune:
         self._trial_s: list[float] = []
         self._equal: list[float] = []
         self._baseline: list[Trial] = []
+        self._seeded: list[Losses] = []
         self._experiments: list[Experiment] = []
         self._final: Experiment | None = None
         self.ended = "interrupted"
@@ -170,12 +176,12 @@ class Tune:
 
     # Trials.
 
-    def _trial(self, plan: Plan, label: str) -> Trial:
+    def _trial(self, plan: Plan, label: str, seed_shift: int = 0) -> Trial:
         expected_s = statistics.median(self._trial_s) if self._trial_s else 0.0
         if self._clock() + expected_s > self._until:
             raise OutOfTime
         started = self._clock()
-        trial = self._runner.run(plan, self._steps, label)
+        trial = self._runner.run(plan, self._steps, label, seed_shift)
         self._trial_s.append(self._clock() - started)
         return trial
 
@@ -257,6 +263,9 @@ class Tune:
             experiment.loss = self._check_losses(experiment, candidate)
             if experiment.loss.passed is not True:
                 return f"loss check: {experiment.loss.text}"
+            other = self._other_samples(experiment, candidate)
+            if other is not None:
+                return other
             if candidate.verifies and not _moved(experiment, *candidate.verifies):
                 name, direction = candidate.verifies
                 return f"{name} did not go {direction}, so the gain is not its own"
@@ -270,10 +279,36 @@ class Tune:
         return None
 
     def _check_losses(self, experiment: Experiment, candidate: Candidate) -> LossCheck:
-        unchanged = [trial.losses for trial in [*self._baseline, *experiment.unchanged]]
-        changed = [trial.losses for trial in experiment.changed]
-        return check_losses(
-            unchanged, changed, safety=candidate.safety, rounding=candidate.rounding
+        """Also makes the runs with other seeds, where only these can tell."""
+        while True:
+            check = check_losses(
+                [trial.losses for trial in [*self._baseline, *experiment.unchanged]],
+                [trial.losses for trial in experiment.changed],
+                safety=candidate.safety,
+                rounding=candidate.rounding,
+                seeded=[self._baseline[0].losses, *self._seeded],
+            )
+            if check.passed or not check.by_seeds or len(self._seeded) >= MOST_SEEDS:
+                return check
+            if not self._baseline[0].seed_calls:
+                return check  # it sets no seed, so equal runs have told already
+            self._run_other_seeds()
+
+    def _run_other_seeds(self) -> None:
+        for _ in range(OTHER_SEEDS):
+            shift = len(self._seeded) + 1
+            self._say(f"unchanged, seed {shift}", shift - 1, MOST_SEEDS, ())
+            trial = self._trial(Plan(()), f"seed{shift}", shift)
+            self._seeded.append(trial.losses)
+
+    def _other_samples(self, experiment: Experiment, candidate: Candidate) -> str | None:
+        """Whether samples are left out or repeated, which only semantics may."""
+        if candidate.safety == "semantics":
+            return None
+        return sample_difference(
+            [trial.samples for trial in [*self._baseline, *experiment.unchanged]],
+            [trial.samples for trial in experiment.changed],
+            same_order=candidate.safety == "safe" or candidate.rounding,
         )
 
     def _combine(self) -> None:

@@ -1,6 +1,7 @@
 """The course of a tune over a runner that replays times: what is kept, and what never may be."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,10 +27,11 @@ class Replay:
     def __init__(self, clock, gains=None, noise=0.02, seed=1, **changes):
         self.clock, self.gains, self.changes = clock, gains or {}, changes
         self.random, self.noise = np.random.default_rng(seed), noise
-        self.plans = []
+        self.plans, self.shifts = [], []
 
-    def run(self, plan, steps, label):
+    def run(self, plan, steps, label, seed_shift=0):
         self.clock.now += 5.0
+        self.shifts.append(seed_shift)
         fixes = [application.fix for application in plan.applications]
         self.plans.append(fixes)
         seconds = 0.01 * math.exp(self.random.normal(0.0, self.noise))
@@ -39,7 +41,8 @@ class Replay:
             "seconds": seconds,
             "steps": steps,
             "p95_s": seconds * 1.1,
-            "losses": {step: 1.0 / (step + 1) for step in range(steps)},
+            "losses": {step: (1 + 0.1 * seed_shift) / (step + 1) for step in range(steps)},
+            "seed_calls": 1,
             "fixes": tuple(FixState(fix, True, None) for fix in fixes),
         }
         for fix in fixes:
@@ -47,9 +50,9 @@ class Replay:
         return Trial(**trial)
 
 
-def candidate(fix, predicted=(1.1, 2.0), safety="safe", verifies=None):
+def candidate(fix, predicted=(1.1, 2.0), safety="safe", verifies=None, rounding=True):
     gain = Gain(*predicted) if predicted else None
-    return Candidate(Application(fix), "some-rule", safety, True, gain, verifies)
+    return Candidate(Application(fix), "some-rule", safety, rounding, gain, verifies)
 
 
 def tune(candidates, *, budget_s=100_000.0, **replay):
@@ -113,6 +116,54 @@ def test_a_changed_loss_is_not_kept_however_fast():
     assert outcome.experiments[0].reason.startswith("loss check")
 
 
+def with_other_random_numbers(end, **trial):
+    losses = {step: end / (step + 1) for step in range(20)}
+    drawn = candidate("drawn", safety="numerics", rounding=False)
+    return tune([drawn], gains={"drawn": 2.0}, drawn={"losses": losses, **trial})
+
+
+@pytest.mark.parametrize(("end", "verdict"), [(1.15, "keep"), (2.5, "reject"), (0.6, "reject")])
+def test_other_random_numbers_are_judged_by_runs_with_other_seeds(end, verdict):
+    outcome, runner = with_other_random_numbers(end)
+    assert verdicts(outcome) == {"drawn": verdict}
+    seeds = [shift for shift in runner.shifts if shift]
+    assert seeds == ([1, 2, 3] if verdict == "keep" else [1, 2, 3, 4, 5, 6])
+
+
+def test_random_numbers_that_make_no_difference_cost_no_run():
+    _, runner = with_other_random_numbers(1.0)
+    assert not any(runner.shifts)
+
+
+def test_a_script_without_seeds_needs_no_other_ones():
+    class Unseeded(Replay):
+        def run(self, plan, steps, label, seed_shift=0):
+            shift = int(self.random.integers(5))
+            return replace(super().run(plan, steps, label, shift), seed_calls=0)
+
+    clock, drawn = Clock(), candidate("drawn", safety="numerics", rounding=False)
+    runner = Unseeded(clock, {"drawn": 2.0})
+    outcome = Tune(runner, [drawn], (), steps=20, budget_s=1e6, clock=clock).run()
+    assert verdicts(outcome) == {"drawn": "keep"}
+    assert len(runner.plans) == 2 * EQUAL_PAIRS + 12
+
+
+def test_other_samples_are_not_kept_however_fast():
+    def drawn(*samples):
+        return {"l0e0": {"counts": [2], "sums": [sum(samples)], "complete": True}}
+
+    class Drawing(Replay):
+        def run(self, plan, steps, label, seed_shift=0):
+            trial = super().run(plan, steps, label, seed_shift)
+            return replace(trial, samples=drawn(1, 1) if plan.applications else drawn(1, 2))
+
+    clock = Clock()
+    runner = Drawing(clock, {"fast": 2.0})
+    outcome = Tune(runner, [candidate("fast")], (), steps=20, budget_s=1e6, clock=clock).run()
+    assert verdicts(outcome) == {"fast": "reject"}
+    assert "other samples are drawn" in outcome.experiments[0].reason
+
+
 @pytest.mark.parametrize("safety", ["safe", "numerics"])
 def test_unknown_losses_are_no_proof(safety):
     outcome, _ = tune([candidate("fast", safety=safety)], gains={"fast": 2.0}, fast={"losses": {}})
@@ -145,8 +196,8 @@ def test_two_gains_are_proven_together():
 
 def test_fixes_that_spoil_each_other_leave_the_better_one():
     class Spoiled(Replay):
-        def run(self, plan, steps, label):
-            trial = super().run(plan, steps, label)
+        def run(self, plan, steps, label, seed_shift=0):
+            trial = super().run(plan, steps, label, seed_shift)
             if len(plan.applications) < 2:
                 return trial
             return Trial(0.02, p95_s=0.02, losses=trial.losses, fixes=trial.fixes)
@@ -172,10 +223,10 @@ def test_the_budget_ends_it_with_what_is_known():
 
 def test_an_interrupt_leaves_what_was_proven():
     class Interrupted(Replay):
-        def run(self, plan, steps, label):
+        def run(self, plan, steps, label, seed_shift=0):
             if plan.applications and plan.applications[0].fix == "other":
                 raise KeyboardInterrupt
-            return super().run(plan, steps, label)
+            return super().run(plan, steps, label, seed_shift)
 
     clock = Clock()
     one = Tune(
@@ -195,7 +246,7 @@ def test_an_interrupt_leaves_what_was_proven():
 
 def test_a_script_that_fails_unchanged_ends_it():
     class Broken(Replay):
-        def run(self, plan, steps, label):
+        def run(self, plan, steps, label, seed_shift=0):
             return Trial(None, problem="it ended with exit status 1: ValueError")
 
     clock = Clock()

@@ -1,0 +1,72 @@
+"""Whether a change of the loading leaves out samples, or repeats some: the same in every epoch.
+
+A trial records for each pass over a loader how many samples each batch had and the sum of hashes
+of their indices. Sums do not depend on the order, so that whole epochs can be compared although
+they were shuffled otherwise. Of a pass that the trial cut off, the beginnings are compared as far
+as both go, where equal runs draw equally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+MASK = (1 << 61) - 1
+"""Sums are kept below it."""
+
+Samples = Mapping[str, Mapping[str, Any]]
+"""By loader and epoch: `counts` and `sums` of each batch, and whether the pass was `complete`."""
+
+
+def sample_difference(
+    unchanged: Sequence[Samples], changed: Sequence[Samples], *, same_order: bool
+) -> str | None:
+    """A sentence about the first pass in which other samples were drawn; None if there is none.
+
+    Args:
+        unchanged: Of the unchanged trials; of which the first is compared.
+        changed: Of the trials with the change.
+        same_order: Whether the change leaves random numbers as they are, so that the same samples
+            come first.
+    """
+    if not unchanged:
+        return None
+    ordered = same_order and not any(
+        _differs(unchanged[0], other, ordered=True) for other in unchanged[1:]
+    )
+    for trial in changed:
+        key = _differs(unchanged[0], trial, ordered=ordered)
+        if key is not None:
+            return f"other samples are drawn ({_name(key)})"
+    return None
+
+
+def _name(key: str) -> str:
+    loader, _, epoch = key.removeprefix("l").partition("e")
+    if not (loader.isdigit() and epoch.isdigit()):
+        return key
+    return f"loader {int(loader) + 1}, epoch {int(epoch) + 1}"
+
+
+def _differs(one: Samples, other: Samples, *, ordered: bool) -> str | None:
+    """The first pass that is not the same in both."""
+    for key in one:
+        if key in other and not _equal(one[key], other[key], ordered=ordered):
+            return key
+    return None
+
+
+def _equal(one: Mapping[str, Any], other: Mapping[str, Any], *, ordered: bool) -> bool:
+    first, second = _totals(one), _totals(other)
+    if one["complete"] and other["complete"]:
+        return list(first.items())[-1:] == list(second.items())[-1:]
+    shared = [count for count in first if count in second]
+    return not (ordered and shared) or first[shared[-1]] == second[shared[-1]]
+
+
+def _totals(epoch: Mapping[str, Any]) -> dict[int, int]:
+    """Samples drawn so far -> sum of their hashes, after each batch."""
+    counts = accumulate(epoch["counts"])
+    sums = accumulate(epoch["sums"], lambda before, new: (before + new) & MASK)
+    return dict(zip(counts, sums, strict=True))
