@@ -1,6 +1,6 @@
 """`tune --fix`: what is asked for is tried, at the place and with the values that were found."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -29,6 +29,7 @@ class Diagnosed:
     """As much of a diagnosis as candidates are made of."""
 
     findings: tuple
+    facts: dict = field(default_factory=dict)
 
 
 def candidates(*asked):
