@@ -8,7 +8,7 @@ STORY ?= slow_storage
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo test lint ruff format types imports bench zoo clean
+.PHONY: help demo test lint ruff format types imports bench zoo recovered clean
 
 help:
 	@echo "make demo   profile a sample training in a new environment, and say what to do about it"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint   the gates alone: ruff, formatting, types, import contracts"
 	@echo "make bench  measure what trainprof costs a training (takes several minutes)"
 	@echo "make zoo   diagnose every case of the benchmark and write docs/zoo.md (up to an hour)"
+	@echo "make recovered  measure how much of a repair by hand the fixes gain (half an hour)"
 	@echo "make clean  remove the environment and everything that was built"
 
 demo: $(VENV)/.demo-installed
@@ -54,6 +55,10 @@ bench: $(VENV)/.demo-installed
 # ZOO="--no-runs" or names of cases narrow it: make zoo ZOO=healthy/
 zoo: $(VENV)/.test-installed
 	PYTHONPATH=tests $(VENV)/bin/python -m zoo $(ZOO)
+
+# RECOVERED="--rounds 2" or names of cases narrow it; what was measured before is kept.
+recovered: $(VENV)/.test-installed
+	PYTHONPATH=tests $(VENV)/bin/python benchmarks/recovered.py $(RECOVERED)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

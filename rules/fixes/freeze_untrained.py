@@ -10,6 +10,7 @@ from typing import Any
 from ...profiler.agent import guard
 from ...profiler.agent.patching import like
 from .fix import Fix, Process, ReadBack
+from .source_edit import Frozen, SourceEdit
 
 AFTER_UPDATES = 3
 """That are watched before anything is frozen."""
@@ -194,6 +195,11 @@ class FreezeUntrained(Fix):
         if not self._frozen:
             return ReadBack(False, seen, "an optimizer holds all that gets gradients")
         return ReadBack(bool(frozen), seen, None if frozen else "the script unfroze them")
+
+    def edit(self) -> SourceEdit | None:
+        """A line for each part, above the optimizer."""
+        names = [str(name) for name in self.params.get("modules", ()) if name]
+        return Frozen(tuple(names)) if names else None
 
 
 def _listening(torch: Any, on_read: Any) -> type:

@@ -104,6 +104,17 @@ class WithoutCheckpointing:
 
 
 @dataclass(frozen=True, slots=True)
+class Frozen:
+    """Parts of the model get no gradients: a statement for each, before the optimizer is made.
+
+    Attributes:
+        modules: Their paths below the model whose other parts the optimizer gets.
+    """
+
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Autocast:
     """The forward of a plain loop, up to its loss, in `with torch.autocast(...):`.
 
@@ -125,4 +136,5 @@ SourceEdit = (
     | WithoutGradients
     | WithoutCheckpointing
     | Autocast
+    | Frozen
 )

@@ -19,20 +19,73 @@ _Loop = ast.For | ast.AsyncFor | ast.While
 def edit_removed_call(
     source: Source, edit: RemovedCall, target: Any, command: Sequence[str]
 ) -> list[Span]:
-    """Takes the statement out, and the import if nothing else uses it.
+    """Takes the statement out, with the condition, function and import that are there for it alone.
 
     Raises:
-        CannotEdit: the line has no such statement, or it is all that its block does.
+        CannotEdit: the line has no such statement, or more hangs on it.
     """
     name = module_name(source, edit.module)
     found = list(_statements_of(source, f"{name}.{edit.function}")) if name else []
-    in_loops = [one for one in found if any(isinstance(up, _Loop) for up in source.around(one))]
-    chosen = in_loops if target is None else [one for one in found if one.lineno == target.line]
-    if target is not None and not chosen and in_loops:
-        raise CannotEdit(f"{edit.module}.{edit.function}() is no statement of this line")
-    spans = [removed(source, one) for one in chosen]
-    calls = [one.value for one in chosen]
-    return [*spans, *without_imports(source, calls)]
+    chosen: list[ast.stmt] = [one for one in found if _is_in_loop(source, one)]
+    if target is not None:
+        in_loops, chosen = chosen, [one for one in found if one.lineno == target.line]
+        if not chosen and in_loops:
+            raise CannotEdit(f"{edit.module}.{edit.function}() is no statement of this line")
+    elif not chosen:
+        chosen = [one for call in found for one in _through_function(source, call)]
+    spans, gone = [], list[ast.expr]()
+    for one in chosen:
+        whole, used = _with_its_condition(source, one)
+        spans.append(removed(source, whole))
+        gone += used
+    return [*spans, *without_imports(source, gone)]
+
+
+def _is_in_loop(source: Source, node: ast.AST) -> bool:
+    return any(isinstance(above, _Loop) for above in source.around(node))
+
+
+def _with_its_condition(source: Source, statement: ast.stmt) -> tuple[ast.stmt, list[ast.expr]]:
+    """The statement, or the `if` that is there for it alone; and the expressions that go."""
+    gone = [one for one in ast.walk(statement) if isinstance(one, ast.Call)]
+    expressions: list[ast.expr] = [*gone]
+    parent = source.parents[statement]
+    while isinstance(parent, ast.If) and parent.body == [statement] and not parent.orelse:
+        decides = any(isinstance(one, ast.Call | ast.NamedExpr) for one in ast.walk(parent.test))
+        if decides or source.code(parent).startswith("elif"):
+            break
+        expressions.append(parent.test)
+        statement, parent = parent, source.parents[parent]
+    return statement, expressions
+
+
+def _through_function(source: Source, call: ast.Expr) -> list[ast.stmt]:
+    """Calls in loops of a function that does nothing else, and that function if it has no other."""
+    function = source.parents[call]
+    if not isinstance(function, ast.FunctionDef):
+        return []
+    rest = [one for one in function.body if one is not call]
+    only = not rest or (len(rest) == 1 and ast.get_docstring(function) is not None)
+    uses = [
+        node
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Name) and node.id == function.name
+    ]
+    plain = [one for use in uses if (one := _plain_call(source, use)) is not None]
+    in_loops = [one for one in plain if _is_in_loop(source, one)]
+    at_top = source.parents[function] is source.tree and not function.decorator_list
+    if not (only and at_top and in_loops and len(plain) == len(uses)):
+        raise CannotEdit(f"it is called in {function.name}", call.lineno)
+    return [*in_loops, *([function] if len(in_loops) == len(uses) else [])]
+
+
+def _plain_call(source: Source, name: ast.Name) -> ast.stmt | None:
+    """The statement that does nothing but call it, without arguments."""
+    call = source.parents[name]
+    if not isinstance(call, ast.Call) or call.func is not name or call.args or call.keywords:
+        return None
+    statement = source.parents[call]
+    return statement if isinstance(statement, ast.Expr) else None
 
 
 def _statements_of(source: Source, function: str) -> Iterator[ast.Expr]:

@@ -10,6 +10,7 @@ from trainprof.rules.fixes.source_edit import (
     Autocast,
     CallArguments,
     Detached,
+    Frozen,
     RemovedCall,
     ScriptCall,
     SourceEdit,
@@ -57,6 +58,8 @@ def in_words(edit: SourceEdit) -> str:
         return f"without {edit.module}.{edit.function}()"
     if isinstance(edit, Autocast):
         return f'with torch.autocast("{edit.device}", dtype=torch.{edit.dtype}): around the forward'
+    if isinstance(edit, Frozen):
+        return "; ".join(f"model.{path}.requires_grad_(False)" for path in edit.modules)
     if isinstance(edit, Detached):
         return "total += loss.detach()"
     if isinstance(edit, WithoutGradients):

@@ -18,6 +18,7 @@ from trainprof.rules.fixes.source_edit import (
     Autocast,
     CallArguments,
     Detached,
+    Frozen,
     RemovedCall,
     ScriptCall,
     SourceEdit,
@@ -32,6 +33,7 @@ from trainprof.rules.source_edits.in_words import ByHand, in_words
 try:
     from trainprof.rules.source_edits.block_edits import edit_autocast, edit_removed_call
     from trainprof.rules.source_edits.call_edits import edit_arguments, edit_script_call
+    from trainprof.rules.source_edits.frozen_edits import edit_frozen
     from trainprof.rules.source_edits.graph_edits import (
         edit_detached,
         edit_without_checkpointing,
@@ -51,6 +53,7 @@ _EDITS: Mapping[type, Callable[[Source, Any, Target | None, Sequence[str]], list
     Autocast: edit_autocast,
     CallArguments: edit_arguments,
     Detached: edit_detached,
+    Frozen: edit_frozen,
     RemovedCall: edit_removed_call,
     ScriptCall: edit_script_call,
     SwitchedOff: edit_switch,

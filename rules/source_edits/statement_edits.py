@@ -11,6 +11,8 @@ from trainprof.rules.source_edits.arguments import Arguments
 from trainprof.rules.source_edits.names import calls_of, short_name
 from trainprof.rules.source_edits.source import CannotEdit, Source, Span
 from trainprof.rules.source_edits.statements import (
+    lines_above,
+    own_indent,
     removed,
     with_import,
     without_context,
@@ -97,11 +99,11 @@ def edit_loop(source: Source, edit: AroundLoop, target: Any, command: Sequence[s
     present = {line.strip() for line in source.text.splitlines()}
     if all(line.strip() in present for line in (*edit.before, *each_step)):
         return []
-    spans = [*with_import(source, edit.module), _above(source, outer, list(edit.before))]
+    spans = [*with_import(source, edit.module), lines_above(source, outer, edit.before)]
     if each_step:
-        unit = _indent(source, inner.body[0])[len(_indent(source, inner)) :]
+        unit = own_indent(source, inner.body[0])[len(own_indent(source, inner)) :]
         lines = [line.replace("    ", unit, 1) for line in each_step]
-        spans.append(_above(source, inner.body[0], lines))
+        spans.append(lines_above(source, inner.body[0], lines))
     return spans
 
 
@@ -141,20 +143,3 @@ def _counter(loop: _Loop) -> str:
         if function and isinstance(target, ast.Name):
             return target.id
     raise CannotEdit("the loop does not count its steps", loop.lineno)
-
-
-def _indent(source: Source, statement: ast.stmt) -> str:
-    indent = source.indent_before(statement)
-    if indent is None:
-        raise CannotEdit("its block stands in one line", statement.lineno)
-    return indent
-
-
-def _above(source: Source, statement: ast.stmt, lines: list[str]) -> Span:
-    """Puts lines before a statement and the comments right above it."""
-    indent = _indent(source, statement)
-    first = statement.lineno
-    while first > 1 and source.line(first - 1).startswith(f"{indent}#"):
-        first -= 1
-    start = source.line_start(first)
-    return Span(start, start, "".join(f"{indent}{line}{source.newline}" for line in lines))

@@ -137,7 +137,10 @@ def removed(source: Source, statement: ast.stmt) -> Span:
         raise CannotEdit("its block stands in one line", statement.lineno)
     end = source.line_start((block[last].end_lineno or 0) + 1)
     if first == last:
-        return Span(_above(source, statement), end, "")
+        start, after = _above(source, statement), (block[last].end_lineno or 0) + 1
+        while start == 0 and _is_blank(source, after):
+            after += 1  # no file begins with blank lines
+        return Span(start, source.line_start(after), "")
     start = source.start_of(block[first])
     place = block.index(statement) - first
     return Span(start, end, _without(source, source.text[start:end], place))
@@ -303,3 +306,29 @@ def _step(source: Source, statement: ast.stmt) -> str | None:
     outer = source.indent_before(parent) if isinstance(parent, ast.stmt) else None
     inner = source.indent_before(statement) or ""
     return inner[len(outer) :] or None if outer is not None else None
+
+
+def own_indent(source: Source, statement: ast.stmt) -> str:
+    """The indentation of a statement that starts its line.
+
+    Raises:
+        CannotEdit: it does not.
+    """
+    indent = source.indent_before(statement)
+    if indent is None:
+        raise CannotEdit("its block stands in one line", statement.lineno)
+    return indent
+
+
+def lines_above(source: Source, statement: ast.stmt, lines: Sequence[str]) -> Span:
+    """Puts lines before a statement and the comments right above it.
+
+    Raises:
+        CannotEdit: the statement does not start its line.
+    """
+    indent = own_indent(source, statement)
+    first = statement.lineno
+    while first > 1 and source.line(first - 1).startswith(f"{indent}#"):
+        first -= 1
+    start = source.line_start(first)
+    return Span(start, start, "".join(f"{indent}{line}{source.newline}" for line in lines))

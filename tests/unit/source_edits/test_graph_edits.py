@@ -207,9 +207,84 @@ def test_the_import_goes_with_its_last_use(edited):
     assert edited(text, "gc-manual-off") == "import torch\n\nfor x in loader:\n    step(x)\n"
 
 
-def test_a_collection_that_is_all_that_a_block_does(by_hand):
-    text = "import gc\nfor x in loader:\n    if x:\n        gc.collect()\n"
-    assert by_hand(text, "gc-manual-off", 4).reason == "it is all that its block does"
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "if step % args.collect_every == 0:",
+        "if x:\n        if step:",
+        "if x: # now and then",
+    ],
+)
+def test_a_condition_that_is_there_for_it_alone_goes_too(edited, condition):
+    indent = 4 * (condition.count("if") + 1) * " "
+    text = (
+        "import gc\n\nfor step, x in enumerate(loader):\n    train(x)\n"
+        f"    {condition}\n{indent}gc.collect()\n    log(x)\n"
+    )
+    assert edited(text, "gc-manual-off") == (
+        "for step, x in enumerate(loader):\n    train(x)\n    log(x)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "    if is_due(x):\n        gc.collect()\n",
+        "    if x:\n        gc.collect()\n    else:\n        pass\n",
+        "    if x:\n        pass\n    elif y:\n        gc.collect()\n",
+        "    with x:\n        gc.collect()\n",
+    ],
+)
+def test_a_collection_that_is_all_that_a_block_does(by_hand, block):
+    note = by_hand(f"import gc\nfor x in loader:\n    f(x)\n{block}", "gc-manual-off")
+    assert note.reason == "it is all that its block does"
+
+
+FREES = """\
+import gc
+
+import torch
+
+
+def free_memory():
+    \"\"\"Costs time.\"\"\"
+    gc.collect()
+
+
+def main():
+    for x in loader:
+        step(x)
+        free_memory()
+
+
+main()
+"""
+
+
+def test_a_function_that_does_nothing_else_goes_with_its_calls(edited):
+    new = edited(FREES, "gc-manual-off")
+    assert new == (
+        "import torch\n\n\ndef main():\n    for x in loader:\n        step(x)\n\n\nmain()\n"
+    )
+    assert edited(new, "gc-manual-off") == new
+
+
+def test_a_function_that_is_called_elsewhere_too_stays(edited):
+    text = FREES + "free_memory()\n"
+    assert edited(text, "gc-manual-off") == text.replace("        free_memory()\n", "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    gc.collect()\n", "    gc.collect()\n    torch.save({}, 'x')\n"),
+        ("        free_memory()\n", "        x.register_hook(free_memory)\n"),
+        ("def free_memory", "@timed\ndef free_memory"),
+    ],
+)
+def test_a_function_that_does_more_is_left_to_a_person(by_hand, old, new):
+    note = by_hand(FREES.replace(old, new), "gc-manual-off")
+    assert note.reason == "it is called in free_memory"
 
 
 def test_subnormal_numbers(edited):
