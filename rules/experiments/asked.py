@@ -35,4 +35,6 @@ def _candidate(asked: Application, advised: Sequence[Candidate]) -> Candidate:
         if advice.fix == asked.fix and same_place:
             params = {**advice.params, **asked.params}
             return replace(candidate, application=replace(advice, params=params), predicted=None)
-    return Candidate(asked, ASKED, kind.safety, kind.rounding, None, kind.verifies)
+    return Candidate(
+        asked, ASKED, kind.safety, kind.rounding, None, kind.verifies, kind.pays_off_later
+    )

@@ -22,6 +22,7 @@ class Candidate:
         application: What a plan would say. rule: Whose advice it is.
         safety: Of this application. rounding: Whether it leaves random numbers as they are.
         predicted: The finding's interval, if it has one.
+        pays_off_later: Its start has to be earned back.
     """
 
     application: Application
@@ -30,6 +31,7 @@ class Candidate:
     rounding: bool
     predicted: Gain | None
     verifies: tuple[str, str] | None
+    pays_off_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def _candidate(finding: Finding, advice: FixAdvice, kind: type[Fix], draws: obje
         kind.rounding,
         finding.gain,
         kind.verifies,
+        kind.pays_off_later,
     )
 
 

@@ -17,10 +17,13 @@ from trainprof.profiler.model.plan import Plan, plan_to_json
 from trainprof.profiler.sandbox import Spec, sandboxed
 from trainprof.profiler.store.reader import read_run
 from trainprof.rules.experiments.trial import Trial, read_trial
+from trainprof.rules.fixes.registry import fix_named
 
 HANGS_AFTER = 5.0
 """Times as long as the baseline's slowest trial."""
 LEAST_PATIENCE_S = 60.0
+SLOW_START_S = 600.0
+"""More for trials whose start takes long: compiling a large model takes minutes."""
 FIRST_PATIENCE_S = 600.0
 """For the first trial, of which nothing is known."""
 NICE_OPTIONS = ("--quiet", "--no-probe", "--no-stacks", "--trace", "off")
@@ -70,7 +73,8 @@ class ProcessRunner:
             options += ["--plan", str(plan_file)]
         command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
         try:
-            problem = self._start(command, place, scratch, seed_shift)
+            patient = _starts_slowly(plan)
+            problem = self._start(command, place, scratch, seed_shift, slow_start=patient)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         if problem is not None:
@@ -80,7 +84,9 @@ class ProcessRunner:
         except RunFolderError as error:
             return Trial(None, problem=str(error), folder=str(out))
 
-    def _start(self, command: list[str], place: Path, scratch: Path, seed_shift: int) -> str | None:
+    def _start(
+        self, command: list[str], place: Path, scratch: Path, seed_shift: int, *, slow_start: bool
+    ) -> str | None:
         """Runs it to its end; gives why it does not count, if so."""
         if self._hidden:
             spec = Spec(self._hidden, str(self._folder), str(scratch), tuple(command))
@@ -88,12 +94,14 @@ class ProcessRunner:
         environment = {
             **os.environ,
             "TMPDIR": str(scratch / "tmp"),
+            "TORCHINDUCTOR_CACHE_DIR": str(self._scratch / "compiled"),  # the first one compiles
             "WANDB_MODE": "offline",
             "TRAINPROF_TRIAL": str(seed_shift),
         }
         patience_s = max(HANGS_AFTER * self._longest_s, LEAST_PATIENCE_S)
         if not self._longest_s:
             patience_s = FIRST_PATIENCE_S
+        patience_s += SLOW_START_S if slow_start else 0.0
         with (place / "output.txt").open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -123,6 +131,10 @@ class ProcessRunner:
             return None
         self._longest_s = max(self._longest_s, time.monotonic() - started)
         return status
+
+
+def _starts_slowly(plan: Plan) -> bool:
+    return any(fix_named(one.fix).pays_off_later for one in plan.applications)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

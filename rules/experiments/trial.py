@@ -35,6 +35,7 @@ class Trial:
         seconds: Per sample, or per step where samples were not counted; None if it failed.
         per: "sample" or "step".
         p95_s: 95th percentile of a step.
+        step_s: Mean step after the warm-up. start_s: The steps of the warm-up together.
         memory_bytes: The most that the run's processes held.
         losses: By step.
         shares: Of the phases in the step, as "step.data_wait_share".
@@ -49,6 +50,8 @@ class Trial:
     per: str = "step"
     steps: int = 0
     p95_s: float | None = None
+    step_s: float | None = None
+    start_s: float | None = None
     memory_bytes: int | None = None
     losses: Mapping[int, float] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -75,7 +78,8 @@ def read_trial(run: Run, steps: int, warm_up: int) -> Trial:
     problem = _problem(run, trainer, fixes, steps, warm_up)
     if problem is not None:
         return Trial(None, steps=len(trainer.steps), fixes=fixes, problem=problem)
-    wall = np.frombuffer(trainer.steps.columns["wall_ns"], np.int64)[warm_up:steps]
+    every = np.frombuffer(trainer.steps.columns["wall_ns"], np.int64)
+    wall = every[warm_up:steps]
     samples = np.frombuffer(trainer.steps.columns["samples"], np.int64)[warm_up:steps]
     counted = bool(np.all(samples > 0))
     held = [sum(p.rss_bytes for p in sample.processes) for sample in run.samples]
@@ -84,6 +88,8 @@ def read_trial(run: Run, steps: int, warm_up: int) -> Trial:
         per="sample" if counted else "step",
         steps=len(trainer.steps),
         p95_s=float(np.quantile(wall, 0.95)) / 1e9,
+        step_s=float(wall.mean()) / 1e9,
+        start_s=float(every[:warm_up].sum()) / 1e9,
         memory_bytes=max(held, default=None),
         losses=_losses(trainer),
         shares=_shares(trainer, warm_up, steps, float(wall.sum())),

@@ -15,6 +15,7 @@ from trainprof.profiler.model.plan import Plan
 from trainprof.rules.experiments.candidates import Candidate, Refused, without_overlap
 from trainprof.rules.experiments.loss_check import LossCheck, Losses, check_losses
 from trainprof.rules.experiments.sample_check import sample_difference
+from trainprof.rules.experiments.start_cost import break_even_steps, why_it_does_not_pay
 from trainprof.rules.experiments.trial import Trial
 from trainprof.rules.statistics.pairs import LOOKS, Ratio, decide, detectable, paired_ratio
 
@@ -111,6 +112,7 @@ class Tune:
         steps: Steps of a trial. budget_s: For all trials together.
         clock: Monotonic seconds. tell: Is told before each trial.
         memory_bytes: Of the machine; None where unknown.
+        run_steps: Of the training in daily use; None where unknown.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class Tune:
         clock: Callable[[], float],
         tell: Callable[[Progress], None] = lambda _: None,
         memory_bytes: int | None = None,
+        run_steps: int | None = None,
     ) -> None:
         self._runner = runner
         self._candidates = list(candidates)
@@ -133,6 +136,7 @@ class Tune:
         self._until = clock() + budget_s
         self._tell = tell
         self._memory_bytes = memory_bytes
+        self._run_steps = run_steps
         self._trial_s: list[float] = []
         self._equal: list[float] = []
         self._baseline: list[Trial] = []
@@ -256,6 +260,20 @@ class Tune:
             objection = self._objection(experiment)
             experiment.verdict = "reject" if objection else "keep"
             experiment.reason = objection or "faster, and the loss is unharmed"
+            if objection is None:
+                self._weigh_start(experiment)
+
+    def _weigh_start(self, experiment: Experiment) -> None:
+        """A start that takes long must be earned back by the steps that the training does."""
+        if not any(candidate.pays_off_later for candidate in experiment.candidates):
+            return
+        objection = why_it_does_not_pay(experiment.unchanged, experiment.changed, self._run_steps)
+        if objection is not None:
+            experiment.verdict = "inconclusive" if self._run_steps is None else "reject"
+            experiment.reason = f"its steps are faster, but {objection}"
+        else:
+            steps = break_even_steps(experiment.unchanged, experiment.changed)
+            experiment.reason += f"; its start is earned back after {steps:,} steps"
 
     def _objection(self, experiment: Experiment) -> str | None:
         """Why something that is faster is not kept all the same."""

@@ -71,6 +71,7 @@ class Fix:
         verifies: Signal that must move for the gain to be this fix's, with the direction: "step.
             data_wait_share", "down".
         made_in_source: True where it is for what one line of the script makes or switches on.
+        pays_off_later: True where its start takes so long that only a long training gains.
         by_hand: What a person would write where no edit is safe.
     """
 
@@ -81,6 +82,7 @@ class Fix:
     parameters: Mapping[str, type] = {}
     verifies: tuple[str, str] | None = None
     made_in_source: bool = False
+    pays_off_later: bool = False
     by_hand: str | None = None
 
     def __init__(self, params: Mapping[str, Any], target: Any = None) -> None:

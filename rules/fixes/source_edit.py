@@ -126,6 +126,11 @@ class Autocast:
     dtype: str
 
 
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The model of a plain loop is compiled in place before it: `model.compile()`."""
+
+
 SourceEdit = (
     CallArguments
     | ScriptCall
@@ -137,4 +142,5 @@ SourceEdit = (
     | WithoutCheckpointing
     | Autocast
     | Frozen
+    | Compiled
 )

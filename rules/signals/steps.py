@@ -24,6 +24,7 @@ LEAST_READINGS = 3
 
 DESCRIPTIONS = (
     Description("step.count", "count", "Steps recorded."),
+    Description("step.limit", "count", "Steps after which the run was to stop (`--steps`)."),
     Description("step.steady_count", "count", "Steps after the warm-up; the gates ask for 20."),
     Description("step.warm_up_count", "count", "Steps left out at the beginning."),
     Description("step.is_steady", "bool", "Step times do not drift over the window."),
@@ -56,6 +57,7 @@ def measure(training: Training) -> dict[str, Signal]:
     """Signals step.*."""
     sheet = Sheet(DESCRIPTIONS)
     sheet.put("step.count", training.count)
+    sheet.put("step.limit", training.run.info.steps_limit, reason="the script ends by itself")
     sheet.put("step.steady_count", training.window.steady_count)
     if not training.has_window:
         return sheet.finish("no step was completed")

@@ -9,6 +9,7 @@ from trainprof.rules.fixes.source_edit import (
     AroundLoop,
     Autocast,
     CallArguments,
+    Compiled,
     Detached,
     Frozen,
     RemovedCall,
@@ -60,6 +61,8 @@ def in_words(edit: SourceEdit) -> str:
         return f'with torch.autocast("{edit.device}", dtype=torch.{edit.dtype}): around the forward'
     if isinstance(edit, Frozen):
         return "; ".join(f"model.{path}.requires_grad_(False)" for path in edit.modules)
+    if isinstance(edit, Compiled):
+        return "model.compile() before the loop"
     if isinstance(edit, Detached):
         return "total += loss.detach()"
     if isinstance(edit, WithoutGradients):

@@ -17,6 +17,7 @@ from trainprof.rules.fixes.source_edit import (
     AroundLoop,
     Autocast,
     CallArguments,
+    Compiled,
     Detached,
     Frozen,
     RemovedCall,
@@ -39,6 +40,7 @@ try:
         edit_without_checkpointing,
         edit_without_gradients,
     )
+    from trainprof.rules.source_edits.model_edits import edit_compiled
     from trainprof.rules.source_edits.source import CannotEdit, Source, Span
     from trainprof.rules.source_edits.statement_edits import edit_loop, edit_switch
 except ModuleNotFoundError as missing:
@@ -52,6 +54,7 @@ _EDITS: Mapping[type, Callable[[Source, Any, Target | None, Sequence[str]], list
     AroundLoop: edit_loop,
     Autocast: edit_autocast,
     CallArguments: edit_arguments,
+    Compiled: edit_compiled,
     Detached: edit_detached,
     Frozen: edit_frozen,
     RemovedCall: edit_removed_call,

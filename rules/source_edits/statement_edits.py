@@ -93,7 +93,7 @@ def edit_loop(source: Source, edit: AroundLoop, target: Any, command: Sequence[s
     Raises:
         CannotEdit: no loop, or more than one, holds a backward; or it counts no steps.
     """
-    outer, inner = _training_loop(source)
+    outer, inner = training_loop(source)
     step = _counter(inner) if edit.each_step else ""
     each_step = [line.format(step=step) for line in edit.each_step]
     present = {line.strip() for line in source.text.splitlines()}
@@ -107,7 +107,7 @@ def edit_loop(source: Source, edit: AroundLoop, target: Any, command: Sequence[s
     return spans
 
 
-def _training_loop(source: Source) -> tuple[_Loop, _Loop]:
+def training_loop(source: Source) -> tuple[_Loop, _Loop]:
     """The outermost and the innermost loop around the only backward, in its function."""
     found: dict[_Loop, _Loop] = {}
     for node in ast.walk(source.tree):

@@ -40,6 +40,12 @@ from trainprof.profiler.launch import resolve_command
     type=click.IntRange(min=10),
     help="Of a trial, its warm-up not counted (default: as many as take 4 seconds, 30 to 200).",
 )
+@click.option(
+    "--run-steps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Steps that the training does; a slow start (compiling) must pay within them.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Exact folder for the records.")
 @click.option("--dry-run", is_flag=True, help="Say what would be tried, and try nothing.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
@@ -59,6 +65,7 @@ def tune(
     allow: str,
     fixes: tuple[str, ...],
     steps: int | None,
+    run_steps: int | None,
     out: Path | None,
     dry_run: bool,
     quiet: bool,
@@ -91,6 +98,7 @@ def tune(
         budget_s=budget,
         unguarded=yes,
         say=say,
+        run_steps=run_steps,
     )
     try:
         diagnosis = tuning.diagnose()

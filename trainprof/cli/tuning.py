@@ -53,6 +53,7 @@ class Tuning:
         command: As typed. folder: For all records. allow: See `tune --allow`.
         asked: Fixes to try in place of those that findings advise. steps: Of a trial.
         budget_s: For all of it. unguarded: Trials may write where they like. say: Tells progress.
+        run_steps: Of the training in daily use, where it does not end within the baseline.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Tuning:
         budget_s: float,
         unguarded: bool,
         say: Say,
+        run_steps: int | None = None,
     ) -> None:
         self._command = tuple(command)
         self._folder = folder.resolve()
@@ -73,6 +75,7 @@ class Tuning:
         self._asked = tuple(asked)
         self._steps = steps
         self._say = say
+        self._run_steps = run_steps
         self._started_s = time.monotonic()
         self._budget_s = budget_s
         self._scratch = Path(tempfile.mkdtemp(prefix="trainprof-tune-"))
@@ -147,6 +150,7 @@ class Tuning:
             clock=time.monotonic,
             tell=self._tell,
             memory_bytes=psutil.virtual_memory().total,
+            run_steps=self._steps_of_training(diagnosis),
         )
         if not candidates:
             return self._written(tune.outcome(), steps, ended="complete")
@@ -179,6 +183,13 @@ class Tuning:
         if self._asked:
             return asked_candidates(diagnosis, self._asked), []
         return candidates_of(diagnosis, self._allow)
+
+    def _steps_of_training(self, diagnosis: Diagnosis) -> int | None:
+        """As told, or as seen where the unchanged script came to its end."""
+        if self._run_steps is not None or diagnosis.steps is None:
+            return self._run_steps
+        count = diagnosis.steps.count
+        return count if count < BASELINE_STEPS else None
 
     def _trial_steps(self, diagnosis: Diagnosis, settings: Sequence[object]) -> tuple[int, int]:
         """Steps of a trial, and how many of them are warm-up."""

@@ -63,8 +63,9 @@ class Compile(Rule):
     1.5 either way, as the machine was busy.
 
     ## Fix
-    `model = torch.compile(model)` before the loop; save `model._orig_mod.state_dict()` to keep the
-    names in checkpoints. Time a few hundred steps against the plain model and keep the faster.
+    `model.compile()` before the loop: in place, so that names in checkpoints stay. Time a few
+    hundred steps against the plain model and keep the faster; `trainprof tune` does, and counts
+    what compiling takes.
 
     ## Fix safety
     Numerics: a fused loop rounds in another order, and dropout draws other random numbers.
@@ -74,7 +75,8 @@ class Compile(Rule):
     that decides the way) falls into pieces, and little is gained: silent where the source shows
     such a call in a `forward`. Silent too where shapes differ between steps, where most of the time
     is in products and convolutions, where it is compiled already, on accelerators, and in short
-    runs. A run whose end was set by `--steps` is judged by what was run.
+    runs. A run whose end was set by `--steps` does not tell how long the training goes on: from
+    half of the step on it is an info then, which says from which length on compiling pays.
 
     ## References
     - torch.compile: https://docs.pytorch.org/docs/stable/generated/torch.compile.html
@@ -94,6 +96,11 @@ class Compile(Rule):
             gain=(1.3, 1.6),
         ),
         Case(
+            "less than two minutes, cut by --steps",
+            {**_LONG, "step.span_s": 100.0, "step.limit": 400, "step.count": 400},
+            severity="info",
+        ),
+        Case(
             "a third of the step, for a day",
             {**_LONG, "operators.chain_share": 0.34, "step.span_s": 86_400.0},
             severity="info",
@@ -101,6 +108,10 @@ class Compile(Rule):
     )
     silent_on = (
         Case("the same for five minutes", {**_LONG, "step.span_s": 300.0}),
+        Case(
+            "less than two minutes, and the script's own end came before that of --steps",
+            {**_LONG, "step.span_s": 100.0, "step.limit": 400, "step.count": 390},
+        ),
         Case("most of the time is in products", {**_LONG, "operators.chain_share": 0.12}),
         Case("compiled already", {**_LONG, "compilation.in_use": True}),
         Case("no C++ compiler", {**_LONG, "host.cxx_compiler": None}),
@@ -140,14 +151,17 @@ class Compile(Rule):
         least = self.fused_speedup_low if large else 1.0
         pauses = number(signals, "operators.gap_share") or 0.0
         expected = gain(share, min(share + pauses, 1.0), least, self.fused_speedup_high)
-        saved_s = span_s * (1 - 1 / expected.middle)
-        if saved_s < self.least_return * self.compile_s:
+        saved_share = 1 - 1 / expected.middle
+        pays_from_s = self.least_return * self.compile_s / saved_share
+        long = span_s >= pays_from_s
+        if not long and not (large and self._was_cut(signals)):
             return
         length = number(signals, "operators.chain_length") or 2.0
         yield Candidate(
             summary=(
                 f"Chains of {length:.0f} element-wise operators and norms take {percent(share)} of "
-                f"the step; in {duration(span_s)} of steps compiling them would pay."
+                f"the step; in {duration(span_s if long else pays_from_s)} of steps compiling them "
+                "would pay."
             ),
             evidence=(
                 *observed(signals, "operators.chain_share", self.min_chain_share),
@@ -163,8 +177,14 @@ class Compile(Rule):
             where=place(signals, "operators.chain_where") or place(signals, "model.where"),
             fixes=(self._advice(),),
             confidence="low",
-            max_severity="warn" if large else "info",
+            max_severity="warn" if large and long else "info",
         )
+
+    @staticmethod
+    def _was_cut(signals: Signals) -> bool:
+        """Whether `--steps` ended the run, so that how long the training goes on is not known."""
+        limit, count = number(signals, "step.limit"), number(signals, "step.count")
+        return limit is not None and count is not None and count >= limit
 
     def _can_compile(self, signals: Signals) -> bool:
         inside = (call for name in self.breaks for call in calls(signals, name))
@@ -184,5 +204,5 @@ class Compile(Rule):
             safety="numerics",
             text="Compile the model before the loop; time it against the plain one and keep the "
             "faster.",
-            code="model = torch.compile(model)",
+            code="model.compile()",
         )

@@ -9,6 +9,7 @@ import pytest
 from trainprof.profiler.model.diagnosis import Gain
 from trainprof.profiler.model.plan import Application
 from trainprof.rules.experiments.candidates import Candidate
+from trainprof.rules.experiments.start_cost import why_it_does_not_pay
 from trainprof.rules.experiments.trial import FixState, Trial
 from trainprof.rules.experiments.tune import EQUAL_PAIRS, BaselineFailed, Tune
 
@@ -252,3 +253,44 @@ def test_a_script_that_fails_unchanged_ends_it():
     clock = Clock()
     with pytest.raises(BaselineFailed, match="ValueError"):
         Tune(Broken(clock), [candidate("x")], (), steps=20, budget_s=1e6, clock=clock).run()
+
+
+SLOW_START = {"step_s": 0.005, "start_s": 20.0}
+
+
+def slowly(run_steps):
+    """A fix that halves a step of 10 ms, after a start of 20 s."""
+
+    class Timed(Replay):
+        def run(self, plan, steps, label):
+            trial = super().run(plan, steps, label)
+            return trial if plan.applications else replace(trial, step_s=0.01, start_s=0.05)
+
+    clock = Clock()
+    runner = Timed(clock, {"compile": 2.0}, compile=SLOW_START)
+    late = replace(candidate("compile"), pays_off_later=True)
+    outcome = Tune(
+        runner, [late], (), steps=20, budget_s=1e6, clock=clock, run_steps=run_steps
+    ).run()
+    return outcome.experiments[0]
+
+
+def test_a_slow_start_must_pay_within_the_training():
+    kept = slowly(10_000)
+    assert kept.verdict == "keep"
+    assert kept.reason.endswith("its start is earned back after 3,990 steps")
+    short = slowly(1_000)
+    assert short.verdict == "reject"
+    assert "pays from 3,990 steps on, and the training does 1,000" in short.reason
+
+
+def test_a_slow_start_of_a_training_of_unknown_length_is_no_proof():
+    unknown = slowly(None)
+    assert unknown.verdict == "inconclusive"
+    assert "pays from 3,990 steps on; say with --run-steps" in unknown.reason
+
+
+def test_a_start_that_was_not_measured_is_not_taken_for_none():
+    assert why_it_does_not_pay([Trial(0.01)], [Trial(0.005)], 10_000) == (
+        "what its start costs was not measured"
+    )
