@@ -262,8 +262,8 @@ def slowly(run_steps):
     """A fix that halves a step of 10 ms, after a start of 20 s."""
 
     class Timed(Replay):
-        def run(self, plan, steps, label):
-            trial = super().run(plan, steps, label)
+        def run(self, plan, *args):
+            trial = super().run(plan, *args)
             return trial if plan.applications else replace(trial, step_s=0.01, start_s=0.05)
 
     clock = Clock()
