@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -21,7 +18,8 @@ from trainprof.errors import MissingExtraError, RunFolderError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.plan import Application, Plan, plan_to_json
 from trainprof.profiler.model.tuning import TuneResult
-from trainprof.profiler.sandbox import Spec, sandboxed, why_unavailable
+from trainprof.profiler.sandbox.watched import run_watched
+from trainprof.profiler.sandbox.workplace import prepare_workplace
 from trainprof.rules.experiments.asked import asked_candidates
 from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of
 from trainprof.rules.experiments.result import dry_result, plan_of, result_of
@@ -78,25 +76,13 @@ class Tuning:
         self._run_steps = run_steps
         self._started_s = time.monotonic()
         self._budget_s = budget_s
-        self._scratch = Path(tempfile.mkdtemp(prefix="trainprof-tune-"))
-        self._hidden = self._hidden_folders(unguarded)
-
-    def _hidden_folders(self, unguarded: bool) -> list[str]:
-        """Where trials may not leave anything: the working directory and the script's folder."""
-        reason = why_unavailable(self._scratch)
-        if reason is not None:
-            if unguarded:
-                return []
-            raise UsageError(
-                f"trials cannot be kept from writing into your project here ({reason}); --yes lets "
-                "them write."
-            )
         scripts = [Path(word).parent for word in self._command if word.endswith(".py")]
-        return sorted({str(Path.cwd()), *(str(path.resolve()) for path in scripts)})
+        folders = sorted({str(Path.cwd()), *(str(path.resolve()) for path in scripts)})
+        self._workplace = prepare_workplace(self._folder, folders, unguarded=unguarded)
 
     def close(self) -> None:
         """Removes what trials have left behind outside of the records."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._workplace.close()
 
     def diagnose(self) -> Diagnosis:
         """Runs the script unchanged and says where its time goes.
@@ -106,23 +92,20 @@ class Tuning:
         """
         self._say("running the script unchanged, to see where its time goes")
         out = self._folder / "baseline"
-        scratch = self._scratch / "baseline"
+        scratch = self._workplace.scratch / "baseline"
         scratch.mkdir(parents=True)
         out.mkdir()
         options = ["--out", str(out / "run"), "--steps", str(BASELINE_STEPS), "--quiet"]
         command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
-        if self._hidden:
-            command = sandboxed(
-                Spec(tuple(self._hidden), str(self._folder), str(scratch), tuple(command))
+        command = self._workplace.sandboxed(command, scratch)
+        environment = {"TMPDIR": str(scratch), "WANDB_MODE": "offline"}
+        status = run_watched(command, out / "output.txt", self._budget_s, environment)
+        self._workplace.tidy(scratch)
+        if status is None:
+            raise UsageError(
+                f"the unchanged script does not end within {self._budget_s:.0f} s; give it more "
+                "time with --budget, or less to do by its own options."
             )
-        with (out / "output.txt").open("wb") as output:
-            status = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                check=False,
-            ).returncode
         if status:
             raise UsageError(
                 f"the script fails unchanged (exit status {status}); its output is in "
@@ -140,7 +123,7 @@ class Tuning:
         """Tries what the diagnosis advises; also gives what is known when it is interrupted."""
         candidates, refused = self._candidates(diagnosis)
         steps, warm_up = self._trial_steps(diagnosis, [c.application.params for c in candidates])
-        runner = ProcessRunner(self._command, self._folder, self._scratch, self._hidden, warm_up)
+        runner = ProcessRunner(self._command, self._folder, self._workplace, warm_up)
         tune = Tune(
             runner,
             candidates,
