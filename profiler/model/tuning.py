@@ -43,6 +43,22 @@ class RefusedFix:
 
 
 @dataclass(frozen=True, slots=True)
+class TriedTogether:
+    """Several fixes that were kept one by one, together against the original.
+
+    Attributes:
+        verdict: keep | reject | inconclusive | failed | refused. reason: Of that, for a reader.
+    """
+
+    fixes: tuple[str, ...]
+    verdict: str
+    speedup: float | None = None
+    ci: tuple[float, float] | None = None
+    pairs: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TuneResult:
     """What a tune found.
 
@@ -51,7 +67,12 @@ class TuneResult:
         ci_level, pairs, looks: Of that.
         kept, inconclusive, rejected, failed: What was tried, by its verdict.
         refused: What was not. candidates: With --dry-run, what would be tried.
-        aa: Of the pairs of unchanged runs: "sd" of the log-ratio, "pairs".
+        combinations: What was tried of those kept, together.
+        aa: Of the pairs of unchanged runs: "sd" of the log-ratio, "pairs", and "detectable": the
+            smallest ratio that so many pairs show four times in five.
+        dropped_pairs: Left out because a trial had to wait for a CPU, in all.
+        preflight: The machine before the trials: "cpu_pressure" (share of time in which something
+            waited for a CPU), "waited_s" for it to become quiet, and "remarks".
         loss_check: Of what is kept. patch: A unified diff of what is kept, or None.
         by_hand: Sentences about what of it no patch can change.
         plan: File for `trainprof run --plan`, or None. run: The baseline's run folder.
@@ -71,7 +92,10 @@ class TuneResult:
     failed: tuple[TriedFix, ...] = ()
     refused: tuple[RefusedFix, ...] = ()
     candidates: tuple[TriedFix, ...] = ()
+    combinations: tuple[TriedTogether, ...] = ()
     aa: dict[str, Any] = field(default_factory=dict)
+    dropped_pairs: int = 0
+    preflight: dict[str, Any] = field(default_factory=dict)
     loss_check: dict[str, Any] | None = None
     patch: str | None = None
     by_hand: tuple[str, ...] = ()

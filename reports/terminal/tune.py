@@ -43,9 +43,8 @@ def dry_run_text(result: TuneResult) -> str:
 def _lines(result: TuneResult) -> Iterator[str]:
     yield from _wrapped(_headline(result))
     yield ""
-    noise = result.aa.get("sd")
-    spread = f", equal runs differ by {share(noise)}" if isinstance(noise, float) else ""
-    yield from _wrapped(f"trials of {result.steps} steps; {seconds(result.seconds)} in all{spread}")
+    yield from _wrapped(f"trials of {result.steps} steps; {seconds(result.seconds)} in all")
+    yield from _conditions(result)
     for title, tried in (
         ("kept", result.kept),
         ("not shown", result.inconclusive),
@@ -55,9 +54,10 @@ def _lines(result: TuneResult) -> Iterator[str]:
         for fix in tried:
             yield ""
             yield from _fix(title, fix)
+    yield from _together(result)
     if result.refused:
         yield ""
-        yield "not tried"
+        yield "not tried, or not in force"
         for refused in result.refused:
             yield from _wrapped(f"{refused.fix} ({refused.rule}): {refused.reason}", 2)
     yield from _patch(result)
@@ -65,6 +65,29 @@ def _lines(result: TuneResult) -> Iterator[str]:
         yield ""
         yield "Next, to run with what was kept, without touching the source:"
         yield f"  trainprof run --plan {result.plan} -- ..."
+
+
+def _conditions(result: TuneResult) -> Iterator[str]:
+    """How noisy it was, what could be seen, and what was left out."""
+    noise, least = result.aa.get("sd"), result.aa.get("detectable")
+    if isinstance(noise, float) and isinstance(least, dict):
+        shown = "; ".join(f"{pairs} pairs show {ratio:.2f}" for pairs, ratio in least.items())
+        yield from _wrapped(f"equal runs differ by {share(noise)}: {shown} times and more")
+    if result.dropped_pairs:
+        yield from _wrapped(
+            f"{result.dropped_pairs} pairs do not count: a trial waited for a CPU more than three "
+            "times as long as the others"
+        )
+    for remark in result.preflight.get("remarks", ()):
+        yield from _wrapped(str(remark))
+
+
+def _together(result: TuneResult) -> Iterator[str]:
+    for one in result.combinations:
+        ratio = f", {one.speedup:.2f} times faster" if one.speedup is not None else ""
+        yield ""
+        yield from _wrapped(f"together: {', '.join(one.fixes)}{ratio}, {one.pairs} pairs")
+        yield from _wrapped(one.reason, 2)
 
 
 def _patch(result: TuneResult) -> Iterator[str]:

@@ -65,13 +65,13 @@ def candidates_of(
                 reason = f"it changes {advice.safety}; ask for it with --allow {advice.safety}"
                 refused.append(Refused(advice.fix, finding.rule, reason))
                 continue
-            candidate = _candidate(finding, advice, kind, _measured(diagnosis, DRAWS))
+            candidate = _candidate(finding, advice, kind, measured(diagnosis, DRAWS))
             key = (advice.fix, repr(sorted(advice.params.items())))
             chosen.setdefault(key, candidate)
     return sorted(chosen.values(), key=_promise, reverse=True), refused
 
 
-def _measured(diagnosis: Diagnosis, signal: str) -> object:
+def measured(diagnosis: Diagnosis, signal: str) -> object:
     """The value of a signal behind the diagnosis; None where it was not measured."""
     signals = diagnosis.facts.get("signals")
     found = signals.get(signal) if isinstance(signals, dict) else None

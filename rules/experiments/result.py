@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from trainprof.profiler.model.plan import Plan
-from trainprof.profiler.model.tuning import RefusedFix, TriedFix, TuneResult
+from trainprof.profiler.model.tuning import RefusedFix, TriedFix, TriedTogether, TuneResult
 from trainprof.rules.experiments.candidates import Candidate, Refused
-from trainprof.rules.experiments.tune import Experiment, Outcome
-from trainprof.rules.statistics.pairs import LEVEL, Ratio
+from trainprof.rules.experiments.experiment import Experiment
+from trainprof.rules.experiments.tune import Outcome
+from trainprof.rules.statistics.pairs import LEVEL, LOOKS, Ratio, detectable
 
 
 def result_of(
@@ -21,6 +23,7 @@ def result_of(
     plan: str | None,
     patch: str | None,
     by_hand: tuple[str, ...] = (),
+    preflight: Mapping[str, Any] = MappingProxyType({}),
     steps: int,
     seconds: float,
     ended: str,
@@ -44,7 +47,10 @@ def result_of(
         rejected=tried["reject"],
         failed=tried["failed"],
         refused=tuple(RefusedFix(one.fix, one.rule, one.reason) for one in outcome.refused),
+        combinations=tuple(_together(one) for one in outcome.combinations),
         aa=_noise(outcome),
+        dropped_pairs=outcome.dropped,
+        preflight=dict(preflight),
         loss_check=_loss(final) if final else None,
         patch=patch,
         by_hand=by_hand,
@@ -83,9 +89,9 @@ def _kept(outcome: Outcome) -> list[Experiment]:
     """The fixes of the final combination, each with what it gained by itself."""
     if outcome.final is None:
         return []
-    names = {candidate.application for candidate in outcome.final.candidates}
+    together = [candidate.application for candidate in outcome.final.candidates]
     singles = [one for one in outcome.experiments if one.verdict == "keep"]
-    return [one for one in singles if one.candidates[0].application in names]
+    return [one for one in singles if one.candidates[0].application in together]
 
 
 def _tried(experiment: Experiment) -> TriedFix:
@@ -115,6 +121,23 @@ def _loss(experiment: Experiment) -> dict[str, Any] | None:
     return asdict(experiment.loss) if experiment.loss is not None else None
 
 
+def _together(experiment: Experiment) -> TriedTogether:
+    ratio = experiment.ratio
+    return TriedTogether(
+        fixes=tuple(one.application.fix for one in experiment.candidates),
+        verdict=experiment.verdict or "inconclusive",
+        speedup=ratio.point if ratio else None,
+        ci=_bounds(ratio),
+        pairs=ratio.pairs if ratio else 0,
+        reason=experiment.reason,
+    )
+
+
 def _noise(outcome: Outcome) -> dict[str, Any]:
+    """How much equal runs differ, and the smallest ratios that pairs of runs show under it."""
     ratios = outcome.equal_log_ratios
-    return {"sd": statistics.stdev(ratios) if len(ratios) > 1 else None, "pairs": len(ratios)}
+    if len(ratios) < 2:
+        return {"sd": None, "pairs": len(ratios), "detectable": None}
+    deviation = statistics.stdev(ratios)
+    least = {str(pairs): detectable(deviation, pairs) for pairs in LOOKS}
+    return {"sd": deviation, "pairs": len(ratios), "detectable": least}

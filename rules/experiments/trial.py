@@ -42,7 +42,11 @@ class Trial:
         fixes: State of each fix of the plan.
         samples: What each pass over a loader drew, in a form without order (see sample_check).
         seed_calls: Seeds that the script set itself; None where that was not seen.
+        delay_share: Part of the steps' time in which the training thread waited for a CPU.
         problem: Why it does not count, else None.
+        refused: Where that is because a fix was not in force: its reason.
+        took_s: From its start to its end.
+        earlier: It comes from an interrupted tune that this one goes on with.
         folder: The run folder.
     """
 
@@ -58,7 +62,11 @@ class Trial:
     fixes: tuple[FixState, ...] = ()
     samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed_calls: int | None = None
+    delay_share: float | None = None
     problem: str | None = None
+    refused: str | None = None
+    took_s: float | None = None
+    earlier: bool = False
     folder: str = ""
 
 
@@ -77,7 +85,8 @@ def read_trial(run: Run, steps: int, warm_up: int) -> Trial:
     fixes = _fix_states(trainer)
     problem = _problem(run, trainer, fixes, steps, warm_up)
     if problem is not None:
-        return Trial(None, steps=len(trainer.steps), fixes=fixes, problem=problem)
+        done = len(trainer.steps)
+        return Trial(None, steps=done, fixes=fixes, problem=problem, refused=_refusal(fixes))
     every = np.frombuffer(trainer.steps.columns["wall_ns"], np.int64)
     wall = every[warm_up:steps]
     samples = np.frombuffer(trainer.steps.columns["samples"], np.int64)[warm_up:steps]
@@ -96,6 +105,7 @@ def read_trial(run: Run, steps: int, warm_up: int) -> Trial:
         fixes=fixes,
         samples={key: fact.data for key, fact in trainer.latest_facts("samples").items()},
         seed_calls=_seed_calls(trainer),
+        delay_share=_delay_share(trainer, warm_up, steps),
     )
 
 
@@ -122,6 +132,26 @@ def _shares(trainer: ProcessRecord, first: int, stop: int, wall_ns: float) -> di
     return {f"step.{phase}_share": total / wall_ns for phase, total in sums.items() if total >= 0}
 
 
+def _refusal(fixes: Sequence[FixState]) -> str | None:
+    """Of the first fix that was not in force."""
+    idle = next((state for state in fixes if state.active is not True), None)
+    if idle is None:
+        return None
+    return f"{idle.fix} was not in force: {idle.reason or 'it could not be read back'}"
+
+
+def _delay_share(trainer: ProcessRecord, first: int, stop: int) -> float | None:
+    """By the kernel's scheduler statistics, which are read on some of the steps for all of them."""
+    columns = trainer.steps.columns
+    queued, wall = (np.frombuffer(columns[name], np.int64) for name in ("run_queue_ns", "wall_ns"))
+    read = np.flatnonzero(queued[:stop] >= 0)
+    read = read[read >= first]
+    if len(read) < 2:
+        return None
+    spanned = float(wall[read[0] + 1 : read[-1] + 1].sum())
+    return min(float(queued[read[1:]].sum()) / spanned, 1.0) if spanned > 0 else None
+
+
 def _seed_calls(trainer: ProcessRecord) -> int | None:
     calls = [fact.data.get("calls") for fact in trainer.latest_facts("seeds").values()]
     return calls[0] if calls and isinstance(calls[0], int) else None
@@ -145,9 +175,9 @@ def _problem(
     """Why the trial does not count."""
     if run.info.exit_status:
         return f"the script ended with exit status {run.info.exit_status}"
-    idle = next((state for state in fixes if state.active is not True), None)
+    idle = _refusal(fixes)
     if idle is not None:
-        return f"{idle.fix} was not in force: {idle.reason or 'it could not be read back'}"
+        return idle
     if len(trainer.steps) < min(steps, warm_up + LEAST_STEPS):
         return f"it did {len(trainer.steps)} steps only"
     return None

@@ -1,4 +1,4 @@
-"""The course of a tune: baseline repeats, each candidate in pairs, then all that was kept together.
+"""The course of a tune: noise, each candidate in pairs, what was kept together, and once again.
 
 Nothing here starts a process: a `Runner` does, so that recorded noise can be replayed in its place.
 """
@@ -8,29 +8,27 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from trainprof.profiler.model.plan import Plan
+from trainprof.rules.experiments.acceptance import MOST_SEEDS, Acceptance
 from trainprof.rules.experiments.candidates import Candidate, Refused, without_overlap
-from trainprof.rules.experiments.loss_check import LossCheck, Losses, check_losses
-from trainprof.rules.experiments.sample_check import sample_difference
+from trainprof.rules.experiments.delays import Delays
+from trainprof.rules.experiments.experiment import Experiment, plan_with
 from trainprof.rules.experiments.start_cost import break_even_steps, why_it_does_not_pay
 from trainprof.rules.experiments.trial import Trial
 from trainprof.rules.statistics.pairs import LOOKS, Ratio, decide, detectable, paired_ratio
 
 EQUAL_PAIRS = 4
 """Pairs of unchanged runs before anything else: the noise of this script on this machine."""
-OTHER_SEEDS = 3
-"""Unchanged runs with other seeds that are made at a time, where a change draws random numbers
-otherwise and they are needed to tell whether it does harm."""
-MOST_SEEDS = 6
+CLEARLY_SLOWER = math.log(1.25)
+"""Of the first pair, beyond four standard deviations of equal pairs: no second one is spent."""
 HOPELESS_AFTER = 2
-"""Pairs after which a candidate that is slower by far is dropped."""
-MOST_TAIL = 1.2
-"""95th percentile of a step, new over old; a gain of the mean that costs the tail is none."""
-MOST_MEMORY = 0.9
-"""Of the machine's memory."""
+"""Pairs after which a candidate that is slower by two standard deviations is dropped."""
+
+Again = Callable[[Plan], Sequence[Candidate]]
+"""Diagnoses a run under a plan, and says what to try next."""
 
 
 class Runner(Protocol):
@@ -51,44 +49,16 @@ class Progress:
     left_s: float
 
 
-@dataclass(slots=True)
-class Experiment:
-    """One candidate (or the combination of those kept) against the original.
-
-    Attributes:
-        verdict: "keep", "reject", "inconclusive", "failed"; None while it goes on.
-        reason: Of the verdict, for a reader.
-    """
-
-    name: str
-    candidates: tuple[Candidate, ...]
-    log_ratios: list[float] = field(default_factory=list)
-    unchanged: list[Trial] = field(default_factory=list)
-    changed: list[Trial] = field(default_factory=list)
-    looks: int = 0
-    verdict: str | None = None
-    reason: str = ""
-    loss: LossCheck | None = None
-
-    @property
-    def plan(self) -> Plan:
-        """What the changed trials run under."""
-        return Plan(tuple(candidate.application for candidate in self.candidates))
-
-    @property
-    def ratio(self) -> Ratio | None:
-        """Old over new time so far."""
-        return paired_ratio(self.log_ratios) if self.log_ratios else None
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a tune found, whole or interrupted.
 
     Attributes:
         final: The experiment whose ratio is the tune's: the combination, or the only one kept.
-        experiments: All of them, in order. refused: Fixes that were not tried.
+        experiments: Of single fixes, in order. combinations: Of several, against the original.
+        refused: Fixes that were not tried.
         equal_log_ratios: Of the pairs of unchanged runs.
+        dropped: Pairs left out because a trial had to wait for a CPU.
         ended: "complete", "budget" or "interrupted".
     """
 
@@ -97,10 +67,16 @@ class Outcome:
     refused: tuple[Refused, ...]
     equal_log_ratios: tuple[float, ...]
     ended: str
+    combinations: tuple[Experiment, ...] = ()
+    dropped: int = 0
 
 
 class OutOfTime(Exception):
-    """The budget does not hold another pair."""
+    """The budget does not hold another trial."""
+
+
+class BaselineFailed(Exception):
+    """The script does not even run unchanged; the message says why."""
 
 
 class Tune:
@@ -113,6 +89,7 @@ class Tune:
         clock: Monotonic seconds. tell: Is told before each trial.
         memory_bytes: Of the machine; None where unknown.
         run_steps: Of the training in daily use; None where unknown.
+        again: What to try on top of what is kept, once; None to leave it at the first round.
     """
 
     def __init__(
@@ -127,6 +104,7 @@ class Tune:
         tell: Callable[[Progress], None] = lambda _: None,
         memory_bytes: int | None = None,
         run_steps: int | None = None,
+        again: Again | None = None,
     ) -> None:
         self._runner = runner
         self._candidates = list(candidates)
@@ -135,131 +113,194 @@ class Tune:
         self._clock = clock
         self._until = clock() + budget_s
         self._tell = tell
-        self._memory_bytes = memory_bytes
         self._run_steps = run_steps
+        self._again = again
         self._trial_s: list[float] = []
         self._equal: list[float] = []
+        self._equal_dropped = 0
         self._baseline: list[Trial] = []
-        self._seeded: list[Losses] = []
         self._experiments: list[Experiment] = []
-        self._final: Experiment | None = None
+        self._combinations: list[Experiment] = []
+        self._acceptance = Acceptance(self._baseline, self._run_with_seed, memory_bytes)
+        self._delays = Delays()
+        self._cut_short = False
         self.ended = "interrupted"
 
     def run(self) -> Outcome:
         """Everything, as far as the time allows."""
         try:
             self._measure_noise()
-            for candidate in self._candidates:
-                self._try((candidate,), candidate.application.fix)
-            self._combine()
-            self.ended = "complete"
+            self._round(self._candidates)
+            self._combine([one.candidates[0] for one in self._ranked()])
+            self._second_round()
+            self.ended = "budget" if self._cut_short else "complete"
         except OutOfTime:
             self.ended = "budget"
         return self.outcome()
 
     def outcome(self) -> Outcome:
         """What is known now; also in the middle."""
-        for experiment in self._experiments:
+        for experiment in [*self._experiments, *self._combinations]:
             if experiment.verdict is None:
-                experiment.verdict = "inconclusive"
-                experiment.reason = f"{self.ended} after {len(experiment.log_ratios)} pairs"
+                experiment.settle("inconclusive", _unfinished(experiment, self.ended))
+        for one in self._experiments:
+            if one.verdict == "refused":
+                candidate = one.candidates[0]
+                refusal = Refused(candidate.application.fix, candidate.rule, one.reason)
+                if refusal not in self._refused:
+                    self._refused.append(refusal)
+        tried = [*self._experiments, *self._combinations]
         return Outcome(
-            self._final or self._best(),
-            tuple(self._experiments),
+            self._best(),
+            tuple(one for one in self._experiments if one.verdict != "refused"),
             tuple(self._refused),
             tuple(self._equal),
             self.ended,
+            tuple(self._combinations),
+            self._equal_dropped + sum(one.dropped for one in tried),
         )
 
-    def _kept(self) -> list[Experiment]:
-        return [one for one in self._experiments if one.verdict == "keep"]
+    def _ranked(self) -> list[Experiment]:
+        """Single fixes of the first round that are kept, the best first."""
+        kept = [one for one in self._experiments if one.verdict == "keep" and not one.base]
+        return sorted(kept, key=lambda one: one.speedup, reverse=True)
 
     def _best(self) -> Experiment | None:
-        kept = self._kept()
-        return max(kept, key=lambda one: one.ratio.point if one.ratio else 0.0, default=None)
+        """The fastest of what was proven against the original."""
+        kept = [one for one in self._combinations if one.verdict == "keep"]
+        return max([*self._ranked(), *kept], key=lambda one: one.speedup, default=None)
 
     # Trials.
 
     def _trial(self, plan: Plan, label: str, seed_shift: int = 0) -> Trial:
-        expected_s = statistics.median(self._trial_s) if self._trial_s else 0.0
-        if self._clock() + expected_s > self._until:
+        if self._time_of(1) > self._left_s():
             raise OutOfTime
         started = self._clock()
         trial = self._runner.run(plan, self._steps, label, seed_shift)
-        self._trial_s.append(self._clock() - started)
+        self._trial_s.append(trial.took_s or self._clock() - started)
         return trial
+
+    def _run_with_seed(self, shift: int) -> Trial:
+        self._say(f"unchanged, seed {shift}", shift - 1, MOST_SEEDS, ())
+        return self._trial(Plan(()), f"seed{shift}", shift)
+
+    def _left_s(self) -> float:
+        return max(self._until - self._clock(), 0.0)
+
+    def _time_of(self, trials: int) -> float:
+        return trials * (statistics.median(self._trial_s) if self._trial_s else 0.0)
+
+    def _say(self, name: str, pair: int, most: int, ratios: Sequence[float]) -> None:
+        ratio = paired_ratio(ratios) if ratios else None
+        self._tell(Progress(name, pair + 1, most, ratio, self._left_s()))
 
     def _measure_noise(self) -> None:
         """Pairs of unchanged runs."""
-        for pair in range(EQUAL_PAIRS):
-            self._say("unchanged", pair, EQUAL_PAIRS, self._equal)
+        while len(self._equal) < EQUAL_PAIRS:
+            self._say("unchanged", len(self._equal), EQUAL_PAIRS, self._equal)
             trials = [self._trial(Plan(()), "unchanged") for _ in range(2)]
-            self._baseline += trials
             first, second = (trial.seconds for trial in trials)
             if first is None or second is None:
                 problem = next(trial.problem for trial in trials if trial.problem)
                 raise BaselineFailed(problem or "the unchanged script gave no time")
-            self._equal.append(math.log(first / second))
-
-    def _say(self, name: str, pair: int, most: int, ratios: Sequence[float]) -> None:
-        ratio = paired_ratio(ratios) if ratios else None
-        self._tell(Progress(name, pair + 1, most, ratio, max(self._until - self._clock(), 0.0)))
+            self._baseline += trials
+            if self._delays.drops("unchanged", trials, self._equal_dropped):
+                self._equal_dropped += 1
+            else:
+                self._equal.append(math.log(first / second))
 
     # Experiments.
 
-    def _try(self, candidates: tuple[Candidate, ...], name: str) -> Experiment:
-        experiment = Experiment(name, candidates)
-        self._experiments.append(experiment)
+    def _round(self, candidates: Sequence[Candidate], base: tuple[Candidate, ...] = ()) -> None:
+        """Every candidate up to the first look, then those that are undecided to the next ones."""
+        tried = [Experiment(one.application.fix, (one,), base) for one in candidates]
+        self._experiments += tried
+        for experiment in tried:
+            self._leave_out_what_cannot_be_seen(experiment)
+        going = [experiment for experiment in tried if experiment.verdict is None]
+        for experiment in going:
+            experiment.tests = len(going)
+        for look in LOOKS:
+            for experiment in sorted(going, key=lambda one: one.speedup, reverse=True):
+                if experiment.verdict is None:
+                    self._pairs_until(look, experiment)
+
+    def _leave_out_what_cannot_be_seen(self, experiment: Experiment) -> None:
+        predicted = experiment.candidates[0].predicted
         least = detectable(statistics.stdev(self._equal), LOOKS[-1])
-        predicted = candidates[0].predicted if len(candidates) == 1 else None
         if predicted is not None and predicted.high < least:
-            experiment.verdict = "inconclusive"
-            experiment.reason = (
+            experiment.settle(
+                "inconclusive",
                 f"its predicted gain is {predicted.high:.2f} at most, and {LOOKS[-1]} pairs show "
-                f"{least:.2f} here"
+                f"{least:.2f} here",
             )
-            return experiment
-        while experiment.verdict is None:
+
+    def _pairs_until(self, look: int, experiment: Experiment) -> None:
+        """Pairs up to a look, if the time holds them, and the decision."""
+        missing = look - len(experiment.log_ratios)
+        several = len(self._ranked()) > 1 and experiment not in self._combinations
+        reserve = LOOKS[0] if several else 0
+        if self._time_of(2 * (missing + reserve)) > self._left_s():
+            self._cut_short = True
+            return
+        while experiment.verdict is None and len(experiment.log_ratios) < look:
             self._pair(experiment)
-            self._look(experiment)
-        return experiment
+            self._screen(experiment)
+        if experiment.verdict is None:
+            self._decide(experiment)
 
     def _pair(self, experiment: Experiment) -> None:
-        """One pair; the order alternates, so that drift strikes both arms alike."""
-        self._say(experiment.name, len(experiment.log_ratios), LOOKS[-1], experiment.log_ratios)
-        plans = [(Plan(()), experiment.unchanged), (experiment.plan, experiment.changed)]
+        """One pair; the order alternates, so that drift strikes both arms alike.
+
+        The changed script comes first at first: what is not in force costs no other trial.
+        """
+        name = experiment.name
+        self._say(name, len(experiment.log_ratios), LOOKS[-1], experiment.log_ratios)
+        arms = [(experiment.plan, name), (plan_with(experiment.base), f"without {name}")]
         if len(experiment.log_ratios) % 2:
-            plans.reverse()
-        for plan, trials in plans:
-            label = experiment.name if plan.applications else "unchanged"
-            trials.append(self._trial(plan, label))
-        old, new = experiment.unchanged[-1], experiment.changed[-1]
-        if new.seconds is None or old.seconds is None:
-            experiment.verdict = "failed"
-            experiment.reason = new.problem or old.problem or "a trial gave no time"
-        else:
+            arms.reverse()
+        found: dict[str, Trial] = {}
+        for plan, label in arms:
+            found[label] = trial = self._trial(plan, label)
+            if trial.seconds is None:
+                verdict = "refused" if trial.refused else "failed"
+                problem = trial.refused or trial.problem or "a trial gave no time"
+                experiment.settle(verdict, problem)
+                return
+        new, old = found[name], found[f"without {name}"]
+        if new.earlier != old.earlier:
+            return  # an interrupted tune left half a pair, which is too old to be half of one now
+        experiment.changed.append(new)
+        experiment.unchanged.append(old)
+        if self._delays.drops(name, [new, old], experiment.dropped):
+            experiment.dropped += 1
+        elif old.seconds is not None and new.seconds is not None:
             experiment.log_ratios.append(math.log(old.seconds / new.seconds))
 
-    def _look(self, experiment: Experiment) -> None:
-        """Decides, if enough pairs are there."""
-        if experiment.verdict is not None:
-            return
+    def _screen(self, experiment: Experiment) -> None:
+        """Drops what is slower by far after a pair or two."""
         ratios = experiment.log_ratios
-        noise = statistics.stdev(self._equal)
-        if len(ratios) == HOPELESS_AFTER and statistics.fmean(ratios) + 2.0 * noise < 0.0:
-            experiment.verdict, experiment.reason = "reject", "it is slower"
+        if experiment.verdict is not None or not 1 <= len(ratios) <= HOPELESS_AFTER:
             return
-        experiment.looks += len(ratios) in LOOKS
-        decision = decide(ratios)
+        noise = statistics.stdev(self._equal)
+        far = len(ratios) == 1 and ratios[0] < -max(4.0 * noise, CLEARLY_SLOWER)
+        again = len(ratios) == HOPELESS_AFTER and statistics.fmean(ratios) + 2.0 * noise < 0.0
+        if far or again:
+            experiment.settle("reject", "it is slower")
+
+    def _decide(self, experiment: Experiment) -> None:
+        """At a planned look."""
+        experiment.looks += 1
+        decision = decide(experiment.log_ratios, experiment.tests)
         if decision == "drop":
-            experiment.verdict, experiment.reason = "reject", "it is no faster"
+            experiment.settle("reject", "it is no faster")
         elif decision == "undecided":
-            experiment.verdict = "inconclusive"
-            experiment.reason = f"{len(ratios)} pairs do not show a gain"
+            pairs = len(experiment.log_ratios)
+            experiment.settle("inconclusive", f"{pairs} pairs do not show a gain")
         elif decision == "keep":
-            objection = self._objection(experiment)
-            experiment.verdict = "reject" if objection else "keep"
-            experiment.reason = objection or "faster, and the loss is unharmed"
+            objection = self._acceptance.objection(experiment)
+            reason = objection or "faster, and the loss is unharmed"
+            experiment.settle("reject" if objection else "keep", reason)
             if objection is None:
                 self._weigh_start(experiment)
 
@@ -269,90 +310,62 @@ class Tune:
             return
         objection = why_it_does_not_pay(experiment.unchanged, experiment.changed, self._run_steps)
         if objection is not None:
-            experiment.verdict = "inconclusive" if self._run_steps is None else "reject"
-            experiment.reason = f"its steps are faster, but {objection}"
+            verdict = "inconclusive" if self._run_steps is None else "reject"
+            experiment.settle(verdict, f"its steps are faster, but {objection}")
         else:
             steps = break_even_steps(experiment.unchanged, experiment.changed)
             experiment.reason += f"; its start is earned back after {steps:,} steps"
 
-    def _objection(self, experiment: Experiment) -> str | None:
-        """Why something that is faster is not kept all the same."""
-        for candidate in experiment.candidates:
-            experiment.loss = self._check_losses(experiment, candidate)
-            if experiment.loss.passed is not True:
-                return f"loss check: {experiment.loss.text}"
-            other = self._other_samples(experiment, candidate)
-            if other is not None:
-                return other
-            if candidate.verifies and not _moved(experiment, *candidate.verifies):
-                name, direction = candidate.verifies
-                return f"{name} did not go {direction}, so the gain is not its own"
-        old = [trial.p95_s for trial in experiment.unchanged if trial.p95_s]
-        new = [trial.p95_s for trial in experiment.changed if trial.p95_s]
-        if old and new and statistics.median(new) > MOST_TAIL * statistics.median(old):
-            return "its slow steps are slower than before"
-        held = [trial.memory_bytes for trial in experiment.changed if trial.memory_bytes]
-        if held and self._memory_bytes and max(held) > MOST_MEMORY * self._memory_bytes:
-            return "it needs nearly all of the memory"
-        return None
+    # What was kept, together.
 
-    def _check_losses(self, experiment: Experiment, candidate: Candidate) -> LossCheck:
-        """Also makes the runs with other seeds, where only these can tell."""
-        while True:
-            check = check_losses(
-                [trial.losses for trial in [*self._baseline, *experiment.unchanged]],
-                [trial.losses for trial in experiment.changed],
-                safety=candidate.safety,
-                rounding=candidate.rounding,
-                seeded=[self._baseline[0].losses, *self._seeded],
-            )
-            if check.passed or not check.by_seeds or len(self._seeded) >= MOST_SEEDS:
-                return check
-            if not self._baseline[0].seed_calls:
-                return check  # it sets no seed, so equal runs have told already
-            self._run_other_seeds()
+    def _combine(self, candidates: Sequence[Candidate]) -> None:
+        """In fresh pairs against the original: that is what the tune claims.
 
-    def _run_other_seeds(self) -> None:
-        for _ in range(OTHER_SEEDS):
-            shift = len(self._seeded) + 1
-            self._say(f"unchanged, seed {shift}", shift - 1, MOST_SEEDS, ())
-            trial = self._trial(Plan(()), f"seed{shift}", shift)
-            self._seeded.append(trial.losses)
+        Where that is not proven, or no better than the best of them by itself, one at a time is
+        left out.
 
-    def _other_samples(self, experiment: Experiment, candidate: Candidate) -> str | None:
-        """Whether samples are left out or repeated, which only semantics may."""
-        if candidate.safety == "semantics":
-            return None
-        return sample_difference(
-            [trial.samples for trial in [*self._baseline, *experiment.unchanged]],
-            [trial.samples for trial in experiment.changed],
-            same_order=candidate.safety == "safe" or candidate.rounding,
-        )
-
-    def _combine(self) -> None:
-        """All that was kept, together, in fresh pairs: that is what the tune claims."""
-        kept = self._kept()
-        if len(kept) < 2:
-            return
-        ranked = sorted(kept, key=lambda one: one.ratio.point if one.ratio else 0.0, reverse=True)
-        together = without_overlap([one.candidates[0] for one in ranked])
+        Args:
+            candidates: The best first.
+        """
+        together = without_overlap(candidates)
         if len(together) < 2:
             return
-        final = self._try(tuple(together), " + ".join(c.application.fix for c in together))
-        self._experiments.remove(final)
-        if final.verdict == "keep":
-            self._final = final
+        best = self._best()
+        whole = self._together(together)
+        if whole.verdict == "keep" and (best is None or whole.speedup >= best.speedup):
+            return
+        for place in reversed(range(len(together) if len(together) > 2 else 0)):
+            fewer = self._together([*together[:place], *together[place + 1 :]])
+            if fewer.verdict == "keep" and (best is None or fewer.speedup >= best.speedup):
+                return
+
+    def _together(self, candidates: Sequence[Candidate]) -> Experiment:
+        name = " + ".join(one.application.fix for one in candidates)
+        experiment = Experiment(name, tuple(candidates))
+        self._combinations.append(experiment)
+        for look in LOOKS:
+            if experiment.verdict is None:
+                self._pairs_until(look, experiment)
+        return experiment
+
+    def _second_round(self) -> None:
+        """What became worth its while with what is kept: the next bottleneck."""
+        best = self._best()
+        needed_s = self._time_of(2 * 2 * LOOKS[0])
+        if self._again is None or best is None or self._cut_short or needed_s > self._left_s():
+            return
+        tried = [one.candidates[0].application for one in self._experiments]
+        more = [one for one in self._again(best.plan) if one.application not in tried]
+        self._round(more, best.candidates)
+        kept = [one for one in self._experiments if one.base and one.verdict == "keep"]
+        if kept:
+            self._combine([*best.candidates, *(one.candidates[0] for one in kept)])
 
 
-class BaselineFailed(Exception):
-    """The script does not even run unchanged; the message says why."""
-
-
-def _moved(experiment: Experiment, signal: str, direction: str) -> bool:
-    """Whether a share of the step went where the fix was to send it; True where nothing shows."""
-    old = [trial.shares[signal] for trial in experiment.unchanged if signal in trial.shares]
-    new = [trial.shares[signal] for trial in experiment.changed if signal in trial.shares]
-    if not old or not new:
-        return True
-    change = statistics.median(new) - statistics.median(old)
-    return change < 0 if direction == "down" else change > 0
+def _unfinished(experiment: Experiment, ended: str) -> str:
+    pairs = len(experiment.log_ratios)
+    if ended == "interrupted":
+        return f"interrupted after {pairs} pairs"
+    if not pairs:
+        return f"no time was left for the {LOOKS[0]} pairs that a verdict takes"
+    return f"no time was left after {pairs} pairs, which do not show a gain"

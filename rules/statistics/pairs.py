@@ -56,16 +56,21 @@ def paired_ratio(log_ratios: Sequence[float], level: float = LEVEL) -> Ratio:
     return Ratio(point, math.exp(mean - half), math.exp(mean + half), count)
 
 
-def decide(log_ratios: Sequence[float]) -> str:
+def decide(log_ratios: Sequence[float], tests: int = 1) -> str:
     """What so many pairs allow: "keep", "drop", "more", or "undecided" when all looks are used.
 
     Only at a planned look can the answer be "keep"; "drop" means that the change is no gain.
+
+    Args:
+        log_ratios: Of the pairs.
+        tests: Changes that are tried at the same time. They share the error (Bonferroni): with
+            three that do nothing, one in forty tunes would else keep two of them.
     """
     count = len(log_ratios)
     if count not in LOOKS:
         return "more"
     mean = statistics.fmean(log_ratios)
-    low = mean - _half_width(log_ratios, 1.0 - ONE_SIDED_ERROR / len(LOOKS))
+    low = mean - _half_width(log_ratios, 1.0 - ONE_SIDED_ERROR / len(LOOKS) / tests)
     ratio = paired_ratio(log_ratios)
     if low > 0.0 and ratio.point >= LEAST_RATIO:
         return "keep"

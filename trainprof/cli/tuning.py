@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -18,10 +21,10 @@ from trainprof.errors import MissingExtraError, RunFolderError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.plan import Application, Plan, plan_to_json
 from trainprof.profiler.model.tuning import TuneResult
-from trainprof.profiler.sandbox.watched import run_watched
-from trainprof.profiler.sandbox.workplace import prepare_workplace
+from trainprof.profiler.sandbox import Spec, sandboxed, why_unavailable
 from trainprof.rules.experiments.asked import asked_candidates
-from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of
+from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of, measured
+from trainprof.rules.experiments.preflight import look_at_machine
 from trainprof.rules.experiments.result import dry_result, plan_of, result_of
 from trainprof.rules.experiments.runner import ProcessRunner
 from trainprof.rules.experiments.trial import warm_up_steps
@@ -76,13 +79,26 @@ class Tuning:
         self._run_steps = run_steps
         self._started_s = time.monotonic()
         self._budget_s = budget_s
+        self._preflight: dict[str, object] = {}
+        self._scratch = Path(tempfile.mkdtemp(prefix="trainprof-tune-"))
+        self._hidden = self._hidden_folders(unguarded)
+
+    def _hidden_folders(self, unguarded: bool) -> list[str]:
+        """Where trials may not leave anything: the working directory and the script's folder."""
+        reason = why_unavailable(self._scratch)
+        if reason is not None:
+            if unguarded:
+                return []
+            raise UsageError(
+                f"trials cannot be kept from writing into your project here ({reason}); --yes lets "
+                "them write."
+            )
         scripts = [Path(word).parent for word in self._command if word.endswith(".py")]
-        folders = sorted({str(Path.cwd()), *(str(path.resolve()) for path in scripts)})
-        self._workplace = prepare_workplace(self._folder, folders, unguarded=unguarded)
+        return sorted({str(Path.cwd()), *(str(path.resolve()) for path in scripts)})
 
     def close(self) -> None:
         """Removes what trials have left behind outside of the records."""
-        self._workplace.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def diagnose(self) -> Diagnosis:
         """Runs the script unchanged and says where its time goes.
@@ -91,21 +107,45 @@ class Tuning:
             UsageError: it does not train, or it fails.
         """
         self._say("running the script unchanged, to see where its time goes")
-        out = self._folder / "baseline"
-        scratch = self._workplace.scratch / "baseline"
+        return self._diagnose_run("baseline", ())
+
+    def _again(self, plan: Plan) -> list[Candidate]:
+        """What is worth a try on top of a plan: the diagnosis of a run under it."""
+        self._say("running the script with what is kept, to see where its time goes now")
+        out = self._folder / "kept.json"
+        out.write_text(plan_to_json(plan), encoding="utf-8")
+        try:
+            diagnosis = self._diagnose_run("second", ("--plan", str(out)))
+        except UsageError as error:
+            self._say(f"no second round: {error}")
+            return []
+        applied = [(one.fix, one.target) for one in plan.applications]
+        candidates, _ = self._candidates(diagnosis)
+        return [
+            one
+            for one in candidates
+            if (one.application.fix, one.application.target) not in applied
+        ]
+
+    def _diagnose_run(self, name: str, more: Sequence[str]) -> Diagnosis:
+        out = self._folder / name
+        scratch = self._scratch / name
         scratch.mkdir(parents=True)
         out.mkdir()
-        options = ["--out", str(out / "run"), "--steps", str(BASELINE_STEPS), "--quiet"]
+        options = ["--out", str(out / "run"), "--steps", str(BASELINE_STEPS), "--quiet", *more]
         command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
-        command = self._workplace.sandboxed(command, scratch)
-        environment = {"TMPDIR": str(scratch), "WANDB_MODE": "offline"}
-        status = run_watched(command, out / "output.txt", self._budget_s, environment)
-        self._workplace.tidy(scratch)
-        if status is None:
-            raise UsageError(
-                f"the unchanged script does not end within {self._budget_s:.0f} s; give it more "
-                "time with --budget, or less to do by its own options."
+        if self._hidden:
+            command = sandboxed(
+                Spec(tuple(self._hidden), str(self._folder), str(scratch), tuple(command))
             )
+        with (out / "output.txt").open("wb") as output:
+            status = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            ).returncode
         if status:
             raise UsageError(
                 f"the script fails unchanged (exit status {status}); its output is in "
@@ -123,7 +163,9 @@ class Tuning:
         """Tries what the diagnosis advises; also gives what is known when it is interrupted."""
         candidates, refused = self._candidates(diagnosis)
         steps, warm_up = self._trial_steps(diagnosis, [c.application.params for c in candidates])
-        runner = ProcessRunner(self._command, self._folder, self._workplace, warm_up)
+        if candidates:
+            self._look_at_machine(diagnosis)
+        runner = ProcessRunner(self._command, self._folder, self._scratch, self._hidden, warm_up)
         tune = Tune(
             runner,
             candidates,
@@ -134,6 +176,7 @@ class Tuning:
             tell=self._tell,
             memory_bytes=psutil.virtual_memory().total,
             run_steps=self._steps_of_training(diagnosis),
+            again=None if self._asked else self._again,
         )
         if not candidates:
             return self._written(tune.outcome(), steps, ended="complete")
@@ -144,6 +187,14 @@ class Tuning:
         except BaselineFailed as error:
             raise UsageError(f"the script fails when it is cut to {steps} steps: {error}") from None
         return self._written(outcome, steps)
+
+    def _look_at_machine(self, diagnosis: Diagnosis) -> None:
+        held = measured(diagnosis, "host.own_rss_bytes")
+        left_s = self._budget_s - (time.monotonic() - self._started_s)
+        found = look_at_machine(left_s, int(held) if isinstance(held, float) else None, self._say)
+        for remark in found.remarks:
+            self._say(remark)
+        self._preflight = asdict(found)
 
     def dry_run(self, diagnosis: Diagnosis) -> TuneResult:
         """What would be tried, and how long that takes at least."""
@@ -211,6 +262,7 @@ class Tuning:
             plan=str(path) if path else None,
             patch=patch,
             by_hand=by_hand,
+            preflight=self._preflight,
             steps=steps,
             seconds=time.monotonic() - self._started_s,
             ended=ended or outcome.ended,

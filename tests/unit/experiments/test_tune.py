@@ -9,9 +9,11 @@ import pytest
 from trainprof.profiler.model.diagnosis import Gain
 from trainprof.profiler.model.plan import Application
 from trainprof.rules.experiments.candidates import Candidate
+from trainprof.rules.experiments.delays import Delays
 from trainprof.rules.experiments.start_cost import why_it_does_not_pay
 from trainprof.rules.experiments.trial import FixState, Trial
 from trainprof.rules.experiments.tune import EQUAL_PAIRS, BaselineFailed, Tune
+from trainprof.rules.statistics.pairs import decide
 
 
 class Clock:
@@ -79,7 +81,7 @@ def test_a_real_gain_is_kept_and_measured():
 def test_the_order_alternates():
     _, runner = tune([candidate("fast")], gains={"fast": 1.5})
     pairs = runner.plans[2 * EQUAL_PAIRS :]
-    assert pairs[:8] == [[], ["fast"], ["fast"], [], [], ["fast"], ["fast"], []]
+    assert pairs[:8] == [["fast"], [], [], ["fast"], ["fast"], [], [], ["fast"]]
 
 
 def test_placebos_are_hardly_ever_kept():
@@ -91,9 +93,15 @@ def test_placebos_are_hardly_ever_kept():
 
 
 def test_what_is_slower_is_dropped_early():
-    outcome, runner = tune([candidate("slow")], gains={"slow": 0.7})
+    outcome, runner = tune([candidate("slow")], gains={"slow": 0.9})
     assert verdicts(outcome) == {"slow": "reject"}
     assert len(runner.plans) == 2 * EQUAL_PAIRS + 4
+
+
+def test_what_is_slower_by_far_costs_one_pair():
+    outcome, runner = tune([candidate("slow"), candidate("fast")], gains={"slow": 0.6, "fast": 2})
+    assert verdicts(outcome) == {"slow": "reject", "fast": "keep"}
+    assert runner.plans.count(["slow"]) == 1
 
 
 def test_what_cannot_be_seen_here_is_not_tried():
@@ -104,10 +112,13 @@ def test_what_cannot_be_seen_here_is_not_tried():
 
 
 def test_a_fix_that_was_not_in_force_never_counts():
-    idle = {"seconds": None, "problem": "fast was not in force: the script makes no loader"}
-    outcome, _ = tune([candidate("fast")], gains={"fast": 2.0}, fast=idle)
-    assert verdicts(outcome) == {"fast": "failed"}
+    problem = "fast was not in force: the script makes no loader"
+    idle = {"seconds": None, "problem": problem, "refused": problem}
+    outcome, runner = tune([candidate("fast")], gains={"fast": 2.0}, fast=idle)
+    assert outcome.experiments == ()
+    assert [one.reason for one in outcome.refused] == [problem]
     assert outcome.final is None
+    assert len(runner.plans) == 2 * EQUAL_PAIRS + 1
 
 
 def test_a_changed_loss_is_not_kept_however_fast():
@@ -210,6 +221,103 @@ def test_fixes_that_spoil_each_other_leave_the_better_one():
     assert [c.application.fix for c in outcome.final.candidates] == ["first"]
 
 
+class Together(Replay):
+    """Two fixes together are worse than each by itself; a third suits either."""
+
+    def run(self, plan, steps, label, seed_shift=0):
+        trial = super().run(plan, steps, label, seed_shift)
+        fixes = {one.fix for one in plan.applications}
+        return replace(trial, seconds=trial.seconds * (2 if {"first", "second"} <= fixes else 1))
+
+
+def test_of_a_combination_that_is_no_gain_one_is_left_out():
+    clock = Clock()
+    runner = Together(clock, {"first": 1.3, "second": 1.25, "third": 1.2})
+    candidates = [candidate(name) for name in ("first", "second", "third")]
+    outcome = Tune(runner, candidates, (), steps=20, budget_s=1e6, clock=clock).run()
+    tried = [(one.name, one.verdict) for one in outcome.combinations]
+    assert tried == [
+        ("first + second + third", "reject"),
+        ("first + second", "reject"),
+        ("first + third", "keep"),
+    ]
+    assert outcome.final is outcome.combinations[-1]
+
+
+def test_a_second_round_finds_what_became_worth_its_while():
+    class Hidden(Replay):
+        def run(self, plan, steps, label, seed_shift=0):
+            fixes = [one.fix for one in plan.applications]
+            self.gains["next"] = 1.5 if "first" in fixes else 1.0
+            return super().run(plan, steps, label, seed_shift)
+
+    def again(plan):
+        assert [one.fix for one in plan.applications] == ["first"]
+        return [candidate("first"), candidate("next")]
+
+    clock = Clock()
+    runner = Hidden(clock, {"first": 1.3})
+    one = Tune(runner, [candidate("first")], (), steps=20, budget_s=1e6, clock=clock, again=again)
+    outcome = one.run()
+    assert verdicts(outcome) == {"first": "keep", "next": "keep"}
+    assert [c.application.fix for c in outcome.final.candidates] == ["first", "next"]
+    assert outcome.final.ratio.low <= 1.95 <= outcome.final.ratio.high
+    pairs = [plan for plan in runner.plans if plan in (["first"], ["first", "next"])]
+    assert len(pairs) == 6 + 12 + 6  # alone; with what is kept in both arms; against the original
+
+
+@pytest.mark.parametrize("budget_s", [5.0 * (2 * EQUAL_PAIRS + 13), 1e6])
+def test_no_second_round_where_nothing_is_kept_or_no_time_is_left(budget_s):
+    asked = []
+    clock = Clock()
+    runner = Replay(clock, {"fast": 1.5 if budget_s < 1e6 else 0.8})
+    one = Tune(
+        runner, [candidate("fast")], (), steps=20, budget_s=budget_s, clock=clock,
+        again=lambda plan: asked.append(plan) or [],
+    )  # fmt: skip
+    one.run()
+    assert asked == []
+
+
+def test_pairs_that_waited_for_a_cpu_do_not_count_and_are_told():
+    class Crowded(Replay):
+        def run(self, plan, steps, label, seed_shift=0):
+            trial = super().run(plan, steps, label, seed_shift)
+            crowded = len(self.plans) == 2 * EQUAL_PAIRS + 11  # of the sixth pair
+            slower = 3.0 if crowded else 1.0
+            share = 0.5 if crowded else 0.02
+            return replace(trial, seconds=trial.seconds * slower, delay_share=share)
+
+    clock = Clock()
+    runner = Crowded(clock, {"fast": 1.3})
+    outcome = Tune(runner, [candidate("fast")], (), steps=20, budget_s=1e6, clock=clock).run()
+    assert (outcome.dropped, verdicts(outcome)) == (1, {"fast": "keep"})
+    assert len(runner.plans) == 2 * EQUAL_PAIRS + 14
+    assert outcome.final.ratio.pairs == 6
+
+
+def test_a_machine_that_is_always_crowded_is_like_that():
+    delays = Delays()
+    calm, crowded = Trial(1.0, delay_share=0.01), Trial(1.0, delay_share=0.9)
+    for _ in range(4):
+        assert not delays.drops("x", [calm, calm], 0)
+    assert delays.drops("x", [crowded, calm], 0) is True
+    assert delays.drops("x", [crowded, calm], 4) is False
+    assert not Delays().drops("x", [Trial(1.0), crowded], 0)
+
+
+def test_candidates_share_the_error():
+    ratios = [0.02, 0.05, 0.03, 0.08, 0.06, 0.04]  # t = 5.2 with 5 degrees of freedom
+    assert (decide(ratios), decide(ratios, tests=20)) == ("keep", "more")
+
+
+def test_a_safe_fix_beside_one_that_rounds_is_held_to_rounding():
+    rounded = {"losses": {step: 1.001 / (step + 1) for step in range(20)}}
+    candidates = [candidate("first"), candidate("second", safety="numerics")]
+    outcome, _ = tune(candidates, gains={"first": 1.3, "second": 1.2}, second=rounded)
+    assert len(outcome.final.candidates) == 2
+
+
 def test_the_budget_ends_it_with_what_is_known():
     outcome, runner = tune(
         [candidate("fast"), candidate("other")],
@@ -219,6 +327,7 @@ def test_the_budget_ends_it_with_what_is_known():
     assert outcome.ended == "budget"
     assert verdicts(outcome) == {"fast": "keep", "other": "inconclusive"}
     assert outcome.final.name == "fast"
+    assert outcome.experiments[1].reason.startswith("no time was left for the 6 pairs")
     assert runner.clock.now <= 5.0 * (2 * EQUAL_PAIRS + 12 + 3)
 
 
