@@ -41,9 +41,8 @@ PAGE = REPOSITORY / "docs" / "recovered.md"
 GROUPS = ("stories", "cases", "blind")
 TIMEOUT_S = 120
 """Of a trial, which takes a few seconds."""
-SCREENED_PAIRS = 2
-"""After so many, a candidate that was slower each time is dropped, as a tune drops it."""
-SLOWER = 0.97
+SLOWER = 0.9
+"""A candidate among several that is as slow in its first trial is left out."""
 AGENT = ("--quiet", "--no-probe", "--no-stacks", "--trace", "off")
 
 
@@ -56,14 +55,10 @@ def main() -> None:
         if case.group in GROUPS and case.plants and is_fixable(case)
         if not options.names or any(name in case.name for name in options.names)
     ]
-    until = time.monotonic() + 60.0 * options.minutes
-    for number, case in enumerate(cases, 1):
-        if options.no_runs or time.monotonic() > until:
-            break
-        started = time.monotonic()
-        row = measure(case, options, until)
-        seconds = time.monotonic() - started
-        print(f"{number:3}/{len(cases)} {seconds:5.1f} s  {summary(row)}", flush=True)
+    if not options.no_runs:
+        until = time.monotonic() + 60.0 * options.minutes
+        with tempfile.TemporaryDirectory(prefix="recovered-") as scratch:
+            _measure(cases, options, Path(scratch), until)
     rows = [row for case in cases if (row := _read(case)) is not None]
     if options.names and not options.out:
         sys.stdout.write(page(rows, len(cases)))
@@ -101,31 +96,42 @@ def _write(case: Case, row: dict[str, Any]) -> None:
     _path(case).write_text(json.dumps(row, indent=1), encoding="utf-8")
 
 
-def measure(case: Case, options: argparse.Namespace, until: float) -> dict[str, Any]:
-    """All rounds of one case that are missing."""
-    try:
-        prepared = prepare(case, options.trial)
-    except RuntimeError as error:
-        row: dict[str, Any] = {"case": case.name, "rule": case.plants[0], "problem": str(error)}
-        _write(case, row)
-        return row
-    with tempfile.TemporaryDirectory(prefix="recovered-") as scratch:
-        arms = Arms(case, prepared, Path(scratch))
-        row = _read(case) or {}
-        if row.get("key") != arms.key:
-            row = {**as_json(prepared), "key": arms.key, "rounds": [], **arms.screened()}
-            _write(case, row)
-        arms.choose(row["dropped"])
-        while not options.prepare and len(row["rounds"]) < options.rounds:
+def _measure(
+    cases: Sequence[Case], options: argparse.Namespace, scratch: Path, until: float
+) -> None:
+    """One round of every case, then the next: cut short, all have as many, but for one."""
+    everything = []
+    for number, case in enumerate(cases, 1):
+        if time.monotonic() > until:
+            return
+        started = time.monotonic()
+        arms = _prepared(case, options.trial, scratch / str(number))
+        if arms is not None:
+            everything.append(arms)
+        seconds = time.monotonic() - started
+        print(f"{number:3}/{len(cases)} {seconds:5.1f} s  {summary(_read(case) or {})}", flush=True)
+    rounds = 0 if options.prepare else options.rounds
+    for number in range(rounds):
+        for arms in everything:
             if time.monotonic() > until:
-                break
-            row["rounds"].append(arms.round(len(row["rounds"])))
-            row["losses"] = arms.losses(row.get("losses"))
-            _write(case, row)
-        if options.plain and "plain" not in row:
-            row["plain"] = arms.plain()
-            _write(case, row)
-    return row
+                return
+            if len(arms.row["rounds"]) <= number:
+                arms.add_round()
+                print(f"round {number + 1}: {summary(arms.row)}", flush=True)
+    if options.plain:
+        for arms in everything:
+            if time.monotonic() < until:
+                arms.add_plain()
+
+
+def _prepared(case: Case, trial_s: float, scratch: Path) -> Arms | None:
+    """A case that is ready for rounds; None if it cannot be run."""
+    try:
+        prepared = prepare(case, trial_s)
+    except RuntimeError as error:
+        _write(case, {"case": case.name, "rule": case.plants[0], "problem": str(error)})
+        return None
+    return Arms(case, prepared, scratch)
 
 
 class Arms:
@@ -147,33 +153,31 @@ class Arms:
             shutil.copytree(case.folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
         self._applications = prepared.applications
         self._trials: dict[str, list[Any]] = {}
-        self.by_hand = write_patch(self._patched, prepared)
-        self._diff = (self._patched / "fix.patch").read_text() if self._wanted else ""
-        self.key = f"{prepared.key()} {self._diff}"
+        by_hand, diff = write_patch(self._patched, prepared)
+        key = f"{prepared.key()} {diff}"
+        row = _read(case) or {}
+        if row.get("key") != key:
+            row = {**as_json(prepared), "key": key, "by_hand": by_hand, "diff": diff, "rounds": []}
+            row["dropped"] = self._screened()
+        self.row: dict[str, Any] = row
+        _write(case, row)
+        self._choose(row["dropped"])
 
-    @property
-    def _wanted(self) -> bool:
-        return bool(self._prepared.applications or self._prepared.source_only)
-
-    def screened(self) -> dict[str, Any]:
-        """Which candidates a tune would drop at once: not in force, or slower in each pair."""
+    def _screened(self) -> dict[str, str]:
+        """Which of several candidates a tune would drop: not in force, or slower by far."""
+        if len(self._prepared.applications) < 2:
+            return {}
         dropped: dict[str, str] = {}
+        old = self._run(self._unchanged / "train.py", Plan(()))
         for one in self._prepared.applications:
-            plan = plan_in(self._unchanged, (one,))
-            ratios = []
-            for _ in range(SCREENED_PAIRS if len(self._prepared.applications) > 1 else 1):
-                new = self._run(self._unchanged / "train.py", plan)
-                if new["seconds"] is None:
-                    dropped[one.fix] = new["problem"]
-                    break
-                old = self._run(self._unchanged / "train.py", Plan(()))
-                if old["seconds"] is not None:
-                    ratios.append(old["seconds"] / new["seconds"])
-            if len(ratios) == SCREENED_PAIRS and max(ratios) < SLOWER:
-                dropped[one.fix] = f"slower, {max(ratios):.2f}"
-        return {"dropped": dropped, "by_hand": self.by_hand, "diff": self._diff}
+            new = self._run(self._unchanged / "train.py", plan_in(self._unchanged, (one,)))
+            if new["seconds"] is None:
+                dropped[one.fix] = new["problem"]
+            elif old["seconds"] and old["seconds"] / new["seconds"] < SLOWER:
+                dropped[one.fix] = f"slower, {old['seconds'] / new['seconds']:.2f}"
+        return dropped
 
-    def choose(self, dropped: dict[str, str]) -> None:
+    def _choose(self, dropped: dict[str, str]) -> None:
         """Leaves out of plan and patch what was dropped."""
         kept = tuple(one for one in self._prepared.applications if one.fix not in dropped)
         if kept == self._applications:
@@ -182,14 +186,15 @@ class Arms:
         shutil.rmtree(self._patched)
         shutil.copytree(self._case.folder, self._patched)
         shrunk = Prepared(**{**vars(self._prepared), "applications": kept})
-        self.by_hand = write_patch(self._patched, shrunk)
+        write_patch(self._patched, shrunk)
 
     def _is_patched(self) -> bool:
         old, new = (folder / "train.py" for folder in (self._unchanged, self._patched))
         return old.read_bytes() != new.read_bytes()
 
-    def round(self, number: int) -> dict[str, Any]:
-        """Each arm once; every other round in the opposite order."""
+    def add_round(self) -> None:
+        """Each arm once more; every other round in the opposite order."""
+        number = len(self.row["rounds"])
         train, plan = self._unchanged / "train.py", plan_in(self._unchanged, self._applications)
         arms = {"train": (train, Plan(()))}
         if self._applications:
@@ -204,11 +209,13 @@ class Arms:
         for name in names if number % 2 == 0 else names[::-1]:
             results[name] = self._run(*arms[name])
             self._trials.setdefault(name, []).append(results[name].pop("losses"))
-        return {name: results[name] for name in arms}
+        self.row["rounds"].append({name: results[name] for name in arms})
+        self.row["losses"] = self._losses()
+        _write(self._case, self.row)
 
-    def losses(self, earlier: dict[str, Any] | None) -> dict[str, Any]:
-        """The loss checks of plan and patch; those of earlier rounds where there are none new."""
-        found = dict(earlier or {})
+    def _losses(self) -> dict[str, Any]:
+        """The loss checks of plan and patch, over the rounds of this run."""
+        found = {}
         for name in ("plan", "patched"):
             if name in self._trials:
                 check = check_losses(
@@ -250,7 +257,7 @@ class Arms:
     def _command(self, script: Path) -> list[str]:
         return [sys.executable, "-W", "ignore", *self._case.launcher, str(script)]
 
-    def plain(self) -> dict[str, float | None]:
+    def add_plain(self) -> None:
         """Seconds of the whole scripts, start-up included, without trainprof and its agent."""
         scripts = {"train": self._unchanged / "train.py", "fixed": self._unchanged / "fixed.py"}
         if self._is_patched():
@@ -260,7 +267,8 @@ class Arms:
             folder = Path(tempfile.mkdtemp(dir=self._scratch))
             problem, wall_s = _finish(self._command(script), folder)
             seconds[name] = None if problem else wall_s
-        return seconds
+        self.row["plain"] = seconds
+        _write(self._case, self.row)
 
 
 def _finish(command: Sequence[str], folder: Path) -> tuple[str | None, float]:

@@ -31,8 +31,8 @@ any plan.
 *Recovered* is (T_train - T_plan) / (T_train - T_fixed), from geometric means of the rounds. Above 1
 the plan is faster than the repair by hand. *Patch / plan* is T_plan / T_patched: above 1 the
 patched source is faster than the plan. Intervals are 95 %, Student's t on the logarithms of the
-rounds. A candidate that was not in force, or slower in both of two pairs before, is left out, as a
-tune would leave it out.
+rounds. Of several candidates, one that was not in force, or slower by a tenth in a trial before, is
+left out, as a tune would leave it out.
 """
 
 
@@ -79,8 +79,9 @@ def result(row: dict[str, Any]) -> Result:
 def _ratio(row: dict[str, Any], old: str, new: str) -> Ratio | None:
     logs = []
     for one in row.get("rounds", ()):
-        times = [one.get(name, {}).get("seconds") for name in (old, new)]
-        if all(times):
+        trials = [one.get(name, {}) for name in (old, new)]
+        times = [trial.get("seconds") for trial in trials]
+        if all(times) and trials[0].get("per") == trials[1].get("per"):
             logs.append(math.log(times[0] / times[1]))
     if not logs:
         return None
@@ -199,7 +200,7 @@ def _why(one: Result) -> list[str]:
         why.append(f"fixed.py is no faster here ({one.fixed.point:.2f}): it does not count")
     problems = {
         f"{arm}: {trial['problem']}"
-        for each in row["rounds"]
+        for each in row.get("rounds", ())
         for arm, trial in each.items()
         if trial["problem"]
     }

@@ -165,19 +165,18 @@ def plan_in(folder: Path, applications: tuple[Application, ...]) -> Plan:
     return Plan(tuple(placed), script=str(folder / "train.py"))
 
 
-def write_patch(folder: Path, prepared: Prepared) -> list[str]:
-    """Lets `trainprof fix --write` change a copy of the case; gives what it says beside."""
+def write_patch(folder: Path, prepared: Prepared) -> tuple[list[str], str]:
+    """Lets `trainprof fix --write` change a copy of the case; gives what it says, and the diff."""
     wanted = (*prepared.applications, *prepared.source_only)
     if not wanted:
-        return []
+        return [], ""
     plan = folder.parent / f"{folder.name}-plan.json"
     plan.write_text(plan_to_json(plan_in(folder, wanted)), encoding="utf-8")
     command = [sys.executable, "-m", "trainprof", "fix", str(plan), "--write"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     shutil.rmtree(folder / "trainprof-runs", ignore_errors=True)
-    (folder / "fix.patch").write_text(done.stdout, encoding="utf-8")
     said = [line.removeprefix("trainprof: ") for line in done.stderr.splitlines()]
-    return [line for line in said if "written" not in line] if done.returncode == 0 else said
+    return [line for line in said if line.startswith("by hand") or done.returncode], done.stdout
 
 
 def as_json(prepared: Prepared) -> dict[str, object]:

@@ -55,6 +55,24 @@ class Arguments:
         call = self._call.with_changes(args=self._arguments, whitespace_before_args=self._before)
         return self._code(call)[1:-1]
 
+    def in_lines(self, indent: str, step: str, width: int) -> str:
+        """The call over several lines: all arguments in one, else each in its own.
+
+        Args:
+            indent: Of the statement.
+            step: One level further in.
+            width: Of a line at most.
+        """
+        codes = [
+            self._code(one.with_changes(comma=_DEFAULT, whitespace_after_arg=_NONE))
+            for one in self._arguments
+        ]
+        function, inner = self._code(self._call.func), indent + step
+        together = f"{inner}{', '.join(codes)}"
+        if len(together) > width:
+            together = self._newline.join(f"{inner}{code}," for code in codes)
+        return f"{function}({self._newline}{together}{self._newline}{indent})"
+
     def _code(self, node: cst.CSTNode) -> str:
         return cst.Module(body=[], default_newline=self._newline).code_for_node(node)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from trainprof.rules.fixes.source_edit import CallArguments, ScriptCall
@@ -14,6 +15,7 @@ from trainprof.rules.source_edits.source import CannotEdit, Source, Span
 from trainprof.rules.source_edits.statements import after_imports
 from trainprof.rules.source_edits.written_values import change_written
 
+_Loop = ast.For | ast.AsyncFor | ast.While
 _TRAINS = ("train", "fit")
 """Methods of libraries that make loaders and optimizers themselves."""
 
@@ -77,14 +79,29 @@ def _edit_instead(
         if len(calls) == 1:
             wanted = CallArguments((callee,), values, defaults=edit.defaults)
             return _edit_call(source, calls[0], wanted, command)
+    if _prepares(source, line) and len(given := calls_of(source, edit.callees)) == 1:
+        return _edit_call(source, given[0], edit, command)
     made = ", it is made inside of what is called there" if trains else ""
     raise CannotEdit(f"no call of {what} stands in this line{made}")
+
+
+def _prepares(source: Source, line: int) -> bool:
+    """Whether the line hands what the script made to Accelerate, which makes it anew."""
+    return any(
+        node.lineno <= line <= (node.end_lineno or line)
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if node.func.attr in ("prepare", "prepare_data_loader")
+    )
 
 
 def _edit_call(
     source: Source, call: ast.Call, edit: CallArguments, command: Sequence[str]
 ) -> list[Span]:
     text = source.code(call)
+    loop = _remade_in(source, call) if edit.values.get("persistent_workers") else None
+    if loop is not None:
+        edit = _without_persistence(edit, loop)
     try:
         arguments = Arguments(text, source.newline)
         elsewhere = _set(source, arguments, edit, command)
@@ -92,7 +109,73 @@ def _edit_call(
         raise CannotEdit(_with_origin(source, str(error)), error.line or call.lineno) from None
     if arguments.text == text:
         return elsewhere
-    return [Span(source.start_of(call), source.end_of(call), arguments.text), *elsewhere]
+    new = _within_width(source, call, arguments)
+    return [Span(source.start_of(call), source.end_of(call), new), *elsewhere]
+
+
+def _within_width(source: Source, call: ast.Call, arguments: Arguments) -> str:
+    """The call as it is to be, over several lines where its line would grow too long."""
+    start, end = source.start_of(call), source.end_of(call)
+    line = source.line(call.lineno).rstrip()
+    before = source.text[source.line_start(call.lineno) : start]
+    ends_it = source.line_start(call.lineno) + len(line) == end
+    if source.width is None or not ends_it or len(before + arguments.text) <= source.width:
+        return arguments.text
+    indent = before[: len(before) - len(before.lstrip())]
+    return arguments.in_lines(indent, source.step, source.width)
+
+
+def _without_persistence(edit: CallArguments, loop: ast.stmt) -> CallArguments:
+    """Workers of a loader that is made anew cannot live on; they would be kept in vain.
+
+    Raises:
+        CannotEdit: nothing else is wanted.
+    """
+    values = {name: value for name, value in edit.values.items() if name != "persistent_workers"}
+    if not values:
+        raise CannotEdit(
+            "a new loader is made in each turn of this loop, so its workers cannot live on; make "
+            "it once, before the loop",
+            loop.lineno,
+        )
+    return replace(edit, values=values)
+
+
+def _remade_in(source: Source, call: ast.Call) -> ast.stmt | None:
+    """The loop over epochs in which it is called anew, also through a function of the file.
+
+    A loop that holds loops in loops is one over trainings: workers live on inside of it.
+    """
+    for above in source.around(call):
+        if isinstance(above, _Loop) and not any(one is above for one in _asking(source, call)):
+            return None if _depth(above) > 2 else above
+        if isinstance(above, ast.FunctionDef):
+            uses = [
+                node
+                for node in ast.walk(source.tree)
+                if isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == above.name
+                and above not in source.around(node)
+            ]
+            loops = [loop for use in uses if (loop := _remade_in(source, use)) is not None]
+            return loops[0] if loops and len(loops) == len(uses) else None
+    return None
+
+
+def _asking(source: Source, call: ast.Call) -> list[ast.AST]:
+    """Loops that go over what is made; they ask for it once."""
+    return [
+        loop
+        for loop in source.around(call)
+        if isinstance(loop, ast.For | ast.AsyncFor) and call in ast.walk(loop.iter)
+    ]
+
+
+def _depth(node: ast.AST) -> int:
+    """How many loops lie inside one another."""
+    inner = max((_depth(child) for child in ast.iter_child_nodes(node)), default=0)
+    return inner + isinstance(node, _Loop)
 
 
 def _set(

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
+_WIDTHS = (88, 100, 120)
+"""Limits that formatters are usually set to: by Black and Ruff themselves, and by projects."""
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
@@ -75,6 +77,24 @@ class Source:
         """The end of its first line; of a file of one line, a line feed."""
         first = _NEWLINE.search(self.text)
         return first.group() if first else "\n"
+
+    @cached_property
+    def width(self) -> int | None:
+        """The usual limit that its lines keep to; None where they keep to none."""
+        longest = max(map(len, self.text.splitlines()), default=0)
+        return next((width for width in _WIDTHS if longest <= width), None)
+
+    @cached_property
+    def step(self) -> str:
+        """How much further in a block stands than what it belongs to."""
+        for node in ast.walk(self.tree):
+            body = getattr(node, "body", None)
+            if not isinstance(node, ast.stmt) or not isinstance(body, list):
+                continue
+            outer, inner = self.indent_before(node), self.indent_before(body[0])
+            if outer is not None and inner is not None and len(inner) > len(outer):
+                return inner[len(outer) :]
+        return "    "
 
     @cached_property
     def parents(self) -> dict[ast.AST, ast.AST]:

@@ -8,7 +8,7 @@ LOADER = "from torch.utils.data import DataLoader\nx = 1\nloader = DataLoader(da
 def test_workers_are_added_to_the_very_call(edited):
     text = (
         "from torch.utils.data import DataLoader\n"
-        "train = DataLoader(data, batch_size=8, shuffle=True)\n"
+        "train = DataLoader(data, 8, shuffle=True)\n"
         "valid = DataLoader(other, batch_size=8)  # not this one\n"
     )
     new = edited(text, "loader-workers", 2, num_workers=4, persistent_workers=True)
@@ -299,3 +299,105 @@ def test_threads_of_an_option(edited, by_hand):
 def test_threads_that_are_set_twice(by_hand):
     text = "import torch\ntorch.set_num_threads(4)\ntorch.set_num_threads(8)\n"
     assert "called at lines 2 and 3" in by_hand(text, "intra-op-threads", num_threads=2).reason
+
+
+LONG = (
+    "import torch\n\n# {}\n\ndef main():\n"
+    "    loader = DataLoader(photos, batch_size=args.batch_size, shuffle=True)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("longest", "after"),
+    [
+        (
+            88,
+            "DataLoader(\n        photos,\n        batch_size=args.batch_size,\n"
+            "        shuffle=True,\n        num_workers=2,\n"
+            "        persistent_workers=True,\n    )\n",
+        ),
+        (
+            100,
+            "DataLoader(\n        photos, batch_size=args.batch_size, shuffle=True, num_workers=2,"
+            " persistent_workers=True\n    )\n",
+        ),
+        (
+            120,
+            "DataLoader(photos, batch_size=args.batch_size, shuffle=True, num_workers=2,"
+            " persistent_workers=True)\n",
+        ),
+    ],
+)
+def test_lines_stay_within_the_width_that_the_file_keeps(edited, longest, after):
+    text = LONG.format((longest - 2) * "-")
+    new = edited(text, "loader-workers", 6, num_workers=2, persistent_workers=True)
+    assert new == text[: text.index("DataLoader(")] + after
+
+
+def test_a_call_amid_its_line_stays_in_one(edited):
+    text = LONG.format("-").replace("shuffle=True)", "shuffle=True), None")
+    new = edited(text, "loader-workers", 6, num_workers=2, persistent_workers=True)
+    assert new.endswith("persistent_workers=True), None\n")
+
+
+EPOCHS = """\
+def make_loader(data):
+    return DataLoader(data, num_workers=2)
+
+
+def main(data):
+    for epoch in range(3):
+        loader = make_loader(data)
+        for batch in loader:
+            step(batch)
+"""
+
+
+def test_workers_of_a_loader_that_is_made_each_epoch_cannot_live_on(by_hand):
+    note = by_hand(EPOCHS, "loader-workers", 2, persistent_workers=True)
+    assert note.reason.startswith("a new loader is made in each turn of this loop")
+    assert note.line == 6
+    inline = EPOCHS.replace("make_loader(data)\n        for", "DataLoader(data)\n        for")
+    assert by_hand(inline, "loader-workers", 7, persistent_workers=True).line == 6
+
+
+def test_what_else_is_wanted_of_such_a_loader_is_written(edited):
+    new = edited(EPOCHS, "loader-workers", 2, num_workers=4, persistent_workers=True)
+    assert new == EPOCHS.replace("num_workers=2", "num_workers=4")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("        loader = make_loader(data)\n", ""),
+        ("    for epoch", "    make_loader(data)\n    for epoch"),
+        (
+            "        for batch in loader:\n            step(batch)\n",
+            "        for turn in range(2):\n            for batch in loader:\n"
+            "                step(batch)\n",
+        ),
+    ],
+    ids=["made once", "made elsewhere too", "a loop over trainings"],
+)
+def test_workers_that_can_live_on(edited, old, new):
+    text = EPOCHS.replace(old, new)
+    assert edited(text, "loader-workers", 2, persistent_workers=True) == text.replace(
+        "num_workers=2", "num_workers=2, persistent_workers=True"
+    )
+
+
+def test_a_function_that_calls_itself(edited):
+    text = EPOCHS.replace("    return", "    make_loader(data)\n    return")
+    new = edited(text, "loader-workers", 3, num_workers=4, persistent_workers=True)
+    assert new == text.replace("num_workers=2", "num_workers=4")
+
+
+def test_a_loader_that_accelerate_makes_anew(edited, by_hand):
+    text = (
+        "loader = DataLoader(data, num_workers=2)\n"
+        "model, loader = accelerator.prepare(model, loader)\n"
+    )
+    new = edited(text, "loader-workers", 2, persistent_workers=True)
+    assert new == text.replace("=2)", "=2, persistent_workers=True)")
+    two = "other = DataLoader(rest)\n" + text
+    assert by_hand(two, "loader-workers", 3, persistent_workers=True).reason.startswith("no call")
