@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from trainprof.errors import RunFolderError
 from trainprof.profiler.model.plan import Plan, plan_to_json
-from trainprof.profiler.sandbox import Spec, sandboxed
+from trainprof.profiler.sandbox.watched import run_watched
+from trainprof.profiler.sandbox.workplace import Workplace
 from trainprof.profiler.store.reader import read_run
 from trainprof.rules.experiments.trial import Trial, read_trial
 from trainprof.rules.fixes.registry import fix_named
@@ -36,8 +32,7 @@ class ProcessRunner:
     Args:
         command: As typed.
         folder: Of the tune; trials get folders below it.
-        scratch: For what trials write meanwhile.
-        hidden: Folders in which nothing may change; empty where the system allows no sandbox.
+        workplace: For what trials write meanwhile.
         warm_up: Steps left out of each trial.
     """
 
@@ -45,14 +40,12 @@ class ProcessRunner:
         self,
         command: Sequence[str],
         folder: Path,
-        scratch: Path,
-        hidden: Sequence[str],
+        workplace: Workplace,
         warm_up: int,
     ) -> None:
         self._command = tuple(command)
         self._folder = folder
-        self._scratch = scratch
-        self._hidden = tuple(hidden)
+        self._workplace = workplace
         self._warm_up = warm_up
         self._count = 0
         self._longest_s = 0.0
@@ -62,7 +55,7 @@ class ProcessRunner:
         self._count += 1
         name = f"{self._count:03d}-{label.replace(' + ', '-')}"
         place = self._folder / "trials" / name
-        scratch = self._scratch / name
+        scratch = self._workplace.scratch / name
         for one in (place, scratch / "tmp"):
             one.mkdir(parents=True, exist_ok=True)
         out = place / "run"
@@ -76,7 +69,7 @@ class ProcessRunner:
             patient = _starts_slowly(plan)
             problem = self._start(command, place, scratch, seed_shift, slow_start=patient)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            self._workplace.tidy(scratch)
         if problem is not None:
             return Trial(None, problem=problem, folder=str(out))
         try:
@@ -88,13 +81,10 @@ class ProcessRunner:
         self, command: list[str], place: Path, scratch: Path, seed_shift: int, *, slow_start: bool
     ) -> str | None:
         """Runs it to its end; gives why it does not count, if so."""
-        if self._hidden:
-            spec = Spec(self._hidden, str(self._folder), str(scratch), tuple(command))
-            command = sandboxed(spec)
+        command = self._workplace.sandboxed(command, scratch)
         environment = {
-            **os.environ,
             "TMPDIR": str(scratch / "tmp"),
-            "TORCHINDUCTOR_CACHE_DIR": str(self._scratch / "compiled"),  # the first one compiles
+            "TORCHINDUCTOR_CACHE_DIR": str(self._workplace.shared),  # the first one compiles
             "WANDB_MODE": "offline",
             "TRAINPROF_TRIAL": str(seed_shift),
         }
@@ -102,52 +92,18 @@ class ProcessRunner:
         if not self._longest_s:
             patience_s = FIRST_PATIENCE_S
         patience_s += SLOW_START_S if slow_start else 0.0
-        with (place / "output.txt").open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                status = self._wait(process, patience_s)
-            except BaseException:
-                _end_group(process)
-                raise
+        started = time.monotonic()
+        status = run_watched(command, place / "output.txt", patience_s, environment)
         if status is None:
             return f"it hung: no end after {patience_s:.0f} s"
+        self._longest_s = max(self._longest_s, time.monotonic() - started)
         if status:
             return f"it ended with exit status {status}: {_last_line(place / 'output.txt')}"
         return None
 
-    def _wait(self, process: subprocess.Popen[bytes], patience_s: float) -> int | None:
-        started = time.monotonic()
-        try:
-            status = process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            _end_group(process)
-            return None
-        self._longest_s = max(self._longest_s, time.monotonic() - started)
-        return status
-
 
 def _starts_slowly(plan: Plan) -> bool:
     return any(fix_named(one.fix).pays_off_later for one in plan.applications)
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    try:
-        tree = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    except psutil.NoSuchProcess:
-        return
-    for one in tree:
-        try:
-            one.kill()
-        except psutil.Error:
-            continue
-    process.wait()
 
 
 def _last_line(path: Path) -> str:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -21,7 +18,8 @@ from trainprof.errors import MissingExtraError, RunFolderError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.plan import Application, Plan, plan_to_json
 from trainprof.profiler.model.tuning import TuneResult
-from trainprof.profiler.sandbox import Spec, sandboxed, why_unavailable
+from trainprof.profiler.sandbox.watched import run_watched
+from trainprof.profiler.sandbox.workplace import prepare_workplace
 from trainprof.rules.experiments.asked import asked_candidates
 from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of, measured
 from trainprof.rules.experiments.preflight import look_at_machine
@@ -80,25 +78,16 @@ class Tuning:
         self._started_s = time.monotonic()
         self._budget_s = budget_s
         self._preflight: dict[str, object] = {}
-        self._scratch = Path(tempfile.mkdtemp(prefix="trainprof-tune-"))
-        self._hidden = self._hidden_folders(unguarded)
-
-    def _hidden_folders(self, unguarded: bool) -> list[str]:
-        """Where trials may not leave anything: the working directory and the script's folder."""
-        reason = why_unavailable(self._scratch)
-        if reason is not None:
-            if unguarded:
-                return []
-            raise UsageError(
-                f"trials cannot be kept from writing into your project here ({reason}); --yes lets "
-                "them write."
-            )
         scripts = [Path(word).parent for word in self._command if word.endswith(".py")]
-        return sorted({str(Path.cwd()), *(str(path.resolve()) for path in scripts)})
+        folders = sorted({str(Path.cwd()), *(str(path.resolve()) for path in scripts)})
+        self._workplace = prepare_workplace(self._folder, folders, unguarded=unguarded)
+
+    def _left_s(self) -> float:
+        return max(self._budget_s - (time.monotonic() - self._started_s), 0.0)
 
     def close(self) -> None:
         """Removes what trials have left behind outside of the records."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._workplace.close()
 
     def diagnose(self) -> Diagnosis:
         """Runs the script unchanged and says where its time goes.
@@ -129,23 +118,20 @@ class Tuning:
 
     def _diagnose_run(self, name: str, more: Sequence[str]) -> Diagnosis:
         out = self._folder / name
-        scratch = self._scratch / name
+        scratch = self._workplace.scratch / name
         scratch.mkdir(parents=True)
         out.mkdir()
         options = ["--out", str(out / "run"), "--steps", str(BASELINE_STEPS), "--quiet", *more]
         command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
-        if self._hidden:
-            command = sandboxed(
-                Spec(tuple(self._hidden), str(self._folder), str(scratch), tuple(command))
+        command = self._workplace.sandboxed(command, scratch)
+        environment = {"TMPDIR": str(scratch), "WANDB_MODE": "offline"}
+        status = run_watched(command, out / "output.txt", self._left_s(), environment)
+        self._workplace.tidy(scratch)
+        if status is None:
+            raise UsageError(
+                f"the unchanged script does not end within {self._budget_s:.0f} s; give it more "
+                "time with --budget, or less to do by its own options."
             )
-        with (out / "output.txt").open("wb") as output:
-            status = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                check=False,
-            ).returncode
         if status:
             raise UsageError(
                 f"the script fails unchanged (exit status {status}); its output is in "
@@ -165,13 +151,13 @@ class Tuning:
         steps, warm_up = self._trial_steps(diagnosis, [c.application.params for c in candidates])
         if candidates:
             self._look_at_machine(diagnosis)
-        runner = ProcessRunner(self._command, self._folder, self._scratch, self._hidden, warm_up)
+        runner = ProcessRunner(self._command, self._folder, self._workplace, warm_up)
         tune = Tune(
             runner,
             candidates,
             refused,
             steps=steps,
-            budget_s=self._budget_s - (time.monotonic() - self._started_s),
+            budget_s=self._left_s(),
             clock=time.monotonic,
             tell=self._tell,
             memory_bytes=psutil.virtual_memory().total,
@@ -190,8 +176,8 @@ class Tuning:
 
     def _look_at_machine(self, diagnosis: Diagnosis) -> None:
         held = measured(diagnosis, "host.own_rss_bytes")
-        left_s = self._budget_s - (time.monotonic() - self._started_s)
-        found = look_at_machine(left_s, int(held) if isinstance(held, float) else None, self._say)
+        needed = int(held) if isinstance(held, float) else None
+        found = look_at_machine(self._left_s(), needed, self._say)
         for remark in found.remarks:
             self._say(remark)
         self._preflight = asdict(found)
