@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+import runpy
+import textwrap
 
 import pytest
 
@@ -64,6 +66,11 @@ def _patched():
         torch.set_flush_denormal,
         torch.utils.checkpoint.checkpoint,
         torch.utils.data.DataLoader.__init__,
+        torch.utils.data.dataloader._BaseDataLoaderIter.__init__,
+        torch.utils.data._utils.fetch._BaseDatasetFetcher.__init__,
+        torch.Tensor.to,
+        torch.Tensor.cuda,
+        torch.utils.data._utils.pin_memory.pin_memory,
         torch.profiler.profile.start,
         torch.profiler.profile.key_averages,
         gc.collect,
@@ -90,3 +97,33 @@ def apply(tmp_path):
     guard.reset()
     assert failures == []
     assert _patched() == before
+
+
+HEAD = """\
+import contextlib
+import multiprocessing
+import os
+import random
+import torch
+from torch import nn
+from torch.utils.data import *
+"""
+
+
+@pytest.fixture
+def run_script(tmp_path, capsys):
+    """`run_script(body)` runs a real script in this process and gives the words that it prints."""
+
+    def run(body):
+        path = tmp_path / "train.py"
+        path.write_text(HEAD + textwrap.dedent(body))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        finally:
+            torch.set_num_threads(threads)
+        return capsys.readouterr().out.split()
+
+    run.head = HEAD
+    return run
