@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 import runpy
+import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
