@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ...profiler.agent import guard
 from ...profiler.agent.patching import like
 from .fix import Fix, Process, ReadBack
+from .gradient_readers import listening_parameter, reader_is
 from .source_edit import Frozen, SourceEdit
 
 AFTER_UPDATES = 3
@@ -24,8 +24,8 @@ OPAQUE = {
 }
 """Nodes behind which the graph is not seen, with the reason to leave all as it is."""
 
-NO_READERS = ("torch.nn.modules.module", f"{__name__.partition('.')[0]}.profiler.")
-"""Modules that look at gradients without using them: zero_grad and to, and the agent."""
+NO_READER = "torch.nn.modules.module"
+"""Looks at gradients without using them: zero_grad and to."""
 
 
 class FreezeUntrained(Fix):
@@ -55,7 +55,7 @@ class FreezeUntrained(Fix):
         self._frozen: dict[int, weakref.ref[Any]] = {}
         self._updates = self._walks = 0
         self._refused: str | None = None
-        self._listening = _listening(torch, self._on_read)
+        self._listening = listening_parameter(torch, f"fix {self.id}", self._on_read)
         process.patches.replace(torch.optim.Optimizer, "__init__", self._init)
         process.patches.replace(torch.optim.Optimizer, "add_param_group", self._add)
         process.patches.replace(torch.autograd, "_engine_run_backward", self._engine)
@@ -169,8 +169,7 @@ class FreezeUntrained(Fix):
 
     def _on_read(self, parameter: Any) -> None:
         """Somebody reads a gradient that the fix takes away, or would."""
-        reader = sys._getframe(3)  # behind guard and property
-        if str(reader.f_globals.get("__name__")).startswith(NO_READERS) or self._refused:
+        if reader_is(NO_READER) or self._refused:
             return
         where = self._caller()
         place = f" at {where['file']}:{where['line']}" if where is not None else ""
@@ -200,18 +199,6 @@ class FreezeUntrained(Fix):
         """A line for each part, above the optimizer."""
         names = [str(name) for name in self.params.get("modules", ()) if name]
         return Frozen(tuple(names)) if names else None
-
-
-def _listening(torch: Any, on_read: Any) -> type:
-    """A Parameter that tells who reads its gradient."""
-    plain = torch._C.TensorBase.grad
-
-    def read(parameter: Any) -> Any:
-        guard.attempt("fix freeze-untrained", on_read, parameter)
-        return plain.__get__(parameter)
-
-    grad = property(read, plain.__set__, plain.__delete__)
-    return type("Parameter", (torch.nn.Parameter,), {"grad": grad})
 
 
 def _plain(entry: Any) -> Any:

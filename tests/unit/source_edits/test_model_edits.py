@@ -23,6 +23,13 @@ def test_the_model_is_compiled_before_the_loop(edited):
     assert edited(new, "model-compile") == new
 
 
+def test_a_table_gets_sparse_gradients(edited):
+    text = "items = nn.Embedding(\n    150_000,\n    32,  # wide\n)\n"
+    new = edited(text, "embedding-sparse", 1)
+    assert new == "items = nn.Embedding(\n    150_000,\n    32,  # wide\n    sparse=True,\n)\n"
+    assert edited(new, "embedding-sparse", 1) == new
+
+
 def test_random_numbers_of_dropout_stay(edited):
     text = PLAIN.replace("Net()", "Net(dropout=0.1)")
     assert '    model.compile(options={"fallback_random": True})\n' in edited(text, "model-compile")
