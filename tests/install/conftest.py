@@ -91,11 +91,11 @@ def wheel(source, checked, tmp_path_factory):
 def install(wheel, checked, tmp_path_factory):
     """Installs the wheel into an empty environment of a given Python; gives its bin folder."""
 
-    def make(python):
+    def make(python, extra=""):
         folder = tmp_path_factory.mktemp("tool") / "venv"
         checked([python, "-m", "venv", folder], folder.parent)
         pip = [folder / "bin" / "python", "-m", "pip", "install", "-q"]
-        checked([*pip, "--disable-pip-version-check", wheel], folder.parent)
+        checked([*pip, "--disable-pip-version-check", f"{wheel}{extra}"], folder.parent)
         return folder / "bin"
 
     return make
@@ -105,6 +105,28 @@ def install(wheel, checked, tmp_path_factory):
 def tool(install):
     """bin folder of an environment that holds trainprof and what it depends on, and no torch."""
     return install(sys.executable)
+
+
+@pytest.fixture(scope="session")
+def editing_tool(tool, checked, tmp_path_factory):
+    """The same with LibCST: a link to the one of the tests, as installing takes long."""
+    folder = tmp_path_factory.mktemp("editing") / "venv"
+    checked([sys.executable, "-m", "venv", "--without-pip", folder], folder.parent)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    (held,) = tool.parent.glob("lib/python3*/site-packages")
+    (packages / "held.pth").write_text(f"{held}\n")
+    for name in ("libcst", "yaml"):
+        (packages / name).symlink_to(Path(importlib.util.find_spec(name).origin).parent)
+    script = folder / "bin" / "trainprof"
+    script.write_text((tool / "trainprof").read_text().replace(str(tool), str(folder / "bin")))
+    script.chmod(0o755)
+    return folder / "bin"
+
+
+@pytest.fixture(scope="session")
+def tuning_tool(install):
+    """bin folder of an environment with the extra that `trainprof fix` needs."""
+    return install(sys.executable, "[tune]")
 
 
 @pytest.fixture(scope="session")
