@@ -1,4 +1,6 @@
 """Runs a command such that what it writes is gone afterwards, wherever it writes.
 
-A mount namespace shows every writable folder as an overlay (`overlay.py`).
+Two ways: a mount namespace in which every writable folder is an overlay (`overlay.py`), or, where
+the system has none, files that are copied before they change and put back (`write_watch.py`,
+`journal.py`).
 """

@@ -5,10 +5,22 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from trainprof.profiler.sandbox import overlay
+from trainprof.profiler.sandbox.journal import Journal, put_back
 from trainprof.profiler.sandbox.processes import Stopped, adopt, run_alone
-from trainprof.profiler.sandbox.spec import OVERLAY, REFUSED, read_spec
+from trainprof.profiler.sandbox.spec import (
+    JOURNAL,
+    JOURNAL_FOLDER,
+    NOT_PUT_BACK,
+    OVERLAY,
+    REFUSED,
+    Spec,
+    read_spec,
+)
+from trainprof.profiler.sandbox.write_watch import run_journalled
 
 STOPPED = 143
 
@@ -23,12 +35,27 @@ def main(arguments: Sequence[str]) -> int:
             overlay.enter(spec)
             os.chdir(here)  # the working directory of before lies below the overlay
         adopt(parent)
-        return run_alone(spec.command)
+        return _run_with_journal(spec) if spec.way == JOURNAL else run_alone(spec.command)
     except Stopped:
         return STOPPED
     except OSError as error:
         sys.stderr.write(f"trainprof: no trial without traces is possible here: {error.strerror}\n")
         return REFUSED
+
+
+def _run_with_journal(spec: Spec) -> int:
+    folder = Path(spec.scratch[0]) / JOURNAL_FOLDER
+    journal = Journal(folder, (*spec.kept, *spec.scratch, "/proc", "/sys"))
+    left: list[str] = []
+    try:
+        status = run_alone(spec.command, partial(run_journalled, journal))
+    finally:
+        journal.close()
+        left = put_back(folder)
+    if left:
+        sys.stderr.write(f"trainprof: {left[0]} could not be made as it was\n")
+        return NOT_PUT_BACK
+    return status
 
 
 if __name__ == "__main__":

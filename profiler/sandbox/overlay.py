@@ -55,23 +55,25 @@ def enter(spec: Spec) -> None:
     Raises:
         SandboxError: the system refuses one of the steps.
     """
-    _System().namespace()
-    _Overlays(spec).mount()
+    system = _System()
+    system.namespace()
+    _Overlays(spec, system).mount()
 
 
 class _System:
     """The calls of the system that Python does not have."""
 
     def __init__(self) -> None:
+        self.is_user_namespace = False
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def namespace(self) -> None:
         """A mount namespace of our own; changes do not get out of it."""
         uid, gid = os.getuid(), os.getgid()
-        flags = CLONE_NEWNS if uid == 0 else CLONE_NEWNS | CLONE_NEWUSER
-        if self._libc.unshare(flags) != 0:
-            raise _refused("a mount namespace")
-        if uid != 0:
+        self.is_user_namespace = self._libc.unshare(CLONE_NEWNS) != 0
+        if self.is_user_namespace:
+            if self._libc.unshare(CLONE_NEWNS | CLONE_NEWUSER) != 0:
+                raise _refused("a mount namespace")
             _write("/proc/self/setgroups", "deny")
             _write("/proc/self/uid_map", f"{uid} {uid} 1")
             _write("/proc/self/gid_map", f"{gid} {gid} 1")
@@ -97,8 +99,8 @@ class _Below:
 class _Overlays:
     """Covers the folders of one namespace."""
 
-    def __init__(self, spec: Spec) -> None:
-        self._system = _System()
+    def __init__(self, spec: Spec, system: _System) -> None:
+        self._system = system
         self._spec = spec
         self._mounts = parse_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
         self._places = [_opened(one) for one in spec.scratch]
@@ -200,12 +202,12 @@ class _Overlays:
         os.mkdir(upper)
         os.mkdir(work)
         status = os.stat(f"/proc/self/fd/{lower}")
-        if os.getuid() == 0:
+        if not self._system.is_user_namespace:
             os.chown(upper, status.st_uid, status.st_gid)
         os.chmod(upper, stat.S_IMODE(status.st_mode))
         options = f"lowerdir=/proc/self/fd/{lower},upperdir={upper},workdir={work}"
         # In a user namespace, folders of before cannot be renamed: the system allows no redirects.
-        options += ",redirect_dir=on" if os.getuid() == 0 else ",userxattr"
+        options += ",userxattr" if self._system.is_user_namespace else ",redirect_dir=on"
         try:
             self._system.mount("overlay", target, "overlay", 0, options)
         except SandboxError:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import psutil
@@ -39,14 +39,23 @@ def adopt(parent: int) -> None:
         raise Stopped
 
 
-def run_alone(command: Sequence[str]) -> int:
+def run_plainly(command: Sequence[str]) -> int:
+    """The status of the command as subprocess gives it."""
+    return subprocess.Popen(list(command)).wait()
+
+
+def run_alone(command: Sequence[str], run: Callable[[Sequence[str]], int] = run_plainly) -> int:
     """The exit status of the command; 128 + n where signal n ended it. Nothing of it is left.
+
+    Args:
+        command: Arguments of the program.
+        run: Starts it and gives its status as subprocess does.
 
     Raises:
         Stopped: a signal came first.
     """
     try:
-        status = subprocess.Popen(list(command)).wait()
+        status = run(command)
     finally:
         end_descendants()
     return status if status >= 0 else 128 - status

@@ -7,10 +7,12 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-OVERLAY, OPEN = "overlay", "open"
-"""Ways: what is written goes elsewhere; it stays. Both end the processes that are left over."""
-REFUSED = 125
-"""Exit status where the system does not allow it."""
+OVERLAY, JOURNAL, OPEN = "overlay", "journal", "open"
+"""Ways: what is written goes elsewhere; it is put back afterwards; it stays."""
+REFUSED, NOT_PUT_BACK = 125, 124
+"""Exit statuses: the system does not allow it; something could not be made as it was."""
+JOURNAL_FOLDER = "journal"
+"""In the first scratch folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class Spec:
     """What to run, and where nothing may stay.
 
     Attributes:
-        way: OVERLAY or OPEN.
+        way: OVERLAY, JOURNAL or OPEN.
         kept: Folders in which all stays; the first is that of the records.
         scratch: Empty folders for what is written meanwhile; the first that serves is taken.
         command: Arguments of the program.

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainprof.errors import UsageError
+from trainprof.errors import TrainprofError, UsageError
 from trainprof.profiler.sandbox.availability import why_unavailable
-from trainprof.profiler.sandbox.spec import OPEN, OVERLAY, Spec, sandboxed
+from trainprof.profiler.sandbox.environment import trial_environment
+from trainprof.profiler.sandbox.journal import is_pending, put_back
+from trainprof.profiler.sandbox.spec import (
+    JOURNAL,
+    JOURNAL_FOLDER,
+    OPEN,
+    OVERLAY,
+    Spec,
+    sandboxed,
+)
+from trainprof.profiler.sandbox.watched import run_watched
 
-PREFIX = "trainprof-tune-"
+PREFIX, KEPT_PREFIX = "trainprof-tune-", "trainprof-copies-"
 LOCK = "lock"
+DISK = "/var/tmp"
+WAY = "TRAINPROF_SANDBOX"
+"""Variable that names the only way to try."""
+
+Say = Callable[[str], None]
 
 
 class Workplace:
@@ -36,54 +52,100 @@ class Workplace:
         self.scratch = scratch
         self.way = way
         self.shared = scratch / "shared"
-        self.shared.mkdir()
+        self.shared.mkdir(exist_ok=True)
         self._records = records
         self._lock = (scratch / LOCK).open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
-    def sandboxed(self, command: Sequence[str], scratch: Path) -> list[str]:
-        """The command that runs `command` without traces.
+    def run(
+        self,
+        command: Sequence[str],
+        name: str,
+        output: Path,
+        patience_s: float,
+        environment: Mapping[str, str] = {},
+    ) -> int | None:
+        """The exit status of a command that leaves no traces; None where it took too long.
 
         Args:
-            scratch: An empty folder of its own below `self.scratch`.
             command: Arguments of a program.
+            name: Of this run, short.
+            output: File for stdout and stderr.
+            patience_s: Seconds that it may take.
+            environment: Variables that differ from ours, beside those of `trial_environment`.
+
+        Raises:
+            TrainprofError: a file cannot be made as it was.
         """
+        scratch = self.scratch / name
+        (scratch / "tmp").mkdir(parents=True)
+        changes = {**trial_environment(scratch / "tmp"), **environment}
+        try:
+            return run_watched(self._sandboxed(command, scratch), output, patience_s, changes)
+        finally:
+            self._tidy(scratch)
+
+    def falls_back(self, output: Path) -> bool:
+        """Whether a run that failed met what an overlay cannot do; the next goes the other way.
+
+        Args:
+            output: Of that run.
+        """
+        text = output.read_text(encoding="utf-8", errors="replace")
+        met = any(os.strerror(one) in text for one in (errno.EROFS, errno.EOVERFLOW, errno.EXDEV))
+        if self.way != OVERLAY or not met or why_unavailable(JOURNAL, [self.scratch], []):
+            return False
+        self.way = JOURNAL
+        return True
+
+    def _sandboxed(self, command: Sequence[str], scratch: Path) -> list[str]:
         beside = self._records / "scratch" / scratch.name  # another disk, where containers need it
         beside.mkdir(parents=True, exist_ok=True)
         kept = (str(self._records), str(self.shared))
         return sandboxed(Spec(self.way, kept, (str(scratch), str(beside)), tuple(command)))
 
-    def tidy(self, scratch: Path) -> None:
-        """Removes what a trial has written."""
-        remove_folder(scratch)
+    def _tidy(self, scratch: Path) -> None:
+        """Removes what a run has written."""
         remove_folder(self._records / "scratch" / scratch.name)
+        journal = scratch / JOURNAL_FOLDER
+        left = put_back(journal) if is_pending(journal) else []
+        if left:
+            raise TrainprofError(
+                f"{left[0]} cannot be made as it was before the trial; how it was stands in "
+                f"{journal}."
+            )
+        remove_folder(scratch)
 
     def close(self) -> None:
-        """Removes all that is no record."""
+        """Removes all that is no record, and needs not to be put back any more."""
         remove_folder(self._records / "scratch")
-        remove_folder(self.scratch)
+        if not any(is_pending(one) for one in self.scratch.glob(f"*/{JOURNAL_FOLDER}")):
+            remove_folder(self.scratch)
         self._lock.close()
 
 
-def prepare_workplace(records: Path, folders: Sequence[str], *, unguarded: bool) -> Workplace:
-    """The workplace of a tune; removes those of tunes that were killed.
+def prepare_workplace(
+    records: Path, folders: Sequence[str], *, unguarded: bool, say: Say = lambda _: None
+) -> Workplace:
+    """The workplace of a tune; tidies up after tunes that were killed.
 
     Args:
         records: Where all that is written stays.
         folders: That must be writable without a trace.
         unguarded: Go on where the system does not allow it.
+        say: Is told what the user should know.
 
     Raises:
         UsageError: the system does not allow it, or has no room for scratch.
     """
-    _remove_abandoned(Path(tempfile.gettempdir()))
+    tidy_up_after_killed(say)
     try:
-        scratch = Path(tempfile.mkdtemp(prefix=PREFIX))
-        reason = why_unavailable(OVERLAY, [scratch], folders)
-        if reason is None:
-            return Workplace(records, scratch, OVERLAY)
-        if unguarded:
-            return Workplace(records, scratch, OPEN)
+        scratch = Path(tempfile.mkdtemp(prefix=PREFIX, dir=scratch_places()[0]))
+        way, reason = _way(scratch, folders)
+        if way is not None or unguarded:
+            if reason is not None:
+                say(_explained(way, reason))
+            return Workplace(records, scratch, way or OPEN)
     except OSError as error:
         raise UsageError(
             f"there is no place for what trials write meanwhile ({error.strerror or error}); free "
@@ -94,6 +156,55 @@ def prepare_workplace(records: Path, folders: Sequence[str], *, unguarded: bool)
         f"trials cannot be kept from writing into your project here ({reason}); --yes lets "
         "them write."
     )
+
+
+def _way(scratch: Path, folders: Sequence[str]) -> tuple[str | None, str | None]:
+    """The first way that works, and why the better one does not."""
+    asked = os.environ.get(WAY)
+    reason = None
+    for way in (asked,) if asked in (OVERLAY, JOURNAL) else (OVERLAY, JOURNAL):
+        refused = why_unavailable(way, [scratch], folders)
+        if refused is None:
+            return way, reason
+        reason = refused if reason is None else f"{reason}; {refused}"
+    return None, reason
+
+
+def _explained(way: str | None, reason: str) -> str:
+    if way is None:
+        return f"trials write where the script writes, and it stays ({reason})"
+    return f"files that trials change are copied first and put back afterwards ({reason})"
+
+
+def scratch_places() -> list[str]:
+    """Folders for scratch, the first to be used: as the environment says, else on a disk."""
+    default = tempfile.gettempdir()
+    is_asked = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    places = [default, DISK] if is_asked else [DISK, default]
+    return [one for one in places if os.access(one, os.W_OK)] or [default]
+
+
+def tidy_up_after_killed(say: Say) -> None:
+    """Puts back what tunes that were killed had changed, and removes their scratch folders."""
+    for place in scratch_places():
+        for folder in Path(place).glob(f"{PREFIX}*"):
+            try:
+                with (folder / LOCK).open("r+") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _tidy_abandoned(folder, say)
+            except OSError:  # in use, another user's, or being made
+                continue
+
+
+def _tidy_abandoned(folder: Path, say: Say) -> None:
+    left: list[str] = []
+    for journal in filter(is_pending, folder.glob(f"*/{JOURNAL_FOLDER}")):
+        left += put_back(journal, later_changes_stay=True)
+        say("a tune was killed; the files that it had changed are as they were")
+    if not left:
+        return remove_folder(folder)
+    copies = folder.rename(folder.with_name(folder.name.replace(PREFIX, KEPT_PREFIX)))
+    return say(f"but {left[0]} was changed since, and left so; how it was stands in {copies}")
 
 
 def remove_folder(folder: Path) -> None:
@@ -114,14 +225,3 @@ def _with_rights(function: Callable[..., Any], path: str, _: object) -> None:
             os.unlink(path)
     except OSError:
         return
-
-
-def _remove_abandoned(where: Path) -> None:
-    """Scratch folders whose tune lives no more."""
-    for folder in where.glob(f"{PREFIX}*"):
-        try:
-            with (folder / LOCK).open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove_folder(folder)
-        except OSError:  # in use, another user's, or being made
-            continue

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from trainprof.errors import RunFolderError
 from trainprof.profiler.model.plan import Plan, plan_to_json
-from trainprof.profiler.sandbox.watched import run_watched
 from trainprof.profiler.sandbox.workplace import Workplace
 from trainprof.profiler.store.reader import read_run
 from trainprof.rules.experiments.trial import Trial, read_trial
@@ -55,9 +54,7 @@ class ProcessRunner:
         self._count += 1
         name = f"{self._count:03d}-{label.replace(' + ', '-')}"
         place = self._folder / "trials" / name
-        scratch = self._workplace.scratch / name
-        for one in (place, scratch / "tmp"):
-            one.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
         out = place / "run"
         plan_file = place / "plan.json"
         plan_file.write_text(plan_to_json(plan), encoding="utf-8")
@@ -65,11 +62,7 @@ class ProcessRunner:
         if plan.applications:
             options += ["--plan", str(plan_file)]
         command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
-        try:
-            patient = _starts_slowly(plan)
-            problem = self._start(command, place, scratch, seed_shift, slow_start=patient)
-        finally:
-            self._workplace.tidy(scratch)
+        problem = self._start(command, place, seed_shift, slow_start=_starts_slowly(plan))
         if problem is not None:
             return Trial(None, problem=problem, folder=str(out))
         try:
@@ -78,14 +71,11 @@ class ProcessRunner:
             return Trial(None, problem=str(error), folder=str(out))
 
     def _start(
-        self, command: list[str], place: Path, scratch: Path, seed_shift: int, *, slow_start: bool
+        self, command: list[str], place: Path, seed_shift: int, *, slow_start: bool
     ) -> str | None:
         """Runs it to its end; gives why it does not count, if so."""
-        command = self._workplace.sandboxed(command, scratch)
         environment = {
-            "TMPDIR": str(scratch / "tmp"),
             "TORCHINDUCTOR_CACHE_DIR": str(self._workplace.shared),  # the first one compiles
-            "WANDB_MODE": "offline",
             "TRAINPROF_TRIAL": str(seed_shift),
         }
         patience_s = max(HANGS_AFTER * self._longest_s, LEAST_PATIENCE_S)
@@ -93,12 +83,14 @@ class ProcessRunner:
             patience_s = FIRST_PATIENCE_S
         patience_s += SLOW_START_S if slow_start else 0.0
         started = time.monotonic()
-        status = run_watched(command, place / "output.txt", patience_s, environment)
+        output = place / "output.txt"
+        name = f"{self._count:03d}"  # paths of sockets must be short
+        status = self._workplace.run(command, name, output, patience_s, environment)
         if status is None:
             return f"it hung: no end after {patience_s:.0f} s"
         self._longest_s = max(self._longest_s, time.monotonic() - started)
         if status:
-            return f"it ended with exit status {status}: {_last_line(place / 'output.txt')}"
+            return f"it ended with exit status {status}: {_last_line(output)}"
         return None
 
 

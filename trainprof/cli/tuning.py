@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,13 +13,13 @@ from pathlib import Path
 import psutil
 
 from trainprof.cli.judgement import judge
+from trainprof.cli.network_loggers import network_writes
 from trainprof.cli.plan_sources import script_of_run, with_sources
 from trainprof.cli.settings import load_settings
 from trainprof.errors import MissingExtraError, RunFolderError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.plan import Application, Plan, plan_to_json
 from trainprof.profiler.model.tuning import TuneResult
-from trainprof.profiler.sandbox.watched import run_watched
 from trainprof.profiler.sandbox.workplace import prepare_workplace
 from trainprof.rules.experiments.asked import asked_candidates
 from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of, measured
@@ -80,7 +81,15 @@ class Tuning:
         self._preflight: dict[str, object] = {}
         scripts = [Path(word).parent for word in self._command if word.endswith(".py")]
         folders = sorted({str(Path.cwd()), *(str(path.resolve()) for path in scripts)})
-        self._workplace = prepare_workplace(self._folder, folders, unguarded=unguarded)
+        servers = [] if unguarded else network_writes(self._command)
+        if servers:
+            raise UsageError(
+                f"the script writes to a server ({', '.join(servers)}), and trials would too; "
+                "--yes lets them."
+            )
+        self._workplace = prepare_workplace(
+            self._folder, folders, unguarded=unguarded, say=self._say
+        )
 
     def _left_s(self) -> float:
         return max(self._budget_s - (time.monotonic() - self._started_s), 0.0)
@@ -118,15 +127,15 @@ class Tuning:
 
     def _diagnose_run(self, name: str, more: Sequence[str]) -> Diagnosis:
         out = self._folder / name
-        scratch = self._workplace.scratch / name
-        scratch.mkdir(parents=True)
         out.mkdir()
         options = ["--out", str(out / "run"), "--steps", str(BASELINE_STEPS), "--quiet", *more]
         command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
-        command = self._workplace.sandboxed(command, scratch)
-        environment = {"TMPDIR": str(scratch), "WANDB_MODE": "offline"}
-        status = run_watched(command, out / "output.txt", self._left_s(), environment)
-        self._workplace.tidy(scratch)
+        output = out / "output.txt"
+        status = self._workplace.run(command, name, output, self._left_s())
+        if status and self._workplace.falls_back(output):
+            self._say("it writes what an overlay cannot take; once more, with copies of its files")
+            shutil.rmtree(out / "run", ignore_errors=True)
+            status = self._workplace.run(command, name, output, self._left_s())
         if status is None:
             raise UsageError(
                 f"the unchanged script does not end within {self._budget_s:.0f} s; give it more "
@@ -134,8 +143,7 @@ class Tuning:
             )
         if status:
             raise UsageError(
-                f"the script fails unchanged (exit status {status}); its output is in "
-                f"{out / 'output.txt'}."
+                f"the script fails unchanged (exit status {status}); its output is in {output}."
             )
         try:
             diagnosis = judge(out / "run", load_settings())

@@ -14,7 +14,7 @@ import pytest
 
 from trainprof.profiler.sandbox.availability import why_unavailable
 from trainprof.profiler.sandbox.mounts import parse_mounts, parse_sockets, writable_folders
-from trainprof.profiler.sandbox.spec import OPEN, OVERLAY, Spec, sandboxed
+from trainprof.profiler.sandbox.spec import JOURNAL, OPEN, OVERLAY, Spec, sandboxed
 
 WRITES = """
 import os, shutil, sqlite3, sys
@@ -68,7 +68,7 @@ def fingerprint(folder, without="runs"):
     return digest.hexdigest()
 
 
-@pytest.fixture(params=[OVERLAY], scope="module")
+@pytest.fixture(params=[OVERLAY, JOURNAL], scope="module")
 def way(request, tmp_path_factory):
     reason = None
     if request.param != OPEN:
@@ -134,7 +134,7 @@ subprocess.run([sys.executable, "-c", outer])
 """
 
 
-@pytest.mark.parametrize("way", [OVERLAY, OPEN], indirect=True)
+@pytest.mark.parametrize("way", [OVERLAY, JOURNAL, OPEN], indirect=True)
 def test_a_daemon_does_not_outlive_it(sandbox):
     output = sandbox.records / "pid.txt"
     with output.open("w") as file:
