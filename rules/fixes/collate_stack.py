@@ -11,6 +11,7 @@ from ...profiler.agent.patching import hide_from_compiler
 from .fix import Fix, Process, ReadBack
 from .loading import Loading
 from .number_lists import quick_tensor
+from .same_values import same_bits
 from .shared_counts import SharedCounts
 
 NAMES = ("tensor", "as_tensor")
@@ -123,16 +124,3 @@ def _remember_constructors(torch: Any) -> None:
     """Lets torch look up by name now what it keeps: it must not find our functions there."""
     import_module("torch.utils._device")._device_constructors()
     torch.overrides.get_ignored_functions()
-
-
-def same_bits(torch: Any, one: Any, other: Any) -> bool:
-    """Whether two tensors are the same, NaN and signs of zeros included."""
-    if one.dtype != other.dtype or one.shape != other.shape or one.stride() != other.stride():
-        return False
-    if one.is_complex():
-        one, other = torch.view_as_real(one), torch.view_as_real(other)
-    if one.is_floating_point():
-        size = one.element_size() * 8
-        kind = getattr(torch, "uint8" if size == 8 else f"int{size}")
-        one, other = one.contiguous().view(kind), other.contiguous().view(kind)
-    return bool(torch.equal(one, other))

@@ -20,6 +20,7 @@ from trainprof.rules.reading import (
     text,
     trains_on_cpu,
 )
+from trainprof.rules.row_advice import batches_by_index
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -276,7 +277,7 @@ class WorkersNeedless(Rule):
             share_low=saved_low,
             gain=Gain(amdahl(saved_low), amdahl(saved + queued)),
             where=place(signals, "loader.where"),
-            fixes=(self._advice(signals),),
+            fixes=(self._advice(signals), *batches_by_index(signals)),
             confidence="medium",
         )
 

@@ -19,6 +19,7 @@ from trainprof.rules.reading import (
     place,
     plural,
 )
+from trainprof.rules.row_advice import batches_by_index
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -453,7 +454,7 @@ class WorkersUnder(Rule):
             share_low=min(wait.share_low, 1.0 - 1.0 / predicted.middle),
             gain=predicted,
             where=place(signals, "loader.where"),
-            fixes=(self._advice(signals, times, best, iterable),),
+            fixes=(self._advice(signals, times, best, iterable), *batches_by_index(signals)),
             confidence="low" if at_a_disk or (iterable and now == 0) else "medium",
             max_severity="info" if at_a_disk else "critical",
             next_bottleneck="data_wait" if bound else None,
@@ -508,6 +509,7 @@ class WorkersUnder(Rule):
             gain=Gain(1.0, amdahl(wait.share)),
             where=place(signals, "loader.dataset_where") or place(signals, "loader.where"),
             fixes=(
+                *batches_by_index(signals),
                 FixAdvice(
                     fix="dataset-cheaper",
                     params={},

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from trainprof.profiler.model.plan import Target  # noqa: E402
 from trainprof.rules.fixes import number_lists  # noqa: E402
-from trainprof.rules.fixes.collate_stack import same_bits  # noqa: E402
 from trainprof.rules.fixes.number_lists import quick_tensor  # noqa: E402
+from trainprof.rules.fixes.same_values import same_bits  # noqa: E402
 
 FLOATS = st.floats(width=64)
 INTEGERS = st.integers(-(2**31), 2**31 - 1)
