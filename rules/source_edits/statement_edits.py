@@ -19,6 +19,8 @@ from trainprof.rules.source_edits.statements import (
     without_imports,
 )
 
+_STEP = "step"
+"""Name for the counter of a loop that has none."""
 _Loop = ast.For | ast.AsyncFor | ast.While
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -94,12 +96,12 @@ def edit_loop(source: Source, edit: AroundLoop, target: Any, command: Sequence[s
         CannotEdit: no loop, or more than one, holds a backward; or it counts no steps.
     """
     outer, inner = training_loop(source)
-    step = _counter(inner) if edit.each_step else ""
+    step, counting = _counted(source, inner) if edit.each_step else ("", [])
     each_step = [line.format(step=step) for line in edit.each_step]
     present = {line.strip() for line in source.text.splitlines()}
     if all(line.strip() in present for line in (*edit.before, *each_step)):
         return []
-    spans = [*with_import(source, edit.module), lines_above(source, outer, edit.before)]
+    spans = [*counting, *with_import(source, edit.module), lines_above(source, outer, edit.before)]
     if each_step:
         unit = own_indent(source, inner.body[0])[len(own_indent(source, inner)) :]
         lines = [line.replace("    ", unit, 1) for line in each_step]
@@ -131,8 +133,30 @@ def _loops_around(source: Source, node: ast.AST) -> Iterator[_Loop]:
             yield above
 
 
-def _counter(loop: _Loop) -> str:
-    """The name that counts the steps of a loop: of `enumerate`, or over a range."""
+def _counted(source: Source, loop: _Loop) -> tuple[str, list[Span]]:
+    """The name that counts the steps of a loop, and what makes a loop count that does not.
+
+    Raises:
+        CannotEdit: it is no plain `for`, or the name is taken.
+    """
+    name = _counter(loop)
+    if name is not None:
+        return name, []
+    taken = {node.id for node in ast.walk(source.tree) if isinstance(node, ast.Name)}
+    taken |= {node.arg for node in ast.walk(source.tree) if isinstance(node, ast.arg)}
+    if not isinstance(loop, ast.For) or _STEP in taken:
+        raise CannotEdit("the loop does not count its steps", loop.lineno)
+    target, over = source.code(loop.target), source.code(loop.iter)
+    if isinstance(loop.target, ast.Tuple) and not target.startswith(("(", "[")):
+        target = f"({target})"
+    return _STEP, [
+        Span(source.start_of(loop.target), source.end_of(loop.target), f"{_STEP}, {target}"),
+        Span(source.start_of(loop.iter), source.end_of(loop.iter), f"enumerate({over})"),
+    ]
+
+
+def _counter(loop: _Loop) -> str | None:
+    """The first name of `enumerate`, or the one over a range."""
     if isinstance(loop, ast.For | ast.AsyncFor) and isinstance(loop.iter, ast.Call):
         called, target = loop.iter.func, loop.target
         function = called.id if isinstance(called, ast.Name) else ""
@@ -142,4 +166,4 @@ def _counter(loop: _Loop) -> str:
             function = ""
         if function and isinstance(target, ast.Name):
             return target.id
-    raise CannotEdit("the loop does not count its steps", loop.lineno)
+    return None

@@ -184,10 +184,33 @@ def test_an_import_before_torch(edited):
     )
 
 
-def test_a_loop_without_counter_is_left_to_a_person(by_hand):
-    text = "import gc\nfor batch in loader:\n    loss.backward()\n"
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("for batch in loader:", "for step, batch in enumerate(loader):"),
+        ("for x, y in loader:  # all", "for step, (x, y) in enumerate(loader):  # all"),
+        ("for (x, y) in tqdm(loader):", "for step, (x, y) in enumerate(tqdm(loader)):"),
+    ],
+)
+def test_a_loop_without_counter_gets_one(edited, before, after):
+    frame = "import gc\n{}{}\n{}    loss.backward()\n"
+    new = edited(frame.format("", before, ""), "gc-paced", collect_every_steps=100)
+    collect = "    if step % 100 == 0:\n        gc.collect(1)\n"
+    assert new == frame.format("gc.disable()\n", after, collect)
+    assert edited(new, "gc-paced", collect_every_steps=100) == new
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import gc\nwhile True:\n    loss.backward()\n",
+        "import gc\nfor batch in loader:\n    step = 3\n    loss.backward()\n",
+        "import gc\ndef f(step):\n    for batch in loader:\n        loss.backward()\n",
+    ],
+)
+def test_a_loop_that_cannot_count_is_left_to_a_person(by_hand, text):
     note = by_hand(text, "gc-paced", collect_every_steps=100)
-    assert (note.line, note.reason) == (2, "the loop does not count its steps")
+    assert note.reason == "the loop does not count its steps"
     assert note.code == (
         "gc.disable() before the loop, and in each step: if step % 100 == 0: gc.collect(1)"
     )
