@@ -10,6 +10,7 @@ from ...profiler.agent.patching import like
 from .fix import Fix, Process, ReadBack
 from .nested import Nested
 from .root_calls import RootCalls
+from .source_edit import SinglePrecision, SourceEdit
 
 
 class ModelFloat32(Fix):
@@ -27,9 +28,8 @@ class ModelFloat32(Fix):
 
     id = "model-float32"
     title = "The model computes in float32"
-    by_hand = "torch.as_tensor(x, dtype=torch.float32) where the batches are made"
     safety = "numerics"
-    parameters: Mapping[str, type] = {"dtype": str}
+    parameters: Mapping[str, type] = {"dtype": str, "batch": list}
 
     def __init__(self, params: Mapping[str, Any], target: Any = None) -> None:
         """Takes the one type there is."""
@@ -225,6 +225,11 @@ class ModelFloat32(Fix):
         seen = {**self._seen, "parameters": dtypes}
         active = "float64" not in [*dtypes, *self._seen["inputs"], *self._seen["outputs"]]
         return ReadBack(active, seen, None if active else "something is float64 again")
+
+    def edit(self) -> SourceEdit:
+        """The model and its batches in float32, where they are made."""
+        batch = self.params.get("batch")
+        return SinglePrecision(tuple(map(str, batch)) if batch is not None else None)
 
 
 def _is_double(torch: Any, value: Any) -> bool:

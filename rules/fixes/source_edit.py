@@ -115,6 +115,17 @@ class Frozen:
 
 
 @dataclass(frozen=True, slots=True)
+class SinglePrecision:
+    """A model in doubles, and its batches, become float32 where they are made.
+
+    Attributes:
+        batch: Types of a batch's tensors, in order; None where they are not known.
+    """
+
+    batch: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Autocast:
     """The forward of a plain loop, up to its loss, in `with torch.autocast(...):`.
 
@@ -142,5 +153,6 @@ SourceEdit = (
     | WithoutCheckpointing
     | Autocast
     | Frozen
+    | SinglePrecision
     | Compiled
 )

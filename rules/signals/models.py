@@ -40,6 +40,7 @@ DESCRIPTIONS = (
     Description("batch.dtypes", "mapping", "Tensors of a batch by data type."),
     Description("batch.bytes", "bytes", "Size of a batch."),
     Description("batch.float64", "bool", "A batch holds double precision."),
+    Description("batch.tensors", "text", "Types of a batch's tensors, in their order."),
     *OPTIMIZER_SETTINGS,
     Description("optimizer.count", "count", "Optimizers that were seen."),
     Description("optimizer.learning_rate", "number", "Learning rate of the largest's first group."),
@@ -126,6 +127,8 @@ def _batch(training: Training, sheet: Sheet) -> None:
     sheet.put("batch.bytes", fact.data.get("bytes") if tensors else None, reason=none)
     doubles = any("float64" in name for name in dtypes)
     sheet.put("batch.float64", doubles if tensors else None, reason=none)
+    names = ", ".join(str(tensor.get("dtype")) for tensor in tensors)
+    sheet.put("batch.tensors", names or None, reason=none)
 
 
 def _at_work(training: Training) -> list[Fact]:

@@ -40,7 +40,7 @@ def edit_arguments(
     _check_choice(edit, target, calls)
     spans: list[Span] = []
     for call in calls:
-        spans += _edit_call(source, call, edit, command)
+        spans += edit_call(source, call, edit, command)
     return list(dict.fromkeys(spans))  # two calls may share the constant behind them
 
 
@@ -78,9 +78,9 @@ def _edit_instead(
         ]
         if len(calls) == 1:
             wanted = CallArguments((callee,), values, defaults=edit.defaults)
-            return _edit_call(source, calls[0], wanted, command)
+            return edit_call(source, calls[0], wanted, command)
     if _prepares(source, line) and len(given := calls_of(source, edit.callees)) == 1:
-        return _edit_call(source, given[0], edit, command)
+        return edit_call(source, given[0], edit, command)
     made = ", it is made inside of what is called there" if trains else ""
     raise CannotEdit(f"no call of {what} stands in this line{made}")
 
@@ -95,9 +95,14 @@ def _prepares(source: Source, line: int) -> bool:
     )
 
 
-def _edit_call(
+def edit_call(
     source: Source, call: ast.Call, edit: CallArguments, command: Sequence[str]
 ) -> list[Span]:
+    """One call with other arguments, or what has to change behind them.
+
+    Raises:
+        CannotEdit: its arguments are not written there.
+    """
     text = source.code(call)
     loop = _remade_in(source, call) if edit.values.get("persistent_workers") else None
     if loop is not None:

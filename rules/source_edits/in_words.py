@@ -14,6 +14,7 @@ from trainprof.rules.fixes.source_edit import (
     Frozen,
     RemovedCall,
     ScriptCall,
+    SinglePrecision,
     SourceEdit,
     SwitchedOff,
     WithoutGradients,
@@ -59,6 +60,8 @@ def in_words(edit: SourceEdit) -> str:
         return f"without {edit.module}.{edit.function}()"
     if isinstance(edit, Autocast):
         return f'with torch.autocast("{edit.device}", dtype=torch.{edit.dtype}): around the forward'
+    if isinstance(edit, SinglePrecision):
+        return "torch.as_tensor(x, dtype=torch.float32) where the batches are made"
     if isinstance(edit, Frozen):
         return "; ".join(f"model.{path}.requires_grad_(False)" for path in edit.modules)
     if isinstance(edit, Compiled):

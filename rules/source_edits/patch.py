@@ -22,6 +22,7 @@ from trainprof.rules.fixes.source_edit import (
     Frozen,
     RemovedCall,
     ScriptCall,
+    SinglePrecision,
     SourceEdit,
     SwitchedOff,
     WithoutCheckpointing,
@@ -41,6 +42,7 @@ try:
         edit_without_gradients,
     )
     from trainprof.rules.source_edits.model_edits import edit_compiled
+    from trainprof.rules.source_edits.precision_edits import edit_single_precision
     from trainprof.rules.source_edits.source import CannotEdit, Source, Span
     from trainprof.rules.source_edits.statement_edits import edit_loop, edit_switch
 except ModuleNotFoundError as missing:
@@ -59,6 +61,7 @@ _EDITS: Mapping[type, Callable[[Source, Any, Target | None, Sequence[str]], list
     Frozen: edit_frozen,
     RemovedCall: edit_removed_call,
     ScriptCall: edit_script_call,
+    SinglePrecision: edit_single_precision,
     SwitchedOff: edit_switch,
     WithoutCheckpointing: edit_without_checkpointing,
     WithoutGradients: edit_without_gradients,

@@ -76,6 +76,7 @@ class Fp64(Rule):
                 "model.where": {"file": "train.py", "line": 20},
                 "flags.default_dtype": "torch.float32",
                 "batch.float64": True,
+                "batch.tensors": "float64, float64",
                 "step.forward_share": (0.35, 0.33, 0.37),
                 "step.loss_share": (0.01, 0.01, 0.01),
                 "step.backward_share": (0.5, 0.48, 0.52),
@@ -171,7 +172,7 @@ class Fp64(Rule):
             share_low=share_low * (1 - 1 / self.cpu_speedup_low),
             gain=gain(share_low, share, least, most),
             where=place(signals, "model.where"),
-            fixes=(self._advice(),),
+            fixes=(self._advice(signals),),
             confidence="low" if deliberate or small else "medium",
             max_severity="info" if deliberate or small else "critical",
         )
@@ -195,16 +196,18 @@ class Fp64(Rule):
             share_low=share_low,
             gain=Gain(1.0, gain(share, share, self.cpu_speedup_high).high),
             where=place(signals, "loader.where"),
-            fixes=(self._advice(),),
+            fixes=(self._advice(signals),),
             confidence="low",
             max_severity="info",
         )
 
     @staticmethod
-    def _advice() -> FixAdvice:
+    def _advice(signals: Signals) -> FixAdvice:
+        batch = text(signals, "batch.tensors")
+        known = {"batch": batch.split(", ")} if batch is not None else {}
         return FixAdvice(
             fix="model-float32",
-            params={"dtype": "float32"},
+            params={"dtype": "float32", **known},
             safety="numerics",
             text=(
                 "Make the batches float32 where they are made and keep the model in float32; "
