@@ -8,13 +8,14 @@ STORY ?= slow_storage
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo test lint ruff format types imports bench zoo recovered clean
+.PHONY: help demo test lint ruff format types imports bench bench-tunes zoo recovered clean
 
 help:
 	@echo "make demo   profile a sample training in a new environment, and say what to do about it"
 	@echo "make test   install what the tests need; run the gates and the tests"
 	@echo "make lint   the gates alone: ruff, formatting, types, import contracts"
 	@echo "make bench  measure what trainprof costs a training (takes several minutes)"
+	@echo "make bench-tunes  try placebos and a planted gain in 20 whole tunes (half an hour)"
 	@echo "make zoo   diagnose every case of the benchmark and write docs/zoo.md (up to an hour)"
 	@echo "make recovered  measure how much of a repair by hand the fixes gain (half an hour)"
 	@echo "make clean  remove the environment and everything that was built"
@@ -51,6 +52,12 @@ imports:
 
 bench: $(VENV)/.demo-installed
 	$(VENV)/bin/python benchmarks/overhead.py
+
+# Half an hour on a quiet machine of two cores; continued where RESULTS is there already.
+RESULTS ?= live-tunes.json
+CORES ?= 0,1
+bench-tunes: $(VENV)/.test-installed
+	$(VENV)/bin/python benchmarks/live_tunes.py $(RESULTS) --cores $(CORES) --markdown docs/live-tunes.md
 
 # ZOO="--no-runs" or names of cases narrow it: make zoo ZOO=healthy/
 zoo: $(VENV)/.test-installed
