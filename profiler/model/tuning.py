@@ -19,6 +19,7 @@ class TriedFix:
         predicted: The finding's interval, lower and upper end.
         reason: Why it was kept or not, for a reader.
         loss_check: What was found about the losses.
+        searched: Settings that were tried to choose these params: "params", "speedup", "pairs".
     """
 
     fix: str
@@ -31,6 +32,7 @@ class TriedFix:
     predicted: tuple[float, float] | None = None
     reason: str = ""
     loss_check: dict[str, Any] | None = None
+    searched: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

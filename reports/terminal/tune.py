@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from trainprof.profiler.model.tuning import TriedFix, TuneResult
 from trainprof.reports.numbers import seconds, share
@@ -133,6 +134,15 @@ def _fix(title: str, fix: TriedFix) -> Iterator[str]:
         )
     if fix.reason:
         yield from _wrapped(fix.reason, 2)
+    if fix.searched:
+        yield from _wrapped(f"chosen among {'; '.join(_setting(one) for one in fix.searched)}", 2)
+
+
+def _setting(searched: Mapping[str, Any]) -> str:
+    """One setting of the search, with the ratio of its short pairs."""
+    settings = ", ".join(f"{name}={value}" for name, value in searched["params"].items())
+    ratio = searched["speedup"]
+    return f"{settings} ({ratio:.2f})" if ratio is not None else f"{settings} (failed)"
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:

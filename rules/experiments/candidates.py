@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding, FixAdvice, Gain
@@ -15,6 +15,19 @@ DRAWS = "dataset.draws_random_numbers"
 
 
 @dataclass(frozen=True, slots=True)
+class Searched:
+    """One setting of knobs that was tried before the planned pairs.
+
+    Attributes:
+        speedup: Old over new time in `pairs` short pairs; None where it failed.
+    """
+
+    params: Mapping[str, int]
+    speedup: float | None
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One fix of one finding.
 
@@ -23,6 +36,7 @@ class Candidate:
         safety: Of this application. rounding: Whether it leaves random numbers as they are.
         predicted: The finding's interval, if it has one.
         pays_off_later: Its start has to be earned back.
+        searched: Settings that were tried to choose that of the application.
     """
 
     application: Application
@@ -32,6 +46,7 @@ class Candidate:
     predicted: Gain | None
     verifies: tuple[str, str] | None
     pays_off_later: bool = False
+    searched: tuple[Searched, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

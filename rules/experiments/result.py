@@ -108,6 +108,7 @@ def _tried(experiment: Experiment) -> TriedFix:
         predicted=(predicted.low, predicted.high) if predicted else None,
         reason=experiment.reason,
         loss_check=_loss(experiment),
+        searched=tuple(asdict(one) for one in candidate.searched),
     )
 
 

@@ -16,6 +16,7 @@ from trainprof.rules.experiments.acceptance import MOST_SEEDS, Acceptance
 from trainprof.rules.experiments.candidates import Candidate, Refused, without_overlap
 from trainprof.rules.experiments.delays import Delays
 from trainprof.rules.experiments.experiment import Experiment, plan_with
+from trainprof.rules.experiments.short_pairs import Choose, ShortPairs
 from trainprof.rules.experiments.start_cost import break_even_steps, why_it_does_not_pay
 from trainprof.rules.experiments.trial import Trial
 from trainprof.rules.statistics.pairs import LOOKS, Ratio, decide, detectable, paired_ratio
@@ -26,6 +27,8 @@ CLEARLY_SLOWER = math.log(1.25)
 """Of the first pair, beyond four standard deviations of equal pairs: no second one is spent."""
 HOPELESS_AFTER = 2
 """Pairs after which a candidate that is slower by two standard deviations is dropped."""
+ROOM_FOR_CHOICE = 2.0
+"""Times what the first look takes must be left, before time goes into choosing settings."""
 
 Again = Callable[[Plan], Sequence[Candidate]]
 """Diagnoses a run under a plan, and says what to try next."""
@@ -90,6 +93,7 @@ class Tune:
         memory_bytes: Of the machine; None where unknown.
         run_steps: Of the training in daily use; None where unknown.
         again: What to try on top of what is kept, once; None to leave it at the first round.
+        choose: Sets the knobs of a candidate. short_steps: Of the trials that it may ask for.
     """
 
     def __init__(
@@ -105,6 +109,8 @@ class Tune:
         memory_bytes: int | None = None,
         run_steps: int | None = None,
         again: Again | None = None,
+        choose: Choose | None = None,
+        short_steps: int | None = None,
     ) -> None:
         self._runner = runner
         self._candidates = list(candidates)
@@ -115,6 +121,8 @@ class Tune:
         self._tell = tell
         self._run_steps = run_steps
         self._again = again
+        self._choose = choose
+        self._short_steps = short_steps or steps
         self._trial_s: list[float] = []
         self._equal: list[float] = []
         self._equal_dropped = 0
@@ -172,11 +180,13 @@ class Tune:
 
     # Trials.
 
-    def _trial(self, plan: Plan, label: str, seed_shift: int = 0) -> Trial:
+    def _trial(
+        self, plan: Plan, label: str, seed_shift: int = 0, steps: int | None = None
+    ) -> Trial:
         if self._time_of(1) > self._left_s():
             raise OutOfTime
         started = self._clock()
-        trial = self._runner.run(plan, self._steps, label, seed_shift)
+        trial = self._runner.run(plan, steps or self._steps, label, seed_shift)
         self._trial_s.append(trial.took_s or self._clock() - started)
         return trial
 
@@ -220,6 +230,7 @@ class Tune:
         going = [experiment for experiment in tried if experiment.verdict is None]
         for experiment in going:
             experiment.tests = len(going)
+            self._choose_setting(experiment)
         for look in LOOKS:
             for experiment in sorted(going, key=lambda one: one.speedup, reverse=True):
                 if experiment.verdict is None:
@@ -234,6 +245,19 @@ class Tune:
                 f"its predicted gain is {predicted.high:.2f} at most, and {LOOKS[-1]} pairs show "
                 f"{least:.2f} here",
             )
+
+    def _choose_setting(self, experiment: Experiment) -> None:
+        """As short pairs like it best; what proves it are the planned pairs, which are fresh."""
+        needed_s = ROOM_FOR_CHOICE * self._time_of(2 * LOOKS[0])
+        if self._choose is None or self._left_s() < needed_s:
+            return
+        pairs = ShortPairs(self._short_trial, experiment.base)
+        chosen = self._choose(experiment.candidates[0], pairs, self._left_s())
+        experiment.candidates = (chosen,)
+
+    def _short_trial(self, applied: tuple[Candidate, ...], label: str) -> Trial:
+        self._say(label, 0, 1, ())
+        return self._trial(plan_with(applied), label, steps=self._short_steps)
 
     def _pairs_until(self, look: int, experiment: Experiment) -> None:
         """Pairs up to a look, if the time holds them, and the decision."""

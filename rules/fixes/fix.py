@@ -68,6 +68,7 @@ class Fix:
         safety: "safe" (same maths, same order), "numerics" or "semantics".
         rounding: For numerics: True where only rounding differs, False where the random numbers do.
         parameters: Names, each with its type; others are refused.
+        searched: Whole numbers among them around whose advised values tune looks for better ones.
         verifies: Signal that must move for the gain to be this fix's, with the direction: "step.
             data_wait_share", "down".
         made_in_source: True where it is for what one line of the script makes or switches on.
@@ -80,6 +81,7 @@ class Fix:
     safety: str = "numerics"
     rounding: bool = True
     parameters: Mapping[str, type] = {}
+    searched: tuple[str, ...] = ()
     verifies: tuple[str, str] | None = None
     made_in_source: bool = False
     pays_off_later: bool = False

@@ -20,6 +20,7 @@ class IntraOpThreads(Fix):
     title = "Threads per operation"
     safety = "numerics"
     parameters: Mapping[str, type] = {"num_threads": int}
+    searched = ("num_threads",)
 
     def install(self, process: Process) -> None:
         """Sets the number, and keeps it."""

@@ -18,3 +18,4 @@ class LoaderPrefetch(LoaderArguments):
     title = "Batches made ahead"
     safety = "safe"
     parameters: Mapping[str, type] = {"prefetch_factor": int}
+    searched = ("prefetch_factor",)

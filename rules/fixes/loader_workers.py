@@ -30,3 +30,4 @@ class LoaderWorkers(LoaderArguments):
         "persistent_workers": bool,
         "prefetch_factor": int,
     }
+    searched = ("num_workers",)

@@ -6,9 +6,10 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -34,7 +35,11 @@ from trainprof.rules.experiments.tune import (
     Progress,
     Tune,
 )
+from trainprof.rules.fixes.registry import fix_named
 from trainprof.rules.statistics.pairs import LOOKS
+
+if TYPE_CHECKING:
+    from trainprof.rules.experiments.knob_search import KnobSearch
 
 BASELINE_STEPS = 400
 """Of the run that is diagnosed; a shorter script runs to its end."""
@@ -156,7 +161,11 @@ class Tuning:
     def experiment(self, diagnosis: Diagnosis) -> TuneResult:
         """Tries what the diagnosis advises; also gives what is known when it is interrupted."""
         candidates, refused = self._candidates(diagnosis)
-        steps, warm_up = self._trial_steps(diagnosis, [c.application.params for c in candidates])
+        search = self._knob_search(candidates)
+        settings: list[Mapping[str, Any]] = [c.application.params for c in candidates]
+        if search is not None:
+            settings += [search.largest(c) for c in candidates]
+        steps, warm_up = self._trial_steps(diagnosis, settings)
         if candidates:
             self._look_at_machine(diagnosis)
         runner = ProcessRunner(self._command, self._folder, self._workplace, warm_up)
@@ -171,6 +180,8 @@ class Tuning:
             memory_bytes=psutil.virtual_memory().total,
             run_steps=self._steps_of_training(diagnosis),
             again=None if self._asked else self._again,
+            choose=search,
+            short_steps=warm_up + (steps - warm_up) // 2,
         )
         if not candidates:
             return self._written(tune.outcome(), steps, ended="complete")
@@ -218,6 +229,17 @@ class Tuning:
             return self._run_steps
         count = diagnosis.steps.count
         return count if count < BASELINE_STEPS else None
+
+    def _knob_search(self, candidates: Sequence[Candidate]) -> KnobSearch | None:
+        """What looks for better values than the advised ones; None where there is nothing to."""
+        try:
+            from trainprof.rules.experiments.knob_search import KnobSearch, usable_cpus
+        except MissingExtraError as error:
+            if any(fix_named(one.application.fix).searched for one in candidates):
+                self._say(str(error))
+            return None
+        search = KnobSearch(usable_cpus(), time.monotonic)
+        return search if any(search.space(one) for one in candidates) else None
 
     def _trial_steps(self, diagnosis: Diagnosis, settings: Sequence[object]) -> tuple[int, int]:
         """Steps of a trial, and how many of them are warm-up."""

@@ -1,5 +1,6 @@
 """The course of a tune over a runner that replays times: what is kept, and what never may be."""
 
+import dataclasses
 import math
 from dataclasses import replace
 
@@ -76,6 +77,43 @@ def test_a_real_gain_is_kept_and_measured():
     assert outcome.final.ratio.low <= 1.5 <= outcome.final.ratio.high
     assert runner.plans[: 2 * EQUAL_PAIRS] == [[]] * 2 * EQUAL_PAIRS
     assert len(outcome.equal_log_ratios) == EQUAL_PAIRS
+
+
+def test_knobs_are_set_before_and_proven_by_fresh_pairs():
+    clock = Clock()
+    runner = Replay(clock, {"loader-workers": 1.4})
+    advised = Candidate(
+        Application("loader-workers", {"num_workers": 2}), "some-rule", "safe", True, None, None
+    )
+
+    def choose(candidate, measure, left_s):
+        assert [measure(candidate, pair) > 0.2 for pair in range(3)] == [True] * 3
+        application = Application("loader-workers", {"num_workers": 3})
+        return dataclasses.replace(candidate, application=application)
+
+    one = Tune(runner, [advised], (), steps=20, budget_s=1e6, clock=clock, choose=choose)
+    outcome = one.run()
+    assert outcome.final.candidates[0].application.params == {"num_workers": 3}
+    assert len(outcome.final.log_ratios) == 6  # those of the search are not among them
+    assert len(runner.plans) == 2 * (EQUAL_PAIRS + 3 + 6)
+
+
+def test_no_time_goes_into_knobs_where_proof_would_suffer():
+    def choose(candidate, measure, left_s):
+        raise AssertionError("there is no time for this")
+
+    clock = Clock()
+    budget_s = 5.0 * (2 * EQUAL_PAIRS + 12)
+    one = Tune(
+        Replay(clock, {"fast": 1.5}),
+        [candidate("fast")],
+        (),
+        steps=20,
+        budget_s=budget_s,
+        clock=clock,
+        choose=choose,
+    )
+    assert verdicts(one.run()) == {"fast": "keep"}
 
 
 def test_the_order_alternates():
