@@ -42,6 +42,7 @@ try:
         edit_without_gradients,
     )
     from trainprof.rules.source_edits.model_edits import edit_compiled
+    from trainprof.rules.source_edits.own_modules import own_modules
     from trainprof.rules.source_edits.precision_edits import edit_single_precision
     from trainprof.rules.source_edits.source import CannotEdit, Source, Span
     from trainprof.rules.source_edits.statement_edits import edit_loop, edit_switch
@@ -110,7 +111,12 @@ def make_patch(
         path = target.file if target is not None else script
         try:
             changed = files.edit(path, target, edit, command)
+            if not changed and target is None and path is not None:
+                changed = files.edit_module(path, edit, command)
         except CannotEdit as error:
+            if target is None and path is not None and files.edit_module(path, edit, command):
+                made.append(application.fix)
+                continue
             line = target.line if target is not None else None
             if error.line is not None and path is not None:
                 line = files.line_before(path, error.line)
@@ -159,6 +165,19 @@ class _Files:
         self._sources[path] = source.replaced(spans)
         self._moves[path].append([_move(source, span) for span in spans])
         return bool(spans)
+
+    def edit_module(self, script: str, edit: SourceEdit | None, command: Sequence[str]) -> bool:
+        """Makes the change in the one module of the project that it is for, if there is one."""
+        if edit is None or isinstance(edit, ScriptCall):
+            return False
+        possible = []
+        for path in own_modules(script):
+            try:
+                if _EDITS[type(edit)](self._source(path), edit, None, command):
+                    possible.append(path)
+            except CannotEdit:
+                continue
+        return len(possible) == 1 and self.edit(possible[0], None, edit, command)
 
     def _source(self, path: str) -> Source:
         if path not in self._sources:
