@@ -29,7 +29,7 @@ def clean_environment():
 def execute():
     """Runs a command in a folder as a user would; gives the finished process."""
 
-    def run(command, folder, **environment):
+    def run(command, folder, timeout_s=240, **environment):
         return subprocess.run(
             [str(word) for word in command],
             cwd=folder,
@@ -37,7 +37,7 @@ def execute():
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=timeout_s,
             check=False,
         )
 

@@ -58,12 +58,13 @@ def test_a_fix_is_applied_read_back_and_written(editing_tool, training_bin, exec
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_tune_proves_a_fix_and_hands_over_plan_and_patch(
     tuning_tool, training_bin, execute, checked, project
 ):
     python, trainprof = training_bin / "python", tuning_tool / "trainprof"
-    asked = ["--budget", "200", "--format", "json", "--out", "tuned"]
-    done = execute([trainprof, "tune", *asked, "--", python, "train.py"], project)
+    asked = ["--budget", "400", "--steps", "150", "--format", "json", "--out", "tuned"]
+    done = execute([trainprof, "tune", *asked, "--", python, "train.py"], project, timeout_s=600)
     if "cannot be kept from writing" in done.stderr:
         pytest.skip(done.stderr)
     assert done.returncode == 0, done.stderr
