@@ -64,6 +64,7 @@ class PlanFixes:
                     patches=patches,
                     caller=caller_location,
                     at_start=self._at_start,
+                    before_update=self._before_update,
                     after_update=self._after_update,
                     at_end=self._at_end.append,
                 )
@@ -84,6 +85,14 @@ class PlanFixes:
 
         handle = register(once)
         self._handles.append(handle)
+
+    def _before_update(self, action: Callable[[Any], None]) -> None:
+        register = sys.modules["torch.optim.optimizer"].register_optimizer_step_pre_hook
+
+        def before(optimizer: Any, *_: Any) -> None:
+            guard.attempt("plan", action, optimizer)
+
+        self._handles.append(register(before))
 
     def _after_update(self, action: Callable[[], None]) -> None:
         register = sys.modules["torch.optim.optimizer"].register_optimizer_step_post_hook

@@ -28,6 +28,7 @@ class Process:
         patches: Undone together when the agent leaves.
         caller: The user's line that is being run, as `{"file", "line", "function"}`, or None.
         at_start: Calls a function before the first backward.
+        before_update: Calls a function with the optimizer before each update of the parameters.
         after_update: Calls a function after each update of the parameters.
         at_end: Calls a function when the process ends, before its files count as written.
     """
@@ -36,6 +37,7 @@ class Process:
     patches: Patched
     caller: Callable[[], Mapping[str, Any] | None]
     at_start: Callable[[Callable[[], None]], None]
+    before_update: Callable[[Callable[[Any], None]], None]
     after_update: Callable[[Callable[[], None]], None]
     at_end: Callable[[Callable[[], None]], None]
 

@@ -126,6 +126,14 @@ class SinglePrecision:
 
 
 @dataclass(frozen=True, slots=True)
+class WithoutSync:
+    """Forward and backward of a plain loop that accumulates, in `with ... model.no_sync():`.
+
+    The condition under which the loop calls the optimizer says which micro-batch is the last.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Autocast:
     """The forward of a plain loop, up to its loss, in `with torch.autocast(...):`.
 
@@ -151,6 +159,7 @@ SourceEdit = (
     | Detached
     | WithoutGradients
     | WithoutCheckpointing
+    | WithoutSync
     | Autocast
     | Frozen
     | SinglePrecision

@@ -109,15 +109,15 @@ def edit_autocast(
     name = module_name(source, "torch")
     if name is None:
         raise CannotEdit("the file does not import torch by that name")
-    block, place, loss = _backward(source)
+    block, place, loss = backward_in_loop(source)
     while place and _is_call_of(source, block[place - 1], "zero_grad"):
         place -= 1
-    first = _first_of_forward(block, place, loss)
+    first = first_of_forward(block, place, loss)
     call = f'{name}.autocast("{edit.device}", dtype={name}.{edit.dtype})'
     return [in_context(source, block[first:place], call)]
 
 
-def _backward(source: Source) -> tuple[list[ast.stmt], int, str]:
+def backward_in_loop(source: Source) -> tuple[list[ast.stmt], int, str]:
     """The block that holds the only `loss.backward()`, its place in it, and the loss's name."""
     found = [
         node
@@ -143,7 +143,7 @@ def _is_call_of(source: Source, statement: ast.stmt, name: str) -> bool:
     return isinstance(value, ast.Call) and short_name(source, value.func) == name
 
 
-def _first_of_forward(block: Sequence[ast.stmt], place: int, loss: str) -> int:
+def first_of_forward(block: Sequence[ast.stmt], place: int, loss: str) -> int:
     """The first of the assignments right before the backward from which the loss is computed."""
     needed, first = {loss}, place
     while first:

@@ -18,6 +18,7 @@ from trainprof.rules.fixes.source_edit import (
     SourceEdit,
     SwitchedOff,
     WithoutGradients,
+    WithoutSync,
 )
 from trainprof.rules.source_edits.diff import shown_path
 
@@ -70,6 +71,8 @@ def in_words(edit: SourceEdit) -> str:
         return "total += loss.detach()"
     if isinstance(edit, WithoutGradients):
         return "@torch.no_grad() above the function that validates"
+    if isinstance(edit, WithoutSync):
+        return "with contextlib.nullcontext() if last else model.no_sync(): around both"
     return "block(x) instead of checkpoint(block, x)"
 
 

@@ -27,12 +27,14 @@ from trainprof.rules.fixes.source_edit import (
     SwitchedOff,
     WithoutCheckpointing,
     WithoutGradients,
+    WithoutSync,
 )
 from trainprof.rules.fixes.source_only import SOURCE_ONLY
 from trainprof.rules.source_edits.changed_file import ChangedFile
 from trainprof.rules.source_edits.in_words import ByHand, in_words
 
 try:
+    from trainprof.rules.source_edits.accumulation_edits import edit_without_sync
     from trainprof.rules.source_edits.block_edits import edit_autocast, edit_removed_call
     from trainprof.rules.source_edits.call_edits import edit_arguments, edit_script_call
     from trainprof.rules.source_edits.frozen_edits import edit_frozen
@@ -66,6 +68,7 @@ _EDITS: Mapping[type, Callable[[Source, Any, Target | None, Sequence[str]], list
     SwitchedOff: edit_switch,
     WithoutCheckpointing: edit_without_checkpointing,
     WithoutGradients: edit_without_gradients,
+    WithoutSync: edit_without_sync,
 }
 SOURCE_BYTES_MAX = 4 << 20
 """A larger file is data with the name of a source file."""

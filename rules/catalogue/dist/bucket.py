@@ -185,6 +185,13 @@ class Bucket(Rule):
                     text="Set another bucket size and compare.",
                     code=f"DistributedDataParallel(model, bucket_cap_mb={wanted})",
                 ),
+                FixAdvice(
+                    fix="ddp-flags",
+                    params={"gradient_as_bucket_view": True},
+                    safety="safe",
+                    text="Let gradients be views of the buckets: no copy into them and back.",
+                    code="DistributedDataParallel(model, gradient_as_bucket_view=True)",
+                ),
             ),
             confidence="low",
             max_severity="info",

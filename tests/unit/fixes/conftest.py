@@ -51,7 +51,13 @@ def _patched():
     import torch.utils.checkpoint
 
     module = torch.nn.Module
+    parallel = torch.nn.parallel.DistributedDataParallel
     return [
+        parallel.__init__,
+        parallel.forward,
+        parallel.no_sync,
+        torch.nn.utils.clip_grad_norm_,
+        torch.amp.GradScaler.unscale_,
         module.__call__,
         module.double,
         module.to,

@@ -401,3 +401,16 @@ def test_a_loader_that_accelerate_makes_anew(edited, by_hand):
     assert new == text.replace("=2)", "=2, persistent_workers=True)")
     two = "other = DataLoader(rest)\n" + text
     assert by_hand(two, "loader-workers", 3, persistent_workers=True).reason.startswith("no call")
+
+
+def test_settings_of_a_parallel_model(edited):
+    before = (
+        "from torch.nn.parallel import DistributedDataParallel as DDP\n"
+        "model = DDP(net, find_unused_parameters=True, bucket_cap_mb=0.001)\n"
+    )
+    new = edited(before, "ddp-flags", 2, find_unused_parameters=False)
+    assert new == before.replace("find_unused_parameters=True, ", "")
+    assert edited(new, "bucket-size", 2, bucket_cap_mb=25) == new.replace(
+        ", bucket_cap_mb=0.001", ""
+    )
+    assert "bucket_cap_mb=100)" in edited(before, "bucket-size", 2, bucket_cap_mb=100)

@@ -301,3 +301,62 @@ def test_prefetching_and_order(edited):
     assert edited(text, "loader-order", 1, in_order=False) == text.replace(
         "=2)", "=2, in_order=False)"
     )
+
+
+ACCUMULATES = """\
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+model = DistributedDataParallel(Model())
+for index, (x, y) in enumerate(loader):
+    loss = criterion(model(x), y) / 4
+    loss.backward()
+    if {}:
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+WITHOUT_SYNC = """\
+import contextlib
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+model = DistributedDataParallel(Model())
+for index, (x, y) in enumerate(loader):
+    with contextlib.nullcontext() if {0} else model.no_sync():
+        loss = criterion(model(x), y) / 4
+        loss.backward()
+    if {0}:
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+
+
+@pytest.mark.parametrize(
+    "condition", ["(index + 1) % 4 == 0", "(index + 1) % 4 == 0 or index + 1 == len(loader)"]
+)
+def test_micro_batches_in_no_sync(edited, condition):
+    new = edited(ACCUMULATES.format(condition), "no-sync")
+    assert new == WITHOUT_SYNC.format(condition)
+    assert edited(new, "no-sync") == new
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (ACCUMULATES.format("ready()"), "the update depends on what is computed"),
+        (ACCUMULATES.format("loss < 1"), "the update depends on the forward"),
+        (
+            ACCUMULATES.format("index").replace("    if index:", "    for _ in range(1):"),
+            "no `if` behind the backward says when an update is made",
+        ),
+        (
+            ACCUMULATES.format("index").replace("(model(x)", "(net(x)"),
+            "the forward does not call model by that name",
+        ),
+    ],
+)
+def test_an_update_whose_time_is_not_plain(by_hand, script, reason):
+    note = by_hand(script, "no-sync")
+    assert note.reason == reason
+    assert note.code.startswith("with contextlib.nullcontext() if last else model.no_sync():")
