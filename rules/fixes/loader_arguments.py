@@ -39,6 +39,7 @@ class LoaderArguments(Fix):
         loader = process.torch.utils.data.DataLoader
         self._names = list(inspect.signature(loader.__init__).parameters)
         self._states: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        self._made_to_last: weakref.WeakSet[Any] = weakref.WeakSet()
         process.patches.replace(loader, "__init__", self._init)
         if self.params.get("persistent_workers"):
             process.patches.replace(loader, "__iter__", self._iter)
@@ -46,12 +47,15 @@ class LoaderArguments(Fix):
     def _init(self, original: Any) -> Any:
         def __init__(loader: Any, *args: Any, **kwargs: Any) -> None:
             changed = guard.attempt(f"fix {self.id}", self._changed_here, args, kwargs)
+            lasts = bool(kwargs.get("persistent_workers"))
             if changed is None:
                 original(loader, *args, **kwargs)
                 return
             original(loader, **changed)
             self._latest = weakref.ref(loader)
             self._states[loader] = None
+            if changed.get("persistent_workers") and not lasts:
+                self._made_to_last.add(loader)
             self._look()
 
         return __init__
@@ -90,6 +94,8 @@ class LoaderArguments(Fix):
         def __iter__(loader: Any) -> Any:
             if loader in self._states:
                 guard.attempt(f"fix {self.id}", self._renew, loader)
+                if loader in self._made_to_last and loader._iterator is not None:
+                    draw_start(self._process.torch, loader)
             return original(loader)
 
         return __iter__
@@ -117,7 +123,7 @@ class LoaderArguments(Fix):
         reason = f"the loader has other {wrong[0]}" if wrong else None
         return ReadBack(not wrong, dict(self._seen), reason)
 
-    def edit(self) -> SourceEdit:
+    def edit(self) -> SourceEdit | None:
         """The arguments of the very call."""
         return loader_edit(self.params)
 
@@ -129,3 +135,12 @@ class LoaderArguments(Fix):
         loader = self._latest() if self._latest is not None else None
         if loader is not None:
             self._seen = {name: getattr(loader, name) for name in self.params}
+
+
+def draw_start(torch: Any, loader: Any) -> None:
+    """Draws the number that seeds workers when they are started.
+
+    Workers that live on are not started again; what the script draws after that, such as the next
+    epoch's order, stays as it was.
+    """
+    torch.empty((), dtype=torch.int64).random_(generator=loader.generator)

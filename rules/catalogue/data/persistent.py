@@ -210,8 +210,8 @@ class Persistent(Rule):
         if free is not None and free < self.scarce_memory_bytes:
             text += " They keep their memory meanwhile, and little is free here."
         return FixAdvice(
-            fix="loader-workers",
-            params={"persistent_workers": True},
+            fix="loader-kept" if rebuilt else "loader-workers",
+            params={} if rebuilt else {"persistent_workers": True},
             safety="numerics",
             text=text,
             code="DataLoader(…, persistent_workers=True)",
