@@ -46,7 +46,7 @@ class ProcessRunner:
         self._folder = folder
         self._workplace = workplace
         self._warm_up = warm_up
-        self._count = 0
+        self._count = len(list((folder / "trials").glob("*")))  # of a tune that goes on
         self._longest_s = 0.0
 
     def run(self, plan: Plan, steps: int, label: str, seed_shift: int = 0) -> Trial:

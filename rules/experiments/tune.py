@@ -150,7 +150,8 @@ class Tune:
         """What is known now; also in the middle."""
         for experiment in [*self._experiments, *self._combinations]:
             if experiment.verdict is None:
-                experiment.settle("inconclusive", _unfinished(experiment, self.ended))
+                reason = experiment.reason or _unfinished(experiment, self.ended)
+                experiment.settle("inconclusive", reason)
         for one in self._experiments:
             if one.verdict == "refused":
                 candidate = one.candidates[0]
@@ -190,6 +191,20 @@ class Tune:
         self._trial_s.append(trial.took_s or self._clock() - started)
         return trial
 
+    def _both(self, arms: Sequence[tuple[Plan, str]]) -> list[Trial]:
+        """The two trials of a pair; the first alone where it failed.
+
+        What an interrupted tune left of a pair is too old to be half of one now.
+        """
+        trials = []
+        for plan, label in arms:
+            trials.append(self._trial(plan, label))
+            if trials[-1].seconds is None:
+                return trials
+        if trials[0].earlier and not trials[1].earlier:
+            trials[0] = self._trial(*arms[0])
+        return trials if trials[0].seconds is not None else trials[:1]
+
     def _run_with_seed(self, shift: int) -> Trial:
         self._say(f"unchanged, seed {shift}", shift - 1, MOST_SEEDS, ())
         return self._trial(Plan(()), f"seed{shift}", shift)
@@ -208,11 +223,10 @@ class Tune:
         """Pairs of unchanged runs."""
         while len(self._equal) < EQUAL_PAIRS:
             self._say("unchanged", len(self._equal), EQUAL_PAIRS, self._equal)
-            trials = [self._trial(Plan(()), "unchanged") for _ in range(2)]
-            first, second = (trial.seconds for trial in trials)
+            trials = self._both([(Plan(()), "unchanged")] * 2)
+            first, second = trials[0].seconds, trials[-1].seconds
             if first is None or second is None:
-                problem = next(trial.problem for trial in trials if trial.problem)
-                raise BaselineFailed(problem or "the unchanged script gave no time")
+                raise BaselineFailed(trials[-1].problem or "the unchanged script gave no time")
             self._baseline += trials
             if self._delays.drops("unchanged", trials, self._equal_dropped):
                 self._equal_dropped += 1
@@ -283,17 +297,14 @@ class Tune:
         arms = [(experiment.plan, name), (plan_with(experiment.base), f"without {name}")]
         if len(experiment.log_ratios) % 2:
             arms.reverse()
-        found: dict[str, Trial] = {}
-        for plan, label in arms:
-            found[label] = trial = self._trial(plan, label)
-            if trial.seconds is None:
-                verdict = "refused" if trial.refused else "failed"
-                problem = trial.refused or trial.problem or "a trial gave no time"
-                experiment.settle(verdict, problem)
-                return
-        new, old = found[name], found[f"without {name}"]
-        if new.earlier != old.earlier:
-            return  # an interrupted tune left half a pair, which is too old to be half of one now
+        trials = self._both(arms)
+        if trials[-1].seconds is None:
+            failed = trials[-1]
+            verdict = "refused" if failed.refused else "failed"
+            problem = failed.refused or failed.problem or "a trial gave no time"
+            experiment.settle(verdict, problem)
+            return
+        new, old = trials if arms[0][1] == name else reversed(trials)
         experiment.changed.append(new)
         experiment.unchanged.append(old)
         if self._delays.drops(name, [new, old], experiment.dropped):
@@ -322,6 +333,7 @@ class Tune:
             pairs = len(experiment.log_ratios)
             experiment.settle("inconclusive", f"{pairs} pairs do not show a gain")
         elif decision == "keep":
+            experiment.reason = "it is faster, but no time was left to check its losses"
             objection = self._acceptance.objection(experiment)
             reason = objection or "faster, and the loss is unharmed"
             experiment.settle("reject" if objection else "keep", reason)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -155,3 +156,44 @@ def test_a_script_that_cannot_be_tuned_is_one_sentence(tmp_path, script, said):
     assert done.stdout == ""
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+FEW_STEPS = HEALTHY.replace("range(300)", "range(60)")
+
+
+@pytest.mark.slow
+def test_a_tune_that_was_killed_goes_on(tmp_path):
+    (tmp_path / "train.py").write_text(FEW_STEPS)
+    command = [sys.executable, "-m", "trainprof", "tune", "--fix", "gc-freeze", "--steps", "10"]
+    journal = tmp_path / "tuned" / "trials.jsonl"
+    killed = subprocess.Popen(
+        [*command, "--out", "tuned", "--", "train.py"], cwd=tmp_path, start_new_session=True
+    )
+    while killed.poll() is None and not (journal.exists() and journal.read_text().count("\n") > 3):
+        time.sleep(0.2)
+    killed.kill()
+    killed.wait()
+    measured = journal.read_text().splitlines()
+
+    done = subprocess.run(
+        [*command[:4], "--resume", "--out", "tuned", "--format", "json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert f"going on with {len(measured) - 1} trials" in done.stderr
+    assert journal.read_text().splitlines()[: len(measured)] == measured
+    result = json.loads(done.stdout)
+    assert result["aa"]["pairs"] == 4
+    tried = [*result["inconclusive"], *result["rejected"], *result["kept"], *result["failed"]]
+    assert [one["fix"] for one in tried] == ["gc-freeze"]
+
+    (tmp_path / "train.py").write_text(FEW_STEPS + "# changed\n")
+    changed = subprocess.run(
+        [*command[:4], "--resume", "--out", "tuned"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert changed.returncode == 2
+    assert "train.py was changed since that tune measured it" in changed.stderr

@@ -6,10 +6,15 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from trainprof.errors import UsageError
 from trainprof.profiler.launch import resolve_command
+
+if TYPE_CHECKING:
+    from trainprof.cli.resuming import Earlier
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -47,6 +52,11 @@ from trainprof.profiler.launch import resolve_command
     help="Steps that the training does; a slow start (compiling) must pay within them.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Exact folder for the records.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the latest tune of this command, or with that of --out, as it was asked for.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be tried, and try nothing.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 @click.option("--no-tui", is_flag=True, help="No dashboard (there is none anyway).")
@@ -59,7 +69,7 @@ from trainprof.profiler.launch import resolve_command
     show_default=True,
     help="json prints one object on stdout.",
 )
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def tune(
     budget: float,
     allow: str,
@@ -67,6 +77,7 @@ def tune(
     steps: int | None,
     run_steps: int | None,
     out: Path | None,
+    resume: bool,
     dry_run: bool,
     quiet: bool,
     no_tui: bool,
@@ -80,25 +91,31 @@ def tune(
     and measured against the unchanged script in pairs of short runs that alternate; the losses are
     compared. What the trials write into the project is dropped.
     """
-    resolve_command(command)
+    if not resume and not command:
+        raise UsageError("there is nothing to tune; add the command: trainprof tune -- train.py.")
+    if command:
+        resolve_command(command)
     from trainprof.cli.planning import asked_for
     from trainprof.cli.tuning import Tuning
     from trainprof.profiler.store.folder import create_run_folder
     from trainprof.reports.terminal.tune import dry_run_text, tune_text
+    from trainprof.rules.experiments.trial_journal import Options
 
-    asked = asked_for(fixes)
-    folder = create_run_folder(out, "tune", "tune")
-    say = _silent if quiet else _say
+    earlier = _earlier(command, out) if resume else None
+    if earlier is not None:
+        command = command or earlier.about.command
+        folder, options = earlier.folder, earlier.about.options
+    else:
+        options = Options(allow, asked_for(fixes), steps, run_steps)
+        folder = create_run_folder(out, "tune", "tune")
     tuning = Tuning(
         command,
         folder,
-        allow=allow,
-        asked=asked,
-        steps=steps,
+        options=options,
         budget_s=budget,
         unguarded=yes,
-        say=say,
-        run_steps=run_steps,
+        say=_silent if quiet else _say,
+        earlier=earlier.trials if earlier is not None else None,
     )
     try:
         diagnosis = tuning.diagnose()
@@ -112,6 +129,12 @@ def tune(
     else:
         click.echo(tune_text(result), nl=False)
     return 130 if result.ended == "interrupted" else 0
+
+
+def _earlier(command: tuple[str, ...], out: Path | None) -> Earlier:
+    from trainprof.cli.resuming import earlier_tune
+
+    return earlier_tune(command, out)
 
 
 def _say(text: str) -> None:

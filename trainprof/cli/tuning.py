@@ -19,15 +19,19 @@ from trainprof.cli.plan_sources import script_of_run, with_sources
 from trainprof.cli.settings import load_settings
 from trainprof.errors import MissingExtraError, RunFolderError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
-from trainprof.profiler.model.plan import Application, Plan, plan_to_json
+from trainprof.profiler.model.plan import Plan, plan_to_json
 from trainprof.profiler.model.tuning import TuneResult
+from trainprof.profiler.samplers.hardware import read_hardware
 from trainprof.profiler.sandbox.workplace import prepare_workplace
+from trainprof.profiler.store.secrets import mask_secrets
 from trainprof.rules.experiments.asked import asked_candidates
 from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of, measured
+from trainprof.rules.experiments.trial_journal import About, Journal, Options, ResumedRunner
+from trainprof.rules.experiments.machine import machine_class
 from trainprof.rules.experiments.preflight import look_at_machine
 from trainprof.rules.experiments.result import dry_result, plan_of, result_of
 from trainprof.rules.experiments.runner import ProcessRunner
-from trainprof.rules.experiments.trial import warm_up_steps
+from trainprof.rules.experiments.trial import Trial, warm_up_steps
 from trainprof.rules.experiments.tune import (
     EQUAL_PAIRS,
     BaselineFailed,
@@ -55,10 +59,9 @@ class Tuning:
     """One tune of one command.
 
     Args:
-        command: As typed. folder: For all records. allow: See `tune --allow`.
-        asked: Fixes to try in place of those that findings advise. steps: Of a trial.
+        command: As typed. folder: For all records. options: What is asked for.
         budget_s: For all of it. unguarded: Trials may write where they like. say: Tells progress.
-        run_steps: Of the training in daily use, where it does not end within the baseline.
+        earlier: Trials of a tune that was ended, which this one goes on with; None: it is new.
     """
 
     def __init__(
@@ -66,24 +69,20 @@ class Tuning:
         command: Sequence[str],
         folder: Path,
         *,
-        allow: str,
-        asked: Sequence[Application] = (),
-        steps: int | None = None,
+        options: Options,
         budget_s: float,
         unguarded: bool,
         say: Say,
-        run_steps: int | None = None,
+        earlier: Sequence[tuple[str, Trial]] | None = None,
     ) -> None:
         self._command = tuple(command)
         self._folder = folder.resolve()
-        self._allow = allow
-        self._asked = tuple(asked)
-        self._steps = steps
+        self._options = options
         self._say = say
-        self._run_steps = run_steps
         self._started_s = time.monotonic()
         self._budget_s = budget_s
         self._preflight: dict[str, object] = {}
+        self._earlier = earlier
         scripts = [Path(word).parent for word in self._command if word.endswith(".py")]
         folders = sorted({str(Path.cwd()), *(str(path.resolve()) for path in scripts)})
         servers = [] if unguarded else network_writes(self._command)
@@ -109,6 +108,9 @@ class Tuning:
         Raises:
             UsageError: it does not train, or it fails.
         """
+        if self._earlier is not None:
+            self._say(f"going on with {len(self._earlier)} trials of {self._folder}")
+            return self._diagnosis(self._folder / "baseline" / "run")
         self._say("running the script unchanged, to see where its time goes")
         return self._diagnose_run("baseline", ())
 
@@ -132,6 +134,7 @@ class Tuning:
 
     def _diagnose_run(self, name: str, more: Sequence[str]) -> Diagnosis:
         out = self._folder / name
+        shutil.rmtree(out, ignore_errors=True)  # of a tune that was interrupted here
         out.mkdir()
         options = ["--out", str(out / "run"), "--steps", str(BASELINE_STEPS), "--quiet", *more]
         command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
@@ -150,8 +153,11 @@ class Tuning:
             raise UsageError(
                 f"the script fails unchanged (exit status {status}); its output is in {output}."
             )
+        return self._diagnosis(out / "run")
+
+    def _diagnosis(self, run: Path) -> Diagnosis:
         try:
-            diagnosis = judge(out / "run", load_settings())
+            diagnosis = judge(run, load_settings())
         except RunFolderError as error:
             raise UsageError(f"the unchanged run left no records: {error}") from None
         if diagnosis.steps is None or not diagnosis.steps.mean_s:
@@ -169,8 +175,11 @@ class Tuning:
         if candidates:
             self._look_at_machine(diagnosis)
         runner = ProcessRunner(self._command, self._folder, self._workplace, warm_up)
+        journal = Journal(self._folder)
+        if candidates and self._earlier is None:
+            journal.begin(self._about(candidates))
         tune = Tune(
-            runner,
+            ResumedRunner(runner, journal, self._earlier or ()),
             candidates,
             refused,
             steps=steps,
@@ -179,7 +188,7 @@ class Tuning:
             tell=self._tell,
             memory_bytes=psutil.virtual_memory().total,
             run_steps=self._steps_of_training(diagnosis),
-            again=None if self._asked else self._again,
+            again=None if self._options.asked else self._again,
             choose=search,
             short_steps=warm_up + (steps - warm_up) // 2,
         )
@@ -192,6 +201,23 @@ class Tuning:
         except BaselineFailed as error:
             raise UsageError(f"the script fails when it is cut to {steps} steps: {error}") from None
         return self._written(outcome, steps)
+
+    def _about(self, candidates: Sequence[Candidate]) -> About:
+        """What the trials hold for."""
+        plan = self._with_sources(Plan(tuple(one.application for one in candidates)))
+        masked = tuple(mask_secrets(self._command))
+        return About(
+            masked,
+            masked != self._command,
+            str(Path.cwd()),
+            self._options,
+            plan.sources,
+            machine_class(read_hardware()),
+        )
+
+    def _with_sources(self, plan: Plan) -> Plan:
+        baseline = self._folder / "baseline" / "run"
+        return with_sources(plan, script_of_run(baseline, self._command, str(Path.cwd())))
 
     def _look_at_machine(self, diagnosis: Diagnosis) -> None:
         held = measured(diagnosis, "host.own_rss_bytes")
@@ -219,14 +245,14 @@ class Tuning:
 
     def _candidates(self, diagnosis: Diagnosis) -> tuple[list[Candidate], list[Refused]]:
         """What was asked for, else what is advised."""
-        if self._asked:
-            return asked_candidates(diagnosis, self._asked), []
-        return candidates_of(diagnosis, self._allow)
+        if self._options.asked:
+            return asked_candidates(diagnosis, self._options.asked), []
+        return candidates_of(diagnosis, self._options.allow)
 
     def _steps_of_training(self, diagnosis: Diagnosis) -> int | None:
         """As told, or as seen where the unchanged script came to its end."""
-        if self._run_steps is not None or diagnosis.steps is None:
-            return self._run_steps
+        if self._options.run_steps is not None or diagnosis.steps is None:
+            return self._options.run_steps
         count = diagnosis.steps.count
         return count if count < BASELINE_STEPS else None
 
@@ -248,7 +274,7 @@ class Tuning:
         assert steps is not None
         assert steps.mean_s is not None
         fitting = min(max(round(TRIAL_S / steps.mean_s), LEAST_STEPS), MOST_STEPS)
-        return min((self._steps or fitting) + warm_up, steps.count), warm_up
+        return min((self._options.steps or fitting) + warm_up, steps.count), warm_up
 
     def _tell(self, progress: Progress) -> None:
         ratio = progress.ratio
@@ -266,9 +292,7 @@ class Tuning:
         patch: str | None = None
         by_hand: tuple[str, ...] = ()
         if plan is not None:
-            baseline = self._folder / "baseline" / "run"
-            script = script_of_run(baseline, self._command, str(Path.cwd()))
-            plan = with_sources(plan, script)
+            plan = self._with_sources(plan)
             path = self._folder / "plan.json"
             path.write_text(plan_to_json(plan), encoding="utf-8")
             patch, by_hand = self._patch(plan)
