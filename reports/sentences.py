@@ -181,6 +181,10 @@ def gain_line(finding: Finding) -> str:
     text = f"{faster} ({', '.join(notes)})"
     if finding.next_bottleneck:
         text += f"; what bounds the step then: {phase_label(finding.next_bottleneck)}"
+    if finding.past is not None:
+        right, cases = finding.past.right, finding.past.cases
+        noun = "case" if cases == 1 else "cases"
+        text += f". This prediction has been right in {right} of {cases} past {noun}"
     return text
 
 

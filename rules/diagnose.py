@@ -10,9 +10,11 @@ from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.run import ProcessRecord, Run, Session
 from trainprof.profiler.model.signals import Signals
 from trainprof.profiler.store.trials import EarlierRun, Launch
+from trainprof.rules.calibration import NO_CALIBRATION, Calibration, with_past
 from trainprof.rules.costs import Costs
 from trainprof.rules.coverage import collectors, overhead, problems
 from trainprof.rules.engine import evaluate
+from trainprof.rules.experiments.machine import machine_class
 from trainprof.rules.fact_sheet import collect_facts
 from trainprof.rules.nulls import reasons_for_nulls
 from trainprof.rules.phase_stacks import collapsed_stacks
@@ -39,6 +41,7 @@ def diagnose(
     costs: Costs = NO_COSTS,
     earlier_runs: Sequence[EarlierRun] = (),
     launches: Sequence[Launch] = (),
+    calibration: Calibration = NO_CALIBRATION,
 ) -> Diagnosis:
     """The diagnosis of a run; of several trainings in it, that of the longest.
 
@@ -51,6 +54,7 @@ def diagnose(
         costs: Prices from the settings.
         earlier_runs: Complete runs of the same script, this one included.
         launches: All its runs, in order.
+        calibration: What became of earlier predictions.
 
     Raises:
         UsageError: `select` or `ignore` names a rule that does not exist.
@@ -60,7 +64,9 @@ def diagnose(
         return _without_steps(run)
     longest = max(range(len(run.sessions)), key=lambda place: _trained_ns(run.sessions[place]))
     trainings = [Training(run, one, costs, earlier_runs, launches) for one in run.sessions]
-    diagnoses = [_of_session(training, place, rules) for place, training in enumerate(trainings)]
+    diagnoses = [
+        _of_session(training, place, rules, calibration) for place, training in enumerate(trainings)
+    ]
     others = tuple(one for place, one in enumerate(diagnoses) if place != longest)
     return replace(diagnoses[longest], other_sessions=others)
 
@@ -69,10 +75,14 @@ def _trained_ns(session: Session) -> int:
     return max(sum(trainer.steps.columns["wall_ns"]) for trainer in session.trainers)
 
 
-def _of_session(training: Training, place: int, rules: Sequence[Rule]) -> Diagnosis:
+def _of_session(
+    training: Training, place: int, rules: Sequence[Rule], calibration: Calibration
+) -> Diagnosis:
     run = training.run
     signals = measure(training)
     evaluation = evaluate(rules, signals)
+    machine = machine_class(run.info.hardware)
+    evaluation = replace(evaluation, findings=with_past(evaluation.findings, calibration, machine))
     verdict = pronounce(evaluation, training.count, training.window.steady_count)
     unexplained = unexplained_wait(signals, evaluation.findings)
     if unexplained is not None and verdict.word == "healthy":
@@ -101,9 +111,13 @@ def _of_session(training: Training, place: int, rules: Sequence[Rule]) -> Diagno
         stacks=collapsed_stacks(training),
         ranks=tuple(_rank(training, *one) for one in enumerate(training.session.trainers)),
         facts=collect_facts(training.trainer, signals),
-        problems=problems(training, signals),
+        problems=(*problems(training, signals), *_remark(calibration)),
     )
     return replace(diagnosis, missing=reasons_for_nulls(diagnosis, signals))
+
+
+def _remark(calibration: Calibration) -> list[str]:
+    return [] if calibration.problem is None else [calibration.problem]
 
 
 def _rank(training: Training, place: int, trainer: ProcessRecord) -> RankSummary:

@@ -62,6 +62,14 @@ class FixAdvice:
 
 
 @dataclass(frozen=True, slots=True)
+class PastPredictions:
+    """How often the predictions of a rule held what a tune then measured, on such machines."""
+
+    right: int
+    cases: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One cause of lost time.
 
@@ -75,6 +83,7 @@ class Finding:
         confidence: low | medium | high.
         suppresses: Rules whose findings this one explains; they are not listed by themselves.
         next_bottleneck: What would bound the step once this is fixed.
+        past: What became of earlier predictions of this rule; None where no tune has tried.
     """
 
     rule: str
@@ -90,6 +99,7 @@ class Finding:
     fixes: tuple[FixAdvice, ...] = ()
     suppresses: tuple[str, ...] = ()
     next_bottleneck: str | None = None
+    past: PastPredictions | None = None
 
 
 @dataclass(frozen=True, slots=True)

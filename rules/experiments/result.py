@@ -10,10 +10,14 @@ from typing import Any
 
 from trainprof.profiler.model.plan import Plan
 from trainprof.profiler.model.tuning import RefusedFix, TriedFix, TriedTogether, TuneResult
+from trainprof.rules.calibration import Case
 from trainprof.rules.experiments.candidates import Candidate, Refused
 from trainprof.rules.experiments.experiment import Experiment
 from trainprof.rules.experiments.tune import Outcome
 from trainprof.rules.statistics.pairs import LEVEL, LOOKS, Ratio, detectable
+
+LEAST_PAIRS = 2
+"""Before a measured ratio says anything about a prediction."""
 
 
 def result_of(
@@ -78,6 +82,27 @@ def dry_result(
         steps=steps,
         seconds=seconds,
     )
+
+
+def cases_of(outcome: Outcome, machine: str, tune: str, now_s: float) -> list[Case]:
+    """What became of the predictions: of fixes that were measured against the original.
+
+    Args:
+        outcome: Of the tune.
+        machine: Its class.
+        tune: Name of its folder.
+        now_s: Unix time.
+    """
+    cases = []
+    for one in outcome.experiments:
+        candidate, ratio = one.candidates[0], one.ratio
+        gain = candidate.predicted
+        if gain is None or ratio is None or ratio.pairs < LEAST_PAIRS or one.base:
+            continue
+        fix, rule = candidate.application.fix, candidate.rule
+        case = Case(rule, fix, machine, gain.low, gain.high, ratio.point, tune, now_s)
+        cases.append(case)
+    return cases
 
 
 def plan_of(outcome: Outcome) -> Plan | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from trainprof.cli.judgement import judge
 from trainprof.cli.settings import Settings, load_settings
 from trainprof.errors import UsageError
@@ -12,7 +14,7 @@ from trainprof.reports.json_report import JsonReport
 from trainprof.reports.terminal import print_diagnosis
 
 
-def conclude(run_folder: Path) -> None:
+def conclude(run_folder: Path, *, calibration: bool = True) -> None:
     """Diagnoses a finished run and prints the diagnosis on stderr.
 
     The script has ended by now: a mistake in the settings is said, and the rest goes on without.
@@ -22,6 +24,8 @@ def conclude(run_folder: Path) -> None:
     """
     try:
         settings = load_settings()
+        if not calibration:
+            settings = replace(settings, calibration=False)
         diagnosis = judge(run_folder, settings)
     except UsageError as error:
         print(f"trainprof: {error}", file=sys.stderr)

@@ -28,6 +28,11 @@ _RANK = {"info": 0, "warn": 1, "critical": 2}
 @click.option("--fail-on", type=click.Choice(FAIL_ON), help="Exit 1 on a finding this grave.")
 @click.option("--select", multiple=True, metavar="RULE", help="Only this rule (repeatable).")
 @click.option("--ignore", multiple=True, metavar="RULE", help="Not this rule (repeatable).")
+@click.option(
+    "--calibration/--no-calibration",
+    default=True,
+    help="Hold predictions against what earlier tunes have measured here (default: yes).",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file, not to stdout.")
 @click.option("--quiet", is_flag=True, help="Only the verdict and one line per finding.")
 @click.option("--no-tui", is_flag=True, help="No dashboard (diagnose has none anyway).")
@@ -37,6 +42,7 @@ def diagnose(
     fail_on: Literal["warn", "critical"] | None,
     select: tuple[str, ...],
     ignore: tuple[str, ...],
+    calibration: bool,
     out: Path | None,
     quiet: bool,
     no_tui: bool,
@@ -56,6 +62,7 @@ def diagnose(
         select=select or settings.select,
         ignore=ignore or settings.ignore,
         fail_on=fail_on or settings.fail_on,
+        calibration=calibration and settings.calibration,
     )
     diagnoses = [_diagnosis(run, settings) for run in runs or (None,)]
     text = "\n".join(_render(diagnosis, style, quiet, out) for diagnosis in diagnoses)

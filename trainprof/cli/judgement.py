@@ -9,6 +9,7 @@ from trainprof.cli.settings import Settings
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.store.reader import read_run
 from trainprof.profiler.store.trials import read_earlier_runs, read_launches
+from trainprof.rules.calibration import NO_CALIBRATION, calibration_path, read_calibration
 from trainprof.rules.costs import Costs
 from trainprof.rules.diagnose import diagnose
 
@@ -33,5 +34,8 @@ def judge(folder: Path, settings: Settings) -> Diagnosis:
         ),
         earlier_runs=read_earlier_runs(folder, run.info),
         launches=read_launches(folder, run.info),
+        calibration=(
+            read_calibration(calibration_path()) if settings.calibration else NO_CALIBRATION
+        ),
     )
     return drop_ignored(diagnosis)

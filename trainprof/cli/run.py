@@ -68,6 +68,11 @@ PRELOAD_AFTER_S = 1.0
     help="Apply this fix while the script runs; may be given again. `at=train.py:61` says where "
     "the loader or optimizer is made, if there are several.",
 )
+@click.option(
+    "--calibration/--no-calibration",
+    default=True,
+    help="Hold predictions against what earlier tunes have measured here (default: yes).",
+)
 @click.option("--quiet", is_flag=True, help="Print nothing; read the run with `diagnose`.")
 @click.option("--no-tui", is_flag=True, help="No dashboard (there is none without --tui anyway).")
 @click.option("--yes", is_flag=True, help="Answer yes to questions (run asks none).")
@@ -82,6 +87,7 @@ def run(
     stacks: bool,
     plan: Path | None,
     fixes: tuple[str, ...],
+    calibration: bool,
     quiet: bool,
     no_tui: bool,
     yes: bool,
@@ -103,7 +109,7 @@ def run(
     session = _Session(folder, name or folder.name, command, watched)
     status = session.run(started)
     if not quiet:
-        session.print_diagnosis()
+        session.print_diagnosis(calibration=calibration)
     return status
 
 
@@ -255,12 +261,12 @@ class _Session:
             interrupted=ending.interrupted,
         )
 
-    def print_diagnosis(self) -> None:
+    def print_diagnosis(self, *, calibration: bool) -> None:
         """Reads the run back, diagnoses it, keeps the result and prints it on stderr."""
         from trainprof.cli.conclude import conclude
 
         sys.stderr.flush()
-        conclude(self._folder)
+        conclude(self._folder, calibration=calibration)
 
     def _update(self, **changes: object) -> None:
         self._info = dataclasses.replace(self._info, **changes)  # type: ignore[arg-type]

@@ -30,6 +30,7 @@ class Settings(
         currency: Name or sign of the money.
         grid_gco2_per_kwh: Carbon intensity of the electricity.
         pue: Power usage effectiveness of the place, 1 or more.
+        calibration: Whether what tunes have measured is held against new predictions.
     """
 
     select: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class Settings(
     currency: str = ""
     grid_gco2_per_kwh: Annotated[float, msgspec.Meta(ge=0)] | None = None
     pue: Annotated[float, msgspec.Meta(ge=1)] = 1.0
+    calibration: bool = True
 
 
 class _Tools(msgspec.Struct):

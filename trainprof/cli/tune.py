@@ -57,6 +57,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Go on with the latest tune of this command, or with that of --out, as it was asked for.",
 )
+@click.option(
+    "--calibration/--no-calibration",
+    default=True,
+    help="Hold predictions against what earlier tunes have measured here (default: yes).",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be tried, and try nothing.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 @click.option("--no-tui", is_flag=True, help="No dashboard (there is none anyway).")
@@ -78,6 +83,7 @@ def tune(
     run_steps: int | None,
     out: Path | None,
     resume: bool,
+    calibration: bool,
     dry_run: bool,
     quiet: bool,
     no_tui: bool,
@@ -116,6 +122,7 @@ def tune(
         unguarded=yes,
         say=_silent if quiet else _say,
         earlier=earlier.trials if earlier is not None else None,
+        calibration=calibration,
     )
     try:
         diagnosis = tuning.diagnose()

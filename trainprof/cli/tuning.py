@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from msgspec.structs import replace
 
 from trainprof.cli.judgement import judge
 from trainprof.cli.network_loggers import network_writes
@@ -24,12 +25,13 @@ from trainprof.profiler.model.tuning import TuneResult
 from trainprof.profiler.samplers.hardware import read_hardware
 from trainprof.profiler.sandbox.workplace import prepare_workplace
 from trainprof.profiler.store.secrets import mask_secrets
+from trainprof.rules.calibration import add_cases, calibration_path
 from trainprof.rules.experiments.asked import asked_candidates
 from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of, measured
 from trainprof.rules.experiments.trial_journal import About, Journal, Options, ResumedRunner
 from trainprof.rules.experiments.machine import machine_class
 from trainprof.rules.experiments.preflight import look_at_machine
-from trainprof.rules.experiments.result import dry_result, plan_of, result_of
+from trainprof.rules.experiments.result import cases_of, dry_result, plan_of, result_of
 from trainprof.rules.experiments.runner import ProcessRunner
 from trainprof.rules.experiments.trial import Trial, warm_up_steps
 from trainprof.rules.experiments.tune import (
@@ -62,6 +64,7 @@ class Tuning:
         command: As typed. folder: For all records. options: What is asked for.
         budget_s: For all of it. unguarded: Trials may write where they like. say: Tells progress.
         earlier: Trials of a tune that was ended, which this one goes on with; None: it is new.
+        calibration: Whether predictions are held against what earlier tunes measured, and kept.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Tuning:
         unguarded: bool,
         say: Say,
         earlier: Sequence[tuple[str, Trial]] | None = None,
+        calibration: bool = True,
     ) -> None:
         self._command = tuple(command)
         self._folder = folder.resolve()
@@ -83,6 +87,8 @@ class Tuning:
         self._budget_s = budget_s
         self._preflight: dict[str, object] = {}
         self._earlier = earlier
+        settings = load_settings()
+        self._settings = settings if calibration else replace(settings, calibration=False)
         scripts = [Path(word).parent for word in self._command if word.endswith(".py")]
         folders = sorted({str(Path.cwd()), *(str(path.resolve()) for path in scripts)})
         servers = [] if unguarded else network_writes(self._command)
@@ -157,7 +163,7 @@ class Tuning:
 
     def _diagnosis(self, run: Path) -> Diagnosis:
         try:
-            diagnosis = judge(run, load_settings())
+            diagnosis = judge(run, self._settings)
         except RunFolderError as error:
             raise UsageError(f"the unchanged run left no records: {error}") from None
         if diagnosis.steps is None or not diagnosis.steps.mean_s:
@@ -307,9 +313,21 @@ class Tuning:
             seconds=time.monotonic() - self._started_s,
             ended=ended or outcome.ended,
         )
+        self._remember(outcome)
         text = json.dumps(asdict(result), indent=1)
         (self._folder / "tune.json").write_text(text, encoding="utf-8")
         return result
+
+    def _remember(self, outcome: Outcome) -> None:
+        """Holds what was predicted against what was measured, for later predictions."""
+        if not self._settings.calibration:
+            return
+        machine = machine_class(read_hardware())
+        cases = cases_of(outcome, machine, self._folder.name, time.time())
+        try:
+            add_cases(calibration_path(), cases)
+        except OSError as error:
+            self._say(f"{calibration_path()} cannot be written ({error.strerror})")
 
     def _patch(self, plan: Plan) -> tuple[str | None, tuple[str, ...]]:
         """What is kept as a patch of the source, and what of it needs a person."""

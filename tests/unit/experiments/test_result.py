@@ -1,6 +1,7 @@
 """From the outcome of a tune to the record that reports show."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from trainprof.profiler.model.diagnosis import Gain
 from trainprof.profiler.model.plan import Application
 from trainprof.rules.experiments.candidates import Candidate, Refused
 from trainprof.rules.experiments.experiment import Experiment
-from trainprof.rules.experiments.result import plan_of, result_of
+from trainprof.rules.experiments.result import cases_of, plan_of, result_of
 from trainprof.rules.experiments.tune import Outcome
 
 
@@ -61,3 +62,21 @@ def test_several_together_say_how_that_went():
     together = experiment("a + b", "reject", 0.9, 0.8)
     result = result_of(outcome(combinations=(together,), dropped=2), **ENDED)
     assert (result.combinations[0].verdict, result.dropped_pairs) == ("reject", 2)
+
+
+def test_predictions_are_held_against_what_was_measured():
+    by_far = experiment("slow", "reject", 0.5)
+    later = replace(KEPT, base=DROPPED.candidates)
+    asked = experiment("gc-paced", "keep", 1.2, 1.2)
+    asked.candidates = (replace(asked.candidates[0], predicted=None),)
+    tried = (KEPT, DROPPED, by_far, later, asked)
+    found = cases_of(replace(outcome(), experiments=tried), "a CPU", "t", 5.0)
+    assert [(one.rule, one.fix, one.low, one.high, one.right) for one in found] == [
+        ("some-rule", "loader-workers", 1.1, 1.5, True),
+        ("some-rule", "gc-freeze", 1.1, 1.5, False),
+    ]
+    assert (found[0].measured, found[0].machine, found[0].tune) == (
+        pytest.approx(1.449, abs=1e-3),
+        "a CPU",
+        "t",
+    )
