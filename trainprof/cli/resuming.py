@@ -10,9 +10,9 @@ from trainprof.errors import UsageError
 from trainprof.profiler.samplers.hardware import read_hardware
 from trainprof.profiler.store.layout import RUNS_FOLDER
 from trainprof.profiler.store.secrets import mask_secrets
-from trainprof.rules.experiments.trial_journal import About, Journal, JournalError
 from trainprof.rules.experiments.machine import machine_class
 from trainprof.rules.experiments.trial import Trial
+from trainprof.rules.experiments.trial_journal import About, Journal, JournalError
 from trainprof.rules.source_edits.written import digest
 
 ANEW = "start anew, without --resume."

@@ -28,12 +28,12 @@ from trainprof.profiler.store.secrets import mask_secrets
 from trainprof.rules.calibration import add_cases, calibration_path
 from trainprof.rules.experiments.asked import asked_candidates
 from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of, measured
-from trainprof.rules.experiments.trial_journal import About, Journal, Options, ResumedRunner
 from trainprof.rules.experiments.machine import machine_class
 from trainprof.rules.experiments.preflight import look_at_machine
 from trainprof.rules.experiments.result import cases_of, dry_result, plan_of, result_of
 from trainprof.rules.experiments.runner import ProcessRunner
 from trainprof.rules.experiments.trial import Trial, warm_up_steps
+from trainprof.rules.experiments.trial_journal import About, Journal, Options, ResumedRunner
 from trainprof.rules.experiments.tune import (
     EQUAL_PAIRS,
     BaselineFailed,

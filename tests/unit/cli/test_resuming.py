@@ -9,9 +9,9 @@ from trainprof.cli.resuming import earlier_tune
 from trainprof.cli.tune import tune
 from trainprof.errors import UsageError
 from trainprof.profiler.samplers.hardware import read_hardware
-from trainprof.rules.experiments.trial_journal import About, Journal, Options
 from trainprof.rules.experiments.machine import machine_class
 from trainprof.rules.experiments.trial import Trial
+from trainprof.rules.experiments.trial_journal import About, Journal, Options
 from trainprof.rules.source_edits.written import digest
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.experiments.test_tune import Clock, Replay, candidate, verdicts
 from trainprof.profiler.model.plan import Application, Plan
+from trainprof.rules.experiments.trial import FixState, Trial
 from trainprof.rules.experiments.trial_journal import (
     JOURNAL_FILE,
     About,
@@ -17,7 +18,6 @@ from trainprof.rules.experiments.trial_journal import (
     Options,
     ResumedRunner,
 )
-from trainprof.rules.experiments.trial import FixState, Trial
 from trainprof.rules.experiments.tune import Tune
 
 OPTIONS = Options("safe", (Application("gc-freeze", {"n": 1}),), 40, 1_000)
