@@ -162,9 +162,11 @@ FEW_STEPS = HEALTHY.replace("range(300)", "range(60)")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_tune_that_was_killed_goes_on(tmp_path):
     (tmp_path / "train.py").write_text(FEW_STEPS)
-    command = [sys.executable, "-m", "trainprof", "tune", "--fix", "gc-freeze", "--steps", "10"]
+    command = [sys.executable, "-m", "trainprof", "tune", "--budget", "250"]
+    command += ["--fix", "gc-freeze", "--steps", "10"]
     journal = tmp_path / "tuned" / "trials.jsonl"
     killed = subprocess.Popen(
         [*command, "--out", "tuned", "--", "train.py"], cwd=tmp_path, start_new_session=True
@@ -176,7 +178,7 @@ def test_a_tune_that_was_killed_goes_on(tmp_path):
     measured = journal.read_text().splitlines()
 
     done = subprocess.run(
-        [*command[:4], "--resume", "--out", "tuned", "--format", "json"],
+        [*command[:6], "--resume", "--out", "tuned", "--format", "json"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -193,7 +195,7 @@ def test_a_tune_that_was_killed_goes_on(tmp_path):
 
     (tmp_path / "train.py").write_text(FEW_STEPS + "# changed\n")
     changed = subprocess.run(
-        [*command[:4], "--resume", "--out", "tuned"], cwd=tmp_path, capture_output=True, text=True
+        [*command[:6], "--resume", "--out", "tuned"], cwd=tmp_path, capture_output=True, text=True
     )
     assert changed.returncode == 2
     assert "train.py was changed since that tune measured it" in changed.stderr
