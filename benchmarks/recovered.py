@@ -23,11 +23,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from recovered_page import page, summary
-from recovered_plan import Prepared, as_json, is_fixable, plan_in, prepare, write_patch
+from recovered_page import described, page, summary
+from recovered_plan import SAFETIES, Prepared, as_json, is_fixable, plan_in, prepare, write_patch
 from zoo.cases import REPOSITORY, Case, all_cases, in_running_order
 
 from trainprof.errors import RunFolderError
@@ -151,42 +152,51 @@ class Arms:
         self._patched = scratch / "patched" / case.folder.name
         for copy in (self._unchanged, self._patched):
             shutil.copytree(case.folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        self._applications = prepared.applications
         self._trials: dict[str, list[Any]] = {}
         by_hand, diff = write_patch(self._patched, prepared)
         key = f"{prepared.key()} {diff}"
         row = _read(case) or {}
         if row.get("key") != key:
             row = {**as_json(prepared), "key": key, "by_hand": by_hand, "diff": diff, "rounds": []}
-            row["dropped"] = self._screened()
+            row["kept"], row["dropped"] = self._screened()
         self.row: dict[str, Any] = row
+        self._applications = tuple(prepared.applications[number] for number in row["kept"])
+        if len(row["kept"]) < len(prepared.applications):
+            shutil.rmtree(self._patched)
+            shutil.copytree(case.folder, self._patched)
+            row["by_hand"], row["diff"] = write_patch(
+                self._patched, replace(prepared, applications=self._applications)
+            )
         _write(case, row)
-        self._choose(row["dropped"])
 
-    def _screened(self) -> dict[str, str]:
-        """Which of several candidates a tune would drop: not in force, or slower by far."""
-        if len(self._prepared.applications) < 2:
-            return {}
+    def _screened(self) -> tuple[list[int], dict[str, str]]:
+        """Which of several candidates a tune would keep together, by number; why not the others.
+
+        Those that are not in force, or slower by far, are dropped; of two settings of one object
+        the faster one stays.
+        """
+        applications = self._prepared.applications
+        if len(applications) < 2:
+            return list(range(len(applications))), {}
         dropped: dict[str, str] = {}
+        ratios: dict[int, float] = {}
         old = self._run(self._unchanged / "train.py", Plan(()))
-        for one in self._prepared.applications:
+        for number, one in enumerate(applications):
             new = self._run(self._unchanged / "train.py", plan_in(self._unchanged, (one,)))
+            ratio = old["seconds"] / new["seconds"] if old["seconds"] and new["seconds"] else 0.0
             if new["seconds"] is None:
-                dropped[one.fix] = new["problem"]
-            elif old["seconds"] and old["seconds"] / new["seconds"] < SLOWER:
-                dropped[one.fix] = f"slower, {old['seconds'] / new['seconds']:.2f}"
-        return dropped
-
-    def _choose(self, dropped: dict[str, str]) -> None:
-        """Leaves out of plan and patch what was dropped."""
-        kept = tuple(one for one in self._prepared.applications if one.fix not in dropped)
-        if kept == self._applications:
-            return
-        self._applications = kept
-        shutil.rmtree(self._patched)
-        shutil.copytree(self._case.folder, self._patched)
-        shrunk = Prepared(**{**vars(self._prepared), "applications": kept})
-        write_patch(self._patched, shrunk)
+                dropped[described(asdict(one))] = new["problem"]
+            elif ratio < SLOWER:
+                dropped[described(asdict(one))] = f"slower, {ratio:.2f}"
+            else:
+                ratios[number] = ratio
+        kept: dict[tuple[str, Any], int] = {}
+        for number in sorted(ratios, key=lambda one: ratios[one], reverse=True):
+            one = applications[number]
+            first = kept.setdefault((one.fix, one.target), number)
+            if first != number:
+                dropped[described(asdict(one))] = "another setting was faster"
+        return sorted(kept.values()), dropped
 
     def _is_patched(self) -> bool:
         old, new = (folder / "train.py" for folder in (self._unchanged, self._patched))
@@ -215,14 +225,15 @@ class Arms:
 
     def _losses(self) -> dict[str, Any]:
         """The loss checks of plan and patch, over the rounds of this run."""
+        safeties = [self._prepared.safeties[number] for number in self.row["kept"]]
         found = {}
         for name in ("plan", "patched"):
             if name in self._trials:
                 check = check_losses(
                     self._trials["train"],
                     self._trials[name],
-                    safety=self._prepared.safety,
-                    rounding=self._prepared.rounding,
+                    safety=max((one for one, _ in safeties), key=SAFETIES.index, default="safe"),
+                    rounding=all(rounding for _, rounding in safeties),
                 )
                 found[name] = {"passed": check.passed, "text": check.text}
         return found

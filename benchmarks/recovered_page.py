@@ -28,11 +28,12 @@ by hand with the case, ran in alternating rounds: fresh processes with OMP_NUM_T
 same steps, timed per sample by the same agent, without the warm-up. The patched source ran without
 any plan.
 
-*Recovered* is (T_train - T_plan) / (T_train - T_fixed), from geometric means of the rounds. Above 1
-the plan is faster than the repair by hand. *Patch / plan* is T_plan / T_patched: above 1 the
+*Recovered* is (T_train - T_plan) / (T_train - T_fixed), from geometric means of the rounds. Above
+1 the plan is faster than the repair by hand. *Patch / plan* is T_plan / T_patched: above 1 the
 patched source is faster than the plan. Intervals are 95 %, Student's t on the logarithms of the
-rounds. Of several candidates, one that was not in force, or slower by a tenth in a trial before, is
-left out, as a tune would leave it out.
+rounds. *Whole script* is the time of the unchanged script over that of the patched one, each from
+start to end by the clock, once, without trainprof. Of several candidates, one that was not in
+force, or slower by a tenth in a trial before, is left out, as a tune would leave it out.
 """
 
 
@@ -54,7 +55,7 @@ class Result:
     @property
     def is_source_only(self) -> bool:
         """Whether no fix of the run time is meant for it."""
-        return bool(self.row.get("source_only")) and not self.row.get("applications")
+        return bool(self.row.get("source_only")) and not self.row.get("kept")
 
     @property
     def recovered(self) -> float | None:
@@ -145,12 +146,14 @@ def _totals(results: Sequence[Result]) -> str:
     ]
     equal = [one.patched_over_plan for one in results if one.patched_over_plan is not None]
     as_fast = sum(one.high is None or one.high >= 1.0 for one in equal)
+    pooled = paired_ratio([math.log(one.point) for one in equal]) if equal else None
     losses = [check["passed"] for one in results for check in one.row.get("losses", {}).values()]
     lines = [
         f"- Recovered, median of {len(found)} cases: **{statistics.median(found):.2f}**; "
         f"at least 0.5 in **{half} of {len(found)}**.",
         f"- Plans that are slower than the unchanged script: {', '.join(slower) or 'none'}.",
-        f"- Patched source as fast as the plan within the interval: {as_fast} of {len(equal)}.",
+        f"- Patched source as fast as the plan within the interval: {as_fast} of {len(equal)}; "
+        f"patch / plan over all of these cases: {_times(pooled)}.",
         f"- Loss checks passed: {losses.count(True)} of {len(losses)}; failed "
         f"{losses.count(False)}; the losses cannot tell in {losses.count(None)}.",
     ]
@@ -159,7 +162,7 @@ def _totals(results: Sequence[Result]) -> str:
 
 def _table(results: Sequence[Result]) -> str:
     heads = ["case", "rule", "applied", "fixed.py", "plan", "recovered", "patched", "patch / plan"]
-    heads += ["loss, plan", "loss, patch"]
+    heads += ["loss, plan", "loss, patch", "whole script, patched"]
     lines = [heads, ["---"] * len(heads)]
     for one in results:
         losses = one.row.get("losses", {})
@@ -174,6 +177,7 @@ def _table(results: Sequence[Result]) -> str:
                 _times(one.patched),
                 _times(one.patched_over_plan),
                 *(_passed(losses.get(arm)) for arm in ("plan", "patched")),
+                _whole(one.row),
             ]
         )
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
@@ -192,8 +196,8 @@ def _why(one: Result) -> list[str]:
     why = []
     if not row["found"]:
         why.append(f"the diagnosis does not name `{row['rule']}`")
-    why += [f"`{fix}` was dropped: {reason}" for fix, reason in row["dropped"].items()]
-    if not row["applications"]:
+    why += [f"`{fix}` was left out: {reason}" for fix, reason in row["dropped"].items()]
+    if not row["kept"]:
         why += [f"not tried: {text}" for text in row["refused"]]
     why += [f"by hand: {text.removeprefix('by hand: ')}" for text in row["by_hand"]]
     if one.fixed is not None and not one.counts:
@@ -207,9 +211,14 @@ def _why(one: Result) -> list[str]:
     return [*why, *sorted(problems)]
 
 
+def described(application: dict[str, Any]) -> str:
+    """A fix with its settings."""
+    settings = ", ".join(f"{name}={value}" for name, value in application["params"].items())
+    return f"{application['fix']} ({settings})" if settings else application["fix"]
+
+
 def _fixes(row: dict[str, Any]) -> list[str]:
-    dropped = row.get("dropped", {})
-    applied = [one["fix"] for one in row.get("applications", ()) if one["fix"] not in dropped]
+    applied = [row["applications"][number]["fix"] for number in row.get("kept", ())]
     written = [f"{one['fix']} (source only)" for one in row.get("source_only", ())]
     return [*applied, *written]
 
@@ -218,6 +227,13 @@ def _passed(check: dict[str, Any] | None) -> str:
     if check is None:
         return ""
     return {True: "passed", False: "**failed**", None: "cannot tell"}[check["passed"]]
+
+
+def _whole(row: dict[str, Any]) -> str:
+    """train.py over the patched one, from start to end, by the clock and without trainprof."""
+    seconds = row.get("plain", {})
+    old, new = seconds.get("train"), seconds.get("patched")
+    return f"{old / new:.2f}" if old and new else ""
 
 
 def _times(ratio: Ratio | None) -> str:

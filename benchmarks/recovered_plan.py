@@ -18,7 +18,7 @@ from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.plan import Application, Plan, Target, plan_to_json
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.catalogue import catalogue
-from trainprof.rules.experiments.candidates import candidates_of, without_overlap
+from trainprof.rules.experiments.candidates import candidates_of
 from trainprof.rules.experiments.trial import warm_up_steps
 from trainprof.rules.fixes.registry import all_fixes
 from trainprof.rules.fixes.source_only import SOURCE_ONLY
@@ -37,10 +37,11 @@ class Prepared:
 
     Attributes:
         case: Its name. rule: That names its bottleneck. found: Whether the diagnosis does.
-        applications: What a tune would try, all at once; files are relative to the case's folder.
+        applications: What a tune would try, the most promising first; files are relative to the
+            case's folder.
         source_only: The same for what only the source can follow.
         refused: "fix: reason" of the advice that is not tried.
-        safety, rounding: The most that any of them may change.
+        safeties: Of each application: what it may change, and whether that is rounding only.
         steps, warm_up: Of a trial.
     """
 
@@ -50,8 +51,7 @@ class Prepared:
     applications: tuple[Application, ...]
     source_only: tuple[Application, ...]
     refused: tuple[str, ...]
-    safety: str
-    rounding: bool
+    safeties: tuple[tuple[str, bool], ...]
     steps: int
     warm_up: int
 
@@ -116,8 +116,7 @@ def prepare(case: Case, trial_s: float) -> Prepared:
     if diagnosis.steps is None or not diagnosis.steps.mean_s:
         raise RuntimeError(f"{script.name}: {diagnosis.headline}")
     candidates, refused = candidates_of(diagnosis, ALLOWED[-1])
-    chosen = without_overlap(candidates)
-    applications = tuple(_in_case(one.application, case) for one in chosen)
+    applications = tuple(_in_case(one.application, case) for one in candidates)
     warm_up = warm_up_steps([one.params for one in applications])
     wanted = round(trial_s / diagnosis.steps.mean_s)
     steps = min(max(wanted, LEAST_STEPS), MOST_STEPS) + warm_up
@@ -129,8 +128,7 @@ def prepare(case: Case, trial_s: float) -> Prepared:
         applications=applications,
         source_only=tuple(_in_case(one, case) for one in _source_only(diagnosis)),
         refused=tuple(f"{one.fix}: {one.reason}" for one in refused),
-        safety=max((one.safety for one in chosen), key=SAFETIES.index, default="safe"),
-        rounding=all(one.rounding for one in chosen),
+        safeties=tuple((one.safety, one.rounding) for one in candidates),
         steps=min(steps, diagnosis.steps.count),
         warm_up=warm_up,
     )

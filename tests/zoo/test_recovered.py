@@ -15,14 +15,14 @@ from recovered_plan import _in_case, is_fixable, plan_in
 
 def row_of(*rounds, **fields):
     empty = {"dropped": {}, "refused": [], "by_hand": [], "source_only": [], "found": True}
-    applied = [{"fix": "optimizer-fused"}]
+    applied = [{"fix": "optimizer-fused", "params": {"fused": True}}]
     timed = [
         {arm: {"seconds": seconds, "problem": None} for arm, seconds in one.items()}
         for one in rounds
     ]
     return {
         **{"case": "cases/a", "rule": "opt-unfused", "applications": applied, **empty},
-        **{"rounds": timed, **fields},
+        **{"rounds": timed, "kept": [0], **fields},
     }
 
 
@@ -40,7 +40,7 @@ def test_drift_of_the_machine_strikes_all_arms_alike():
 
 
 def test_nothing_applied_recovers_nothing():
-    row = row_of({"train": 1.0, "fixed": 0.5}, applications=[])
+    row = row_of({"train": 1.0, "fixed": 0.5}, applications=[], kept=[])
     assert result(row).recovered == 0.0
 
 
@@ -54,6 +54,7 @@ def test_of_what_only_the_source_can_follow_the_patch_counts():
     row = row_of(
         {"train": 1.0, "patched": 0.5, "fixed": 0.5},
         applications=[],
+        kept=[],
         source_only=[{"fix": "loss-detach"}],
     )
     assert result(row).recovered == pytest.approx(1.0)
@@ -71,6 +72,18 @@ def test_the_page_names_plans_that_are_slower():
     assert "slower than the unchanged script: cases/a" in page([slow], 1)
     fast = row_of(*[{"train": 1.0, "plan": 0.5 + 0.01 * n, "fixed": 0.5} for n in range(4)])
     assert "slower than the unchanged script: none" in page([fast], 1)
+
+
+def test_patches_are_compared_with_plans_over_all_cases():
+    rows = [
+        row_of({"train": 1.0, "plan": 0.5, "patched": 0.5 / one, "fixed": 0.5}) for one in (1, 4)
+    ]
+    assert "patch / plan over all of these cases: 2.00 (" in page(rows, 2)
+
+
+def test_a_setting_that_was_left_out_is_named():
+    row = row_of({"train": 1.0, "fixed": 0.5}, kept=[], dropped={"optimizer-fused": "slower, 0.80"})
+    assert "`optimizer-fused` was left out: slower, 0.80" in page([row], 1)
 
 
 def test_a_target_follows_the_copy_wherever_it_was_recorded(tmp_path):

@@ -106,7 +106,7 @@ def run(
 
     folder = create_run_folder(out, name, _script_of(command))
     watched = _Watched(steps, probe, probe_budget, trace, stacks, _plan(plan, fixes, folder))
-    session = _Session(folder, name or folder.name, command, watched)
+    session = _Session(folder, name or folder.name, command, watched, quiet)
     status = session.run(started)
     if not quiet:
         session.print_diagnosis(calibration=calibration)
@@ -167,9 +167,10 @@ class _Session:
     """One supervised run: its folder, its child, its samples."""
 
     def __init__(
-        self, folder: Path, name: str, command: tuple[str, ...], watched: _Watched
+        self, folder: Path, name: str, command: tuple[str, ...], watched: _Watched, quiet: bool
     ) -> None:
         self._folder = folder
+        self._quiet = quiet
         self._watched = watched
         self._info = self._first_info(name, command)
 
@@ -218,7 +219,7 @@ class _Session:
         stacks = StackSampler(self._folder, child.pid, plan)
         stacks.start()
         self._update(hardware=read_hardware(), mounts=read_mounts([self._info.cwd]))
-        if not child.wait_at_most(PRELOAD_AFTER_S):
+        if not self._quiet and not child.wait_at_most(PRELOAD_AFTER_S):
             import trainprof.cli.conclude  # noqa: F401  ready when the script ends
         if watched.steps is not None:
             from trainprof.cli.stopping import stand_by
