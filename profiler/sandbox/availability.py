@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from trainprof.profiler.sandbox.spec import Spec, sandboxed
+from trainprof.profiler.sandbox.watched import run_watched
 
 PROBE_S = 120.0
 WRITE = """
@@ -35,21 +35,18 @@ def why_unavailable(way: str, scratch: Sequence[Path], folders: Sequence[str]) -
     marks = [Path(folder) / name for folder in folders]
     written = [*map(str, marks), str(kept / "mark")]
     command = (sys.executable, "-c", WRITE, *written)
+    output = scratch[0] / f"{name}-output"
     try:
-        done = subprocess.run(
-            sandboxed(Spec(way, (str(kept),), tuple(map(str, places)), command)),
-            capture_output=True,
-            text=True,
-            timeout=PROBE_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        spec = Spec(way, (str(kept),), tuple(map(str, places)), command)
+        status = run_watched(sandboxed(spec), output, PROBE_S)
+    except OSError as error:
         return str(error)
     stayed = [mark for mark in marks if mark.exists()]
     for mark in stayed:
         mark.unlink(missing_ok=True)
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or ["it failed"])[-1][-200:]
+    if status != 0:
+        said = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return (said or ["it failed"])[-1][-200:]
     if stayed:
         return f"what was written into {stayed[0].parent} did stay"
     return None if (kept / "mark").exists() else "the records did not stay"

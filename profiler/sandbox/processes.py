@@ -13,6 +13,8 @@ from types import FrameType
 import psutil
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask for an end."""
 
 
 class Stopped(BaseException):
@@ -28,13 +30,13 @@ def adopt(parent: int) -> None:
     Raises:
         Stopped: it is gone already.
     """
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGHUP, _stop)
+    for number in ENDING:
+        signal.signal(number, _stop)
     if sys.platform.startswith("linux"):
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     if os.getppid() != parent:
         raise Stopped
 
@@ -63,7 +65,7 @@ def run_alone(command: Sequence[str], run: Callable[[Sequence[str]], int] = run_
 
 def end_descendants() -> None:
     """Kills every process below this one, until there is none."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     while True:
         left = [one for one in psutil.Process().children(recursive=True) if _alive(one)]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
+
+from trainprof.profiler.sandbox.processes import ENDING
 
 TIDY_S = 120.0
 """For the sandbox to end what runs in it, and to put files back."""
@@ -25,15 +28,23 @@ def run_watched(
         environment: Variables that differ from ours.
     """
     with output.open("wb") as file:
-        process = subprocess.Popen(
-            list(command),
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        # No signal may come between the start and the moment when somebody waits for the end; the
+        # sandbox lets them in again.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            process = subprocess.Popen(
+                list(command),
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            raise
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return process.wait(patience_s)
     except subprocess.TimeoutExpired:
         _end(process)

@@ -117,9 +117,10 @@ class Workplace:
         remove_folder(scratch)
 
     def close(self) -> None:
-        """Removes all that is no record, and needs not to be put back any more."""
+        """Removes all that is no record; first puts back what an interrupt kept from it."""
         remove_folder(self._records / "scratch")
-        if not any(is_pending(one) for one in self.scratch.glob(f"*/{JOURNAL_FOLDER}")):
+        pending = [one for one in self.scratch.glob(f"*/{JOURNAL_FOLDER}") if is_pending(one)]
+        if not any([put_back(journal) for journal in pending]):
             remove_folder(self.scratch)
         self._lock.close()
 
@@ -141,11 +142,15 @@ def prepare_workplace(
     tidy_up_after_killed(say)
     try:
         scratch = Path(tempfile.mkdtemp(prefix=PREFIX, dir=scratch_places()[0]))
+        (scratch / LOCK).touch()
         way, reason = _way(scratch, folders)
         if way is not None or unguarded:
             if reason is not None:
                 say(_explained(way, reason))
             return Workplace(records, scratch, way or OPEN)
+    except KeyboardInterrupt:
+        tidy_up_after_killed(say)
+        raise
     except OSError as error:
         raise UsageError(
             f"there is no place for what trials write meanwhile ({error.strerror or error}); free "

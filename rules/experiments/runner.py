@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 from trainprof.errors import RunFolderError
 from trainprof.profiler.model.plan import Plan, plan_to_json
@@ -21,6 +24,7 @@ SLOW_START_S = 600.0
 """More for trials whose start takes long: compiling a large model takes minutes."""
 FIRST_PATIENCE_S = 600.0
 """For the first trial, of which nothing is known."""
+KILLED = (128 + signal.SIGKILL, -signal.SIGKILL)
 NICE_OPTIONS = ("--quiet", "--no-probe", "--no-stacks", "--trace", "off")
 """What only a diagnosis needs is left out of trials."""
 
@@ -33,6 +37,8 @@ class ProcessRunner:
         folder: Of the tune; trials get folders below it.
         workplace: For what trials write meanwhile.
         warm_up: Steps left out of each trial.
+        needed_bytes: Of memory, without which no trial starts; None where unknown.
+        longest_s: Seconds that the unchanged script took; 0 where unknown.
     """
 
     def __init__(
@@ -41,16 +47,23 @@ class ProcessRunner:
         folder: Path,
         workplace: Workplace,
         warm_up: int,
+        *,
+        needed_bytes: int | None = None,
+        longest_s: float = 0.0,
     ) -> None:
         self._command = tuple(command)
         self._folder = folder
         self._workplace = workplace
         self._warm_up = warm_up
         self._count = len(list((folder / "trials").glob("*")))  # of a tune that goes on
-        self._longest_s = 0.0
+        self._needed_bytes = needed_bytes
+        self._longest_s = longest_s
 
     def run(self, plan: Plan, steps: int, label: str, seed_shift: int = 0) -> Trial:
         """One trial; a script that hangs is ended, and the trial then counts as failed."""
+        no_room = self._no_room()
+        if no_room is not None:
+            return Trial(None, problem=no_room)
         self._count += 1
         name = f"{self._count:03d}-{label.replace(' + ', '-')}"
         place = self._folder / "trials" / name
@@ -90,8 +103,25 @@ class ProcessRunner:
             return f"it hung: no end after {patience_s:.0f} s"
         self._longest_s = max(self._longest_s, time.monotonic() - started)
         if status:
-            return f"it ended with exit status {status}: {_last_line(output)}"
+            return f"it ended with {how_it_ended(status, output)}"
         return None
+
+    def _no_room(self) -> str | None:
+        """Why a trial would not fit into the memory, if so."""
+        free = psutil.virtual_memory().available
+        if self._needed_bytes is None or self._needed_bytes <= free:
+            return None
+        return (
+            f"no trial was started: the script holds {self._needed_bytes / 1e9:.1f} GB of memory, "
+            f"and {free / 1e9:.1f} GB are free"
+        )
+
+
+def how_it_ended(status: int, output: Path) -> str:
+    """A failed run in words: its status, and the last line that it printed."""
+    if status in KILLED:
+        return f"exit status {status}: it was killed, as the system does where memory runs out"
+    return f"exit status {status}: {_last_line(output)}"
 
 
 def _starts_slowly(plan: Plan) -> bool:

@@ -145,7 +145,7 @@ def test_a_fix_that_does_not_exist_is_told_before_anything_runs(tmp_path):
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("raise SystemExit(3)", "the script fails unchanged (exit status 3)"),
+        ("raise SystemExit(3)", "the script fails unchanged (exit status 3: it printed nothing)"),
         ("print('no training')", "nothing can be tuned: Not enough evidence"),
     ],
 )

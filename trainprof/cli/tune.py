@@ -101,6 +101,7 @@ def tune(
         raise UsageError("there is nothing to tune; add the command: trainprof tune -- train.py.")
     if command:
         resolve_command(command)
+    from trainprof.cli.ending_signals import ending_signals
     from trainprof.cli.planning import asked_for
     from trainprof.cli.tuning import Tuning
     from trainprof.profiler.store.folder import create_run_folder
@@ -114,21 +115,25 @@ def tune(
     else:
         options = Options(allow, asked_for(fixes), steps, run_steps)
         folder = create_run_folder(out, "tune", "tune")
-    tuning = Tuning(
-        command,
-        folder,
-        options=options,
-        budget_s=budget,
-        unguarded=yes,
-        say=_silent if quiet else _say,
-        earlier=earlier.trials if earlier is not None else None,
-        calibration=calibration,
-    )
-    try:
-        diagnosis = tuning.diagnose()
-        result = tuning.dry_run(diagnosis) if dry_run else tuning.experiment(diagnosis)
-    finally:
-        tuning.close()
+    with ending_signals():
+        tuning = Tuning(
+            command,
+            folder,
+            options=options,
+            budget_s=budget,
+            unguarded=yes,
+            say=_silent if quiet else _say,
+            earlier=earlier.trials if earlier is not None else None,
+            calibration=calibration,
+        )
+        try:
+            diagnosis = tuning.diagnose()
+            result = tuning.dry_run(diagnosis) if dry_run else tuning.experiment(diagnosis)
+        except KeyboardInterrupt:
+            _say("interrupted before anything was proven; your files are as they were.")
+            return 130
+        finally:
+            tuning.close()
     if dry_run and form == "text":
         click.echo(dry_run_text(result), nl=False)
     elif form == "json":

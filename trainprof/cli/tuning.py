@@ -31,7 +31,7 @@ from trainprof.rules.experiments.candidates import Candidate, Refused, candidate
 from trainprof.rules.experiments.machine import machine_class
 from trainprof.rules.experiments.preflight import look_at_machine
 from trainprof.rules.experiments.result import cases_of, dry_result, plan_of, result_of
-from trainprof.rules.experiments.runner import ProcessRunner
+from trainprof.rules.experiments.runner import ProcessRunner, how_it_ended
 from trainprof.rules.experiments.trial import Trial, warm_up_steps
 from trainprof.rules.experiments.trial_journal import About, Journal, Options, ResumedRunner
 from trainprof.rules.experiments.tune import (
@@ -87,6 +87,7 @@ class Tuning:
         self._budget_s = budget_s
         self._preflight: dict[str, object] = {}
         self._earlier = earlier
+        self._baseline_s = 0.0
         settings = load_settings()
         self._settings = settings if calibration else replace(settings, calibration=False)
         scripts = [Path(word).parent for word in self._command if word.endswith(".py")]
@@ -145,6 +146,7 @@ class Tuning:
         options = ["--out", str(out / "run"), "--steps", str(BASELINE_STEPS), "--quiet", *more]
         command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
         output = out / "output.txt"
+        started_s = time.monotonic()
         status = self._workplace.run(command, name, output, self._left_s())
         if status and self._workplace.falls_back(output):
             self._say("it writes what an overlay cannot take; once more, with copies of its files")
@@ -157,8 +159,10 @@ class Tuning:
             )
         if status:
             raise UsageError(
-                f"the script fails unchanged (exit status {status}); its output is in {output}."
+                f"the script fails unchanged ({how_it_ended(status, output)}); its output is in "
+                f"{output}."
             )
+        self._baseline_s = time.monotonic() - started_s
         return self._diagnosis(out / "run")
 
     def _diagnosis(self, run: Path) -> Diagnosis:
@@ -180,7 +184,14 @@ class Tuning:
         steps, warm_up = self._trial_steps(diagnosis, settings)
         if candidates:
             self._look_at_machine(diagnosis)
-        runner = ProcessRunner(self._command, self._folder, self._workplace, warm_up)
+        runner = ProcessRunner(
+            self._command,
+            self._folder,
+            self._workplace,
+            warm_up,
+            needed_bytes=self._needed_bytes(diagnosis),
+            longest_s=self._baseline_s,
+        )
         journal = Journal(self._folder)
         if candidates and self._earlier is None:
             journal.begin(self._about(candidates))
@@ -204,9 +215,15 @@ class Tuning:
             outcome = tune.run()
         except KeyboardInterrupt:
             outcome = tune.outcome()
+        except OSError as error:
+            self._say(f"no more trials: {error.filename or 'a file'} failed ({error.strerror})")
+            outcome = tune.outcome()
         except BaselineFailed as error:
             raise UsageError(f"the script fails when it is cut to {steps} steps: {error}") from None
-        return self._written(outcome, steps)
+        try:
+            return self._written(outcome, steps)
+        except KeyboardInterrupt:  # there is only one
+            return self._written(outcome, steps)
 
     def _about(self, candidates: Sequence[Candidate]) -> About:
         """What the trials hold for."""
@@ -226,12 +243,16 @@ class Tuning:
         return with_sources(plan, script_of_run(baseline, self._command, str(Path.cwd())))
 
     def _look_at_machine(self, diagnosis: Diagnosis) -> None:
-        held = measured(diagnosis, "host.own_rss_bytes")
-        needed = int(held) if isinstance(held, float) else None
+        needed = self._needed_bytes(diagnosis)
         found = look_at_machine(self._left_s(), needed, self._say)
         for remark in found.remarks:
             self._say(remark)
         self._preflight = asdict(found)
+
+    def _needed_bytes(self, diagnosis: Diagnosis) -> int | None:
+        """The most memory that the unchanged script held."""
+        held = measured(diagnosis, "host.own_rss_bytes")
+        return int(held) if isinstance(held, float) else None
 
     def dry_run(self, diagnosis: Diagnosis) -> TuneResult:
         """What would be tried, and how long that takes at least."""
@@ -299,8 +320,7 @@ class Tuning:
         by_hand: tuple[str, ...] = ()
         if plan is not None:
             plan = self._with_sources(plan)
-            path = self._folder / "plan.json"
-            path.write_text(plan_to_json(plan), encoding="utf-8")
+            path = self._record("plan.json", plan_to_json(plan))
             patch, by_hand = self._patch(plan)
         result = result_of(
             outcome,
@@ -314,9 +334,18 @@ class Tuning:
             ended=ended or outcome.ended,
         )
         self._remember(outcome)
-        text = json.dumps(asdict(result), indent=1)
-        (self._folder / "tune.json").write_text(text, encoding="utf-8")
+        self._record("tune.json", json.dumps(asdict(result), indent=1))
         return result
+
+    def _record(self, name: str, text: str) -> Path | None:
+        """Writes a record; says so where the disk is full, and what is known is printed anyway."""
+        path = self._folder / name
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            self._say(f"{path} cannot be written ({error.strerror})")
+            return None
+        return path
 
     def _remember(self, outcome: Outcome) -> None:
         """Holds what was predicted against what was measured, for later predictions."""

@@ -69,7 +69,7 @@ KINDS = ("rename", "write", "append", "chmod", "mkdir", "unlink", "rmdir", "syml
 CHANGES = st.tuples(st.sampled_from(KINDS), st.sampled_from(NAMES), st.sampled_from(NAMES))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(changes=st.lists(CHANGES, max_size=12))
 def test_any_series_of_changes_is_taken_back(tmp_path_factory, changes):
     folder = tmp_path_factory.mktemp("project")
