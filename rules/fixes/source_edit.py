@@ -134,6 +134,16 @@ class WithoutSync:
 
 
 @dataclass(frozen=True, slots=True)
+class Thinned:
+    """The statement at the target's line, in the training loop, is run in each so many steps.
+
+    Where it depends on such a condition already, its number is changed.
+    """
+
+    every: int
+
+
+@dataclass(frozen=True, slots=True)
 class Autocast:
     """The forward of a plain loop, up to its loss, in `with torch.autocast(...):`.
 
@@ -160,6 +170,7 @@ SourceEdit = (
     | WithoutGradients
     | WithoutCheckpointing
     | WithoutSync
+    | Thinned
     | Autocast
     | Frozen
     | SinglePrecision

@@ -17,6 +17,7 @@ from trainprof.rules.fixes.source_edit import (
     SinglePrecision,
     SourceEdit,
     SwitchedOff,
+    Thinned,
     WithoutGradients,
     WithoutSync,
 )
@@ -71,6 +72,8 @@ def in_words(edit: SourceEdit) -> str:
         return "total += loss.detach()"
     if isinstance(edit, WithoutGradients):
         return "@torch.no_grad() above the function that validates"
+    if isinstance(edit, Thinned):
+        return f"if step % {edit.every} == 0: before what logs"
     if isinstance(edit, WithoutSync):
         return "with contextlib.nullcontext() if last else model.no_sync(): around both"
     return "block(x) instead of checkpoint(block, x)"

@@ -25,6 +25,7 @@ from trainprof.rules.fixes.source_edit import (
     SinglePrecision,
     SourceEdit,
     SwitchedOff,
+    Thinned,
     WithoutCheckpointing,
     WithoutGradients,
     WithoutSync,
@@ -43,6 +44,7 @@ try:
         edit_without_checkpointing,
         edit_without_gradients,
     )
+    from trainprof.rules.source_edits.logging_edits import edit_thinned
     from trainprof.rules.source_edits.model_edits import edit_compiled
     from trainprof.rules.source_edits.own_modules import own_modules
     from trainprof.rules.source_edits.precision_edits import edit_single_precision
@@ -69,6 +71,7 @@ _EDITS: Mapping[type, Callable[[Source, Any, Target | None, Sequence[str]], list
     WithoutCheckpointing: edit_without_checkpointing,
     WithoutGradients: edit_without_gradients,
     WithoutSync: edit_without_sync,
+    Thinned: edit_thinned,
 }
 SOURCE_BYTES_MAX = 4 << 20
 """A larger file is data with the name of a source file."""

@@ -96,7 +96,7 @@ def edit_loop(source: Source, edit: AroundLoop, target: Any, command: Sequence[s
         CannotEdit: no loop, or more than one, holds a backward; or it counts no steps.
     """
     outer, inner = training_loop(source)
-    step, counting = _counted(source, inner) if edit.each_step else ("", [])
+    step, counting = counted(source, inner) if edit.each_step else ("", [])
     each_step = [line.format(step=step) for line in edit.each_step]
     present = {line.strip() for line in source.text.splitlines()}
     if all(line.strip() in present for line in (*edit.before, *each_step)):
@@ -133,7 +133,7 @@ def _loops_around(source: Source, node: ast.AST) -> Iterator[_Loop]:
             yield above
 
 
-def _counted(source: Source, loop: _Loop) -> tuple[str, list[Span]]:
+def counted(source: Source, loop: _Loop) -> tuple[str, list[Span]]:
     """The name that counts the steps of a loop, and what makes a loop count that does not.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import libcst as cst
 
@@ -280,6 +280,25 @@ def in_context(source: Source, statements: Sequence[ast.stmt], call: str) -> Spa
     Raises:
         CannotEdit: they share lines with others.
     """
+    items = [cst.WithItem(cst.parse_expression(call))]
+    return _further_in(source, statements, lambda body: cst.With(items=items, body=body))
+
+
+def under_condition(source: Source, statements: Sequence[ast.stmt], test: str) -> Span:
+    """Puts statements that follow each other under an `if`, one level further in.
+
+    Raises:
+        CannotEdit: they share lines with others.
+    """
+    condition = cst.parse_expression(test)
+    return _further_in(source, statements, lambda body: cst.If(test=condition, body=body))
+
+
+def _further_in(
+    source: Source,
+    statements: Sequence[ast.stmt],
+    block_of: Callable[[cst.IndentedBlock], cst.BaseCompoundStatement],
+) -> Span:
     first, last = statements[0], statements[-1]
     indent = source.indent_before(first)
     if not indent:
@@ -295,8 +314,7 @@ def in_context(source: Source, statements: Sequence[ast.stmt], call: str) -> Spa
     inner = outer.body
     assert isinstance(inner, cst.IndentedBlock)
     body = cst.IndentedBlock(body=inner.body, indent=_step(source, first))
-    block = cst.With(items=[cst.WithItem(cst.parse_expression(call))], body=body)
-    around = outer.with_changes(body=inner.with_changes(body=[block]))
+    around = outer.with_changes(body=inner.with_changes(body=[block_of(body)]))
     return Span(start, end, module.with_changes(body=[around]).code[len(frame) :])
 
 

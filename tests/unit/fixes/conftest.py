@@ -45,7 +45,9 @@ class Applied:
 
 def _patched():
     """What fixes replace."""
+    import builtins
     import gc
+    import logging
     import os
 
     import torch.utils.checkpoint
@@ -53,6 +55,8 @@ def _patched():
     module = torch.nn.Module
     parallel = torch.nn.parallel.DistributedDataParallel
     return [
+        builtins.print,
+        logging.Logger.handle,
         parallel.__init__,
         parallel.forward,
         parallel.no_sync,
