@@ -29,6 +29,18 @@ def fingerprint(dataset: Any) -> tuple[Any, ...]:
     return tuple((name, _mark(value)) for name, value in _attributes(dataset))
 
 
+def changed_part(before: tuple[Any, ...], after: tuple[Any, ...]) -> str | None:
+    """Name of an attribute that two fingerprints tell apart.
+
+    What was None before, or not there, is something that was opened when it was first needed.
+    """
+    marks = dict(before)
+    for name, mark in after:
+        if marks.get(name) is not None and marks[name] != mark:
+            return str(name)
+    return None
+
+
 def _mark(value: Any) -> Any:
     if isinstance(value, PLAIN):
         return value
