@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sized
+from types import ModuleType
 from typing import Any
 
 DEPTH = 3
@@ -44,8 +45,22 @@ def changed_part(before: tuple[Any, ...], after: tuple[Any, ...]) -> str | None:
 def _mark(value: Any) -> Any:
     if isinstance(value, PLAIN):
         return value
-    size = len(value) if isinstance(value, Sized) and not hasattr(value, "dim") else None
-    return id(value), size, getattr(value, "_version", None)
+    return id(value), length_of(value), getattr(value, "_version", None)
+
+
+def length_of(value: Any) -> int | None:
+    """Of a container; None for anything else, and for arrays and tensors without a dimension."""
+    if not isinstance(value, Sized) or hasattr(value, "dim"):
+        return None
+    try:
+        return len(value)
+    except TypeError:
+        return None
+
+
+def parts_of(holder: Any) -> list[Any]:
+    """What a data set, or a collate function that is an object, holds beside numbers and texts."""
+    return [value for _, value in _attributes(holder) if not isinstance(value, PLAIN)]
 
 
 def _attributes(dataset: Any) -> Iterator[tuple[str, Any]]:
@@ -60,7 +75,7 @@ def _attributes(dataset: Any) -> Iterator[tuple[str, Any]]:
         for name, value in _members(holder):
             full = f"{prefix}.{name}" if prefix else name
             yield full, value
-            if depth + 1 < DEPTH and not isinstance(value, PLAIN):
+            if depth + 1 < DEPTH and not isinstance(value, (*PLAIN, ModuleType)):
                 waiting.append((full, value, depth + 1))
 
 

@@ -234,6 +234,12 @@ def seeded(body):
     return "\n    random.seed(0)\n    __import__('numpy').random.seed(0)\n" + body
 
 
+def test_an_array_without_a_dimension(apply, run_script):
+    applied = apply("dataset-cache", PARAMS)
+    trained(run_script, init="import numpy; self.scale = numpy.array(0.5)")
+    assert applied.read()[0] is True
+
+
 def test_workers_that_are_spawned(apply):
     applied = apply("dataset-cache", PARAMS)
     loader = DataLoader(Prepared(), num_workers=1, multiprocessing_context="spawn")
