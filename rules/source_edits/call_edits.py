@@ -119,14 +119,18 @@ def edit_call(
 
 
 def _within_width(source: Source, call: ast.Call, arguments: Arguments) -> str:
-    """The call as it is to be, over several lines where its line would grow too long."""
+    """The call as it is to be, over several lines where one of its lines would grow too long."""
     start, end = source.start_of(call), source.end_of(call)
-    line = source.line(call.lineno).rstrip()
     before = source.text[source.line_start(call.lineno) : start]
-    ends_it = source.line_start(call.lineno) + len(line) == end
-    if source.width is None or not ends_it or len(before + arguments.text) <= source.width:
-        return arguments.text
+    old, new = source.code(call).splitlines(), (before + arguments.text).splitlines()
     indent = before[: len(before) - len(before.lstrip())]
+    ends_its_line = not source.text[end : source.line_start((call.end_lineno or 0) + 1)].strip()
+    in_one = len(old) == 1 and ends_its_line
+    in_brackets = len(old) == 3 and old[0].endswith("(") and old[2] == f"{indent})"
+    if source.width is None or max(map(len, new)) <= source.width or "#" in arguments.text:
+        return arguments.text
+    if not in_one and not in_brackets:
+        return arguments.text
     return arguments.in_lines(indent, source.step, source.width)
 
 

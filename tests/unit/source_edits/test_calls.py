@@ -334,6 +334,20 @@ def test_lines_stay_within_the_width_that_the_file_keeps(edited, longest, after)
     assert new == text[: text.index("DataLoader(")] + after
 
 
+def test_arguments_that_share_a_line_get_a_line_each(edited):
+    shared = (
+        "DataLoader(\n        photos, batch_size=args.batch_size, shuffle=True, drop_last=True\n"
+        "    )\n"
+    )
+    text = LONG.format(86 * "-")
+    text = text[: text.index("DataLoader(")] + shared
+    new = edited(text, "loader-workers", 6, num_workers=2, persistent_workers=True)
+    assert new.endswith(
+        "DataLoader(\n        photos,\n        batch_size=args.batch_size,\n        shuffle=True,\n"
+        "        drop_last=True,\n        num_workers=2,\n        persistent_workers=True,\n    )\n"
+    )
+
+
 def test_a_call_amid_its_line_stays_in_one(edited):
     text = LONG.format("-").replace("shuffle=True)", "shuffle=True), None")
     new = edited(text, "loader-workers", 6, num_workers=2, persistent_workers=True)
