@@ -8,6 +8,7 @@ from typing import Any
 
 from ...profiler.agent.patching import like
 from .fix import Fix, Process, ReadBack
+from .source_edit import SourceEdit, SwitchedOff
 
 RESULTS = (
     "key_averages",
@@ -99,3 +100,7 @@ class ProfilerOff(Fix):
         if not self._opened:
             return ReadBack(False, seen, "the script opens no profiler")
         return ReadBack(True, seen)
+
+    def edit(self) -> SourceEdit:
+        """Of the `with` the body stays."""
+        return SwitchedOff((), ("profile",))

@@ -54,12 +54,14 @@ class SwitchedOff:
         contexts: On for the length of a `with`.
         callee: End of the name of a class that has the switch as an argument: "Trainer".
         keyword: That argument.
+        module: Start of the name of the module that functions and contexts come from.
     """
 
     functions: tuple[str, ...]
     contexts: tuple[str, ...]
-    callee: str
-    keyword: str
+    callee: str = ""
+    keyword: str = ""
+    module: str = "torch"
 
 
 @dataclass(frozen=True, slots=True)

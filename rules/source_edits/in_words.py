@@ -57,6 +57,8 @@ def in_words(edit: SourceEdit) -> str:
     if isinstance(edit, AroundLoop):
         return _loop_in_words(edit)
     if isinstance(edit, SwitchedOff):
+        if not edit.functions:
+            return f"without {edit.contexts[0]}"
         return f"{edit.functions[0]}(False)"
     if isinstance(edit, RemovedCall):
         return f"without {edit.module}.{edit.function}()"

@@ -129,11 +129,11 @@ class Source:
         """The line that holds a character."""
         return bisect.bisect_right(self._starts, offset)
 
-    def start_of(self, node: ast.expr | ast.stmt) -> int:
+    def start_of(self, node: ast.expr | ast.stmt | ast.alias) -> int:
         """Where a node begins."""
         return self._offset(node.lineno, node.col_offset)
 
-    def end_of(self, node: ast.expr | ast.stmt) -> int:
+    def end_of(self, node: ast.expr | ast.stmt | ast.alias) -> int:
         """Where a node ends."""
         return self._offset(node.end_lineno or node.lineno, node.end_col_offset or 0)
 

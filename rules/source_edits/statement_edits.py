@@ -34,7 +34,7 @@ def edit_switch(
         CannotEdit: whether it is on is computed, or asked for by a condition.
     """
     switches = set(calls_of(source, edit.functions))
-    contexts = set(calls_of(source, edit.contexts))
+    contexts = {one for one in calls_of(source, edit.contexts) if _is_of(source, one, edit.module)}
     spans: list[Span] = []
     gone: list[ast.expr] = []
     for node in ast.walk(source.tree):
@@ -50,11 +50,31 @@ def edit_switch(
                     _check_unconditional(source, node)
                     spans.append(without_context(source, node, place))
                     gone.append(call)
-        elif isinstance(node, ast.Call) and short_name(source, node.func).endswith(edit.callee):
+        elif (
+            edit.callee
+            and isinstance(node, ast.Call)
+            and short_name(source, node.func).endswith(edit.callee)
+        ):
             spans += _without_keyword(source, node, edit.keyword)
-    by_name = [call.func for call in gone if isinstance(call, ast.Call)]
-    own = [function for function in by_name if isinstance(function, ast.Name)]
+    own = [one for one in gone if isinstance(one, ast.Call) and _is_imported(source, one.func)]
     return [*spans, *without_imports(source, own)]
+
+
+def _is_imported(source: Source, function: ast.expr) -> bool:
+    """Whether its first name is from a `from ... import`; torch itself is needed anyway."""
+    while isinstance(function, ast.Attribute):
+        function = function.value
+    return isinstance(function, ast.Name) and function.id in source.imported
+
+
+def _is_of(source: Source, call: ast.Call, module: str) -> bool:
+    """Whether what is called comes from a module, by its import or by its path."""
+    if isinstance(call.func, ast.Name):
+        return source.imported.get(call.func.id, ("", ""))[0].startswith(module)
+    assert isinstance(call.func, ast.Attribute)
+    path = ast.unparse(call.func.value)
+    known = ".".join(source.imported.get(path, (path, ""))).rstrip(".")
+    return known.startswith(module)
 
 
 def _is_on(source: Source, call: ast.expr) -> bool:

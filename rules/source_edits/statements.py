@@ -147,16 +147,25 @@ def removed(source: Source, statement: ast.stmt) -> Span:
 
 
 def without_imports(source: Source, gone: Sequence[ast.expr]) -> list[Span]:
-    """Takes out the imports of a single name that nothing but these expressions uses."""
+    """Takes out the imported names that nothing but these expressions uses."""
     names = [one.id for part in gone for one in ast.walk(part) if isinstance(one, ast.Name)]
     used = [node.id for node in ast.walk(source.tree) if isinstance(node, ast.Name)]
-    return [
-        removed(source, statement)
-        for statement in source.tree.body
-        if isinstance(statement, _Import) and len(statement.names) == 1
-        if (name := _local_name(statement.names[0])) in names
-        if names.count(name) == used.count(name)
-    ]
+    spans = []
+    for statement in source.tree.body:
+        if not isinstance(statement, _Import):
+            continue
+        kept = [
+            alias
+            for alias in statement.names
+            if (name := _local_name(alias)) not in names or names.count(name) != used.count(name)
+        ]
+        if not kept:
+            spans.append(removed(source, statement))
+        elif len(kept) < len(statement.names) and statement.lineno == statement.end_lineno:
+            first, last = statement.names[0], statement.names[-1]
+            text = ", ".join(ast.unparse(alias) for alias in kept)
+            spans.append(Span(source.start_of(first), source.end_of(last), text))
+    return spans
 
 
 def _local_name(alias: ast.alias) -> str:

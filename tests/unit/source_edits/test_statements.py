@@ -220,3 +220,45 @@ def test_no_loop_and_two_loops(by_hand):
     assert "no loop" in by_hand("trainer.fit(model)\n", "gc-freeze").reason
     text = "for a in b:\n    a.backward()\nfor c in d:\n    c.backward()\n"
     assert by_hand(text, "gc-freeze").reason == "the loops at lines 1 and 3 train"
+
+
+PROFILED = """\
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+with profile(activities=[ProfilerActivity.CPU], with_stack=True):
+    with record_function("all"):
+        train()
+"""
+
+
+def test_of_a_profiler_the_body_stays_and_what_was_imported_for_it_goes(edited):
+    new = edited(PROFILED, "profiler-off")
+    assert new == (
+        "import torch\nfrom torch.profiler import record_function\n\n"
+        'with record_function("all"):\n    train()\n'
+    )
+    assert edited(new, "profiler-off") == new
+
+
+@pytest.mark.parametrize(
+    ("head", "path", "rest"),
+    [
+        ("import torch\n", "torch.profiler.", "import torch\n"),
+        ("from torch import profiler\n", "profiler.", ""),
+    ],
+)
+def test_a_profiler_by_its_path(edited, head, path, rest):
+    text = f"{head}with {path}profile():\n    train()\n"
+    assert edited(text, "profiler-off") == f"{rest}train()\n"
+
+
+def test_what_is_called_alike_elsewhere_stays(edited):
+    text = "import line\n\nwith line.profile():\n    train()\n"
+    assert edited(text, "profiler-off") == text
+
+
+def test_a_profiler_that_is_asked_later_is_left_to_a_person(by_hand):
+    note = by_hand(PROFILED.replace("True):", "True) as p:"), "profiler-off")
+    assert note.reason == "what its `with` gives has a name"
+    assert note.code.startswith("without profile")
