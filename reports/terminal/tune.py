@@ -85,7 +85,7 @@ def _conditions(result: TuneResult) -> Iterator[str]:
 
 def _together(result: TuneResult) -> Iterator[str]:
     for one in result.combinations:
-        ratio = f", {one.speedup:.2f} times faster" if one.speedup is not None else ""
+        ratio = f", {_times(one.speedup)}" if one.speedup is not None else ""
         yield ""
         yield from _wrapped(f"together: {', '.join(one.fixes)}{ratio}, {one.pairs} pairs")
         yield from _wrapped(one.reason, 2)
@@ -124,7 +124,7 @@ def _fix(title: str, fix: TriedFix) -> Iterator[str]:
     if fix.speedup is not None and fix.ci is not None:
         low, high = fix.ci
         yield from _wrapped(
-            f"{fix.speedup:.2f} times faster [{low:.2f}, {high:.2f}], {fix.pairs} pairs"
+            f"{_times(fix.speedup)} [{low:.2f}, {high:.2f}], {fix.pairs} pairs"
             + (
                 f"; predicted {fix.predicted[0]:.2f} to {fix.predicted[1]:.2f}"
                 if fix.predicted
@@ -143,6 +143,10 @@ def _setting(searched: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in searched["params"].items())
     ratio = searched["speedup"]
     return f"{settings} ({ratio:.2f})" if ratio is not None else f"{settings} (failed)"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f} times {'faster' if ratio >= 1.0 else 'as fast'}"
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:

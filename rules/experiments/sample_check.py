@@ -24,6 +24,9 @@ def sample_difference(
 ) -> str | None:
     """A sentence about the first pass in which other samples were drawn; None if there is none.
 
+    A pass that differs between unchanged trials (the script splits its data at random, without a
+    seed) says nothing.
+
     Args:
         unchanged: Of the unchanged trials; of which the first is compared.
         changed: Of the trials with the change.
@@ -32,13 +35,15 @@ def sample_difference(
     """
     if not unchanged:
         return None
-    ordered = same_order and not any(
-        _differs(unchanged[0], other, ordered=True) for other in unchanged[1:]
-    )
+    first = unchanged[0]
+    ordered = same_order and not any(_differing(first, one, True) for one in unchanged[1:])
+    drawn_anew = {key for one in unchanged[1:] for key in _differing(first, one, False)}
+    if not same_order:
+        drawn_anew |= _other_each_time(first)
     for trial in changed:
-        key = _differs(unchanged[0], trial, ordered=ordered)
-        if key is not None:
-            return f"other samples are drawn ({_name(key)})"
+        for key in _differing(first, trial, ordered):
+            if key not in drawn_anew:
+                return f"other samples are drawn ({_name(key)})"
     return None
 
 
@@ -49,12 +54,20 @@ def _name(key: str) -> str:
     return f"loader {int(loader) + 1}, epoch {int(epoch) + 1}"
 
 
-def _differs(one: Samples, other: Samples, *, ordered: bool) -> str | None:
-    """The first pass that is not the same in both."""
-    for key in one:
-        if key in other and not _equal(one[key], other[key], ordered=ordered):
-            return key
-    return None
+def _differing(one: Samples, other: Samples, ordered: bool) -> list[str]:
+    """The passes that are not the same in both."""
+    shared = [key for key in one if key in other]
+    return [key for key in shared if not _equal(one[key], other[key], ordered=ordered)]
+
+
+def _other_each_time(trial: Samples) -> set[str]:
+    """Passes of loaders whose epochs draw other samples each, as samplers with replacement do."""
+    totals: dict[str, list[list[tuple[int, int]]]] = {}
+    for key, epoch in trial.items():
+        if epoch["complete"]:
+            totals.setdefault(key.partition("e")[0], []).append(list(_totals(epoch).items())[-1:])
+    unlike = {loader for loader, found in totals.items() if any(one != found[0] for one in found)}
+    return {key for key in trial if key.partition("e")[0] in unlike}
 
 
 def _equal(one: Mapping[str, Any], other: Mapping[str, Any], *, ordered: bool) -> bool:

@@ -6,6 +6,7 @@ Nothing here starts a process: a `Runner` does, so that recorded noise can be re
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -288,14 +289,11 @@ class Tune:
             self._decide(experiment)
 
     def _pair(self, experiment: Experiment) -> None:
-        """One pair; the order alternates, so that drift strikes both arms alike.
-
-        The changed script comes first at first: what is not in force costs no other trial.
-        """
+        """One pair, in the order that chance gives to its two arms."""
         name = experiment.name
         self._say(name, len(experiment.log_ratios), LOOKS[-1], experiment.log_ratios)
         arms = [(experiment.plan, name), (plan_with(experiment.base), f"without {name}")]
-        if len(experiment.log_ratios) % 2:
+        if self._unchanged_first(experiment):
             arms.reverse()
         trials = self._both(arms)
         if trials[-1].seconds is None:
@@ -311,6 +309,18 @@ class Tune:
             experiment.dropped += 1
         elif old.seconds is not None and new.seconds is not None:
             experiment.log_ratios.append(math.log(old.seconds / new.seconds))
+
+    def _unchanged_first(self, experiment: Experiment) -> bool:
+        """Two pairs are ABBA or BAAB, so that drift strikes both arms alike; chance says which.
+
+        With ABBA throughout, noise that lasts for two trials strikes the same arm of neighbouring
+        pairs: replays of recorded times then kept 3.6 % of what does nothing, instead of 2 %. The
+        changed script comes first at first: what is not in force costs no other trial.
+        """
+        block, second = divmod(len(experiment.log_ratios), 2)
+        # Chance comes out of what was measured, so that a tune that goes on draws the same.
+        flipped = random.Random(f"{self._equal} {experiment.name} {block}").random() < 0.5
+        return bool(second) != (flipped and block > 0)
 
     def _screen(self, experiment: Experiment) -> None:
         """Drops what is slower by far after a pair or two."""

@@ -55,6 +55,19 @@ def test_where_equal_runs_draw_otherwise_only_whole_epochs_tell():
     assert compare(epoch(batches(range(40)), False), cut, repeat=cut) is None
 
 
+def test_what_equal_runs_split_at_random_says_nothing():
+    one, repeat = epoch(batches(range(20))), epoch(batches(range(1, 21)))
+    assert compare(one, epoch(batches(range(2, 22))), repeat=repeat) is None
+    assert compare(one, epoch(batches(range(2, 22)))) is not None
+
+
+def test_draws_with_replacement_depend_on_random_numbers_that_differ():
+    unchanged = {"l0e0": epoch([[1, 1]]), "l0e1": epoch([[2, 3]])}
+    changed = {"l0e0": epoch([[1, 1]]), "l0e1": epoch([[3, 3]])}
+    assert sample_difference([unchanged], [changed], same_order=False) is None
+    assert sample_difference([unchanged], [changed], same_order=True) is not None
+
+
 def test_passes_that_one_side_lacks_are_no_difference():
     assert sample_difference([{"l0e0": epoch([[1]])}], [{}], same_order=True) is None
     assert sample_difference([], [{"l0e0": epoch([[1]])}], same_order=True) is None

@@ -39,4 +39,4 @@ def test_the_conditions_are_told():
 def test_what_was_tried_together():
     tried = TriedTogether(("a", "b"), "reject", 0.9, (0.8, 1.0), 6, "it is no faster")
     text = tune_text(result(combinations=(tried,)))
-    assert "\ntogether: a, b, 0.90 times faster, 6 pairs\n  it is no faster\n" in text
+    assert "\ntogether: a, b, 0.90 times as fast, 6 pairs\n  it is no faster\n" in text
