@@ -17,6 +17,7 @@ from trainprof.rules.reading import (
     percent,
     place,
     plural,
+    trains_on_cpu,
 )
 from trainprof.rules.rule import Candidate, Case, Rule
 
@@ -47,6 +48,8 @@ class Persistent(Rule):
     ## Fix
     `DataLoader(..., persistent_workers=True)`, and make the loader once, before the loop over
     epochs.
+    Where making a batch in the loop takes less than waiting for it, loading without workers is
+    worth a trial too.
 
     ## Fix safety
     Numerics: a loader whose workers persist draws one seed in all instead of one per epoch from the
@@ -186,7 +189,7 @@ class Persistent(Rule):
             share_low=share_low,
             gain=self._gain(signals, share_low, share, starts),
             where=place(signals, "loader.where"),
-            fixes=(self._advice(signals, rebuilt),),
+            fixes=(self._advice(signals, rebuilt), *self._without_workers(signals, share)),
             confidence="high",
         )
 
@@ -216,6 +219,23 @@ class Persistent(Rule):
             text=text,
             code="DataLoader(…, persistent_workers=True)",
         )
+
+    @staticmethod
+    def _without_workers(signals: Signals, share: float) -> Iterator[FixAdvice]:
+        """Worth a trial where making a batch in the loop takes less than waiting for it does."""
+        wait = number(signals, "step.data_wait_share")
+        produce_s = number(signals, "loader.producer_wall_s")
+        step_s = number(signals, "step.mean_s")
+        if wait is None or produce_s is None or not step_s or not trains_on_cpu(signals):
+            return
+        if wait - produce_s / step_s > share:
+            yield FixAdvice(
+                fix="loader-workers",
+                params={"num_workers": 0},
+                safety="numerics",
+                text="Or load without workers: making a batch takes less than waiting for it.",
+                code="DataLoader(…, num_workers=0)",
+            )
 
 
 def _filling(signals: Signals) -> float:
