@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     except Stopped:
         return STOPPED
     except OSError as error:
-        sys.stderr.write(f"trainprof: no trial without traces is possible here: {error.strerror}\n")
+        sys.stderr.write(f"{error.strerror or error}\n")
         return REFUSED
 
 
@@ -53,7 +53,7 @@ def _run_with_journal(spec: Spec) -> int:
         journal.close()
         left = put_back(folder)
     if left:
-        sys.stderr.write(f"trainprof: {left[0]} could not be made as it was\n")
+        sys.stderr.write(f"{left[0]} could not be made as it was\n")
         return NOT_PUT_BACK
     return status
 

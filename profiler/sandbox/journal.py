@@ -110,7 +110,7 @@ class Journal:
             yield Entry(path, FOLDER, mode=stat.S_IMODE(status.st_mode))
             for name in os.listdir(path) if whole else ():
                 yield from self._entries(f"{path}/{name}", whole)
-        elif stat.S_ISREG(status.st_mode) and path not in self._seen:
+        elif stat.S_ISREG(status.st_mode) and path not in self._seen and _may_change(path, status):
             yield self._copied(path, status)
 
     def _copied(self, path: str, status: os.stat_result) -> Entry:
@@ -208,6 +208,12 @@ def _restore(entry: Entry, folder: Path) -> None:
             os.symlink(entry.target, entry.path)
     elif entry.kind == FILE:
         _restore_file(entry, folder / entry.copy)
+
+
+def _may_change(path: str, status: os.stat_result) -> bool:
+    """Whether this user can change the file or its name; else the system refuses to."""
+    may_write = os.access(path, os.W_OK) or os.access(os.path.dirname(path), os.W_OK)
+    return may_write or status.st_uid == os.geteuid()
 
 
 def _restore_file(entry: Entry, copy: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,25 +116,24 @@ def tune(
     else:
         options = Options(allow, asked_for(fixes), steps, run_steps)
         folder = create_run_folder(out, "tune", "tune")
-    with ending_signals():
-        tuning = Tuning(
-            command,
-            folder,
-            options=options,
-            budget_s=budget,
-            unguarded=yes,
-            say=_silent if quiet else _say,
-            earlier=earlier.trials if earlier is not None else None,
-            calibration=calibration,
-        )
-        try:
-            diagnosis = tuning.diagnose()
-            result = tuning.dry_run(diagnosis) if dry_run else tuning.experiment(diagnosis)
-        except KeyboardInterrupt:
-            _say("interrupted before anything was proven; your files are as they were.")
-            return 130
-        finally:
-            tuning.close()
+    try:
+        with ending_signals():
+            tuning = Tuning(
+                command,
+                folder,
+                options=options,
+                budget_s=budget,
+                unguarded=yes,
+                say=_silent if quiet else _say,
+                earlier=earlier.trials if earlier is not None else None,
+                calibration=calibration,
+            )
+            with closing(tuning):
+                diagnosis = tuning.diagnose()
+                result = tuning.dry_run(diagnosis) if dry_run else tuning.experiment(diagnosis)
+    except KeyboardInterrupt:
+        _say("interrupted before anything was proven; your files are as they were.")
+        return 130
     if dry_run and form == "text":
         click.echo(dry_run_text(result), nl=False)
     elif form == "json":

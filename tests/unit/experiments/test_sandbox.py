@@ -261,3 +261,45 @@ def test_what_it_leaves_in_shared_memory_goes_with_it(sandbox):
     done = sandbox.python(f"open({name!r}, 'w').write('x'); print(open({name!r}).read())")
     assert done.stdout == "x\n", done.stderr
     assert not Path(name).exists()
+
+
+AS_IN_A_CONTAINER = """
+import os, subprocess, sys, pathlib
+from trainprof.profiler.sandbox.availability import why_unavailable
+from trainprof.profiler.sandbox.spec import OVERLAY, Spec, sandboxed
+os.environ["TMPDIR"] = "scratch"
+os.makedirs("scratch/one"); os.makedirs("records")
+print(why_unavailable(OVERLAY, [pathlib.Path("scratch").resolve()], [os.getcwd()]))
+code = "open('was.txt', 'a').write('more'); open('records/kept.txt', 'w').write('kept')"
+spec = Spec(OVERLAY, (os.path.abspath("records"),), (os.path.abspath("scratch/one"),),
+            (sys.executable, "-c", code + "; print(open('was.txt').read())"))
+subprocess.run(sandboxed(spec), check=True)
+print(open("was.txt").read(), os.listdir("records"), os.listdir("scratch/one"))
+"""
+
+
+@pytest.mark.parametrize("way", [OVERLAY], indirect=True)
+def test_an_overlay_on_an_overlay_takes_its_changes_into_memory(way, tmp_path):
+    """The root of a container is an overlay itself, which cannot hold the changes of another."""
+    if os.getuid() != 0:
+        pytest.skip("only root can make such a place")
+    for name in ("lower", "upper", "work", "seen"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lower" / "was.txt").write_text("as it was")
+    options = ",".join(
+        f"{key}={tmp_path / name}"
+        for key, name in (("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work"))
+    )
+    seen = tmp_path / "seen"
+    script = f'mount -t overlay overlay -o {options} {seen} && cd {seen} && exec "$0" -c "$1"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, sys.executable, AS_IN_A_CONTAINER],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "None",
+        "as it wasmore",
+        "as it was ['kept.txt'] ['spec.json', 'memory']",
+    ]
