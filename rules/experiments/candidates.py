@@ -76,11 +76,12 @@ def candidates_of(
             if kind is None:
                 refused.append(Refused(advice.fix, finding.rule, "it needs a person's hand"))
                 continue
-            if SAFETIES.index(advice.safety) > SAFETIES.index(allowed):
-                reason = f"it changes {advice.safety}; ask for it with --allow {advice.safety}"
+            safety = _safety(advice, kind, measured(diagnosis, DRAWS))
+            if SAFETIES.index(safety) > SAFETIES.index(allowed):
+                reason = f"it changes {safety}; ask for it with --allow {safety}"
                 refused.append(Refused(advice.fix, finding.rule, reason))
                 continue
-            candidate = _candidate(finding, advice, kind, measured(diagnosis, DRAWS))
+            candidate = _candidate(finding, advice, kind, safety)
             key = (advice.fix, repr(sorted(advice.params.items())))
             chosen.setdefault(key, candidate)
     return sorted(chosen.values(), key=_promise, reverse=True), refused
@@ -95,12 +96,11 @@ def measured(diagnosis: Diagnosis, signal: str) -> object:
 
 def _safety(advice: FixAdvice, kind: type[Fix], draws: object) -> str:
     """Of this application: other random streams change nothing where the data draws no numbers."""
-    if advice.safety == "numerics" and not kind.rounding and draws is False:
-        return "safe"
-    return advice.safety
+    spared = kind.safe_without_draws and draws is False
+    return "safe" if spared and advice.safety == "numerics" else advice.safety
 
 
-def _candidate(finding: Finding, advice: FixAdvice, kind: type[Fix], draws: object) -> Candidate:
+def _candidate(finding: Finding, advice: FixAdvice, kind: type[Fix], safety: str) -> Candidate:
     where = finding.where
     of_object = kind.made_in_source and where is not None
     target = Target(where.file, where.line) if of_object and where is not None else None
@@ -108,7 +108,7 @@ def _candidate(finding: Finding, advice: FixAdvice, kind: type[Fix], draws: obje
     return Candidate(
         Application(advice.fix, params, target),
         finding.rule,
-        _safety(advice, kind, draws),
+        safety,
         kind.rounding,
         finding.gain,
         kind.verifies,

@@ -69,6 +69,8 @@ class Fix:
         title: A few words.
         safety: "safe" (same maths, same order), "numerics" or "semantics".
         rounding: For numerics: True where only rounding differs, False where the random numbers do.
+        safe_without_draws: Whether all it changes is where random numbers of the data set come
+            from, so that it is safe where reading a sample draws none.
         parameters: Names, each with its type; others are refused.
         searched: Whole numbers among them around whose advised values tune looks for better ones.
         verifies: Signal that must move for the gain to be this fix's, with the direction: "step.
@@ -82,6 +84,7 @@ class Fix:
     title: str = ""
     safety: str = "numerics"
     rounding: bool = True
+    safe_without_draws: bool = False
     parameters: Mapping[str, type] = {}
     searched: tuple[str, ...] = ()
     verifies: tuple[str, str] | None = None

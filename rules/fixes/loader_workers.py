@@ -25,6 +25,7 @@ class LoaderWorkers(LoaderArguments):
     title = "Loader workers"
     safety = "numerics"
     rounding = False
+    safe_without_draws = True
     parameters: Mapping[str, type] = {
         "num_workers": int,
         "persistent_workers": bool,

@@ -39,6 +39,12 @@ def test_workers_are_safe_where_the_data_draws_no_random_numbers(draws, safety):
     assert (found[0].safety, found[0].rounding) == (safety, False)
 
 
+def test_what_is_safe_here_is_tried_where_only_that_is_allowed():
+    workers = finding(advice("loader-workers"))
+    assert candidates_of(diagnosis(workers, draws=False), "safe")[0]
+    assert not candidates_of(diagnosis(workers, draws=True), "safe")[0]
+
+
 def test_rounding_stays_rounding_whatever_the_data_draws():
     found, _ = candidates_of(diagnosis(finding(advice("optimizer-fused")), draws=False))
     assert found[0].safety == "numerics"
