@@ -153,7 +153,7 @@ class GilThreads(Rule):
             where=where,
             fixes=(
                 FixAdvice(
-                    fix="loader-workers",
+                    fix="worker-processes",
                     params={},
                     safety="numerics",
                     text="Prepare the data in processes (a DataLoader with workers), or in calls "

@@ -10,6 +10,7 @@ import pytest
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.catalogue import catalogue
 from trainprof.rules.engine import evaluate, grade
+from trainprof.rules.fixes.registry import all_fixes
 from trainprof.rules.pages import page, thresholds
 from trainprof.rules.rule import SECTIONS, Case, Rule
 from trainprof.rules.write_pages import FOLDER, pages
@@ -60,6 +61,18 @@ def test_fires(rule: type[Rule], case: Case) -> None:
     if case.gain is not None:
         assert candidate.gain is not None
         assert case.gain[0] <= candidate.gain.middle <= case.gain[1]
+
+
+@pytest.mark.parametrize(("rule", "case"), cases("fires_on"))
+def test_what_is_advised_can_be_applied_with_these_parameters(rule: type[Rule], case: Case) -> None:
+    known = all_fixes()
+    for candidate in rule().check(signals_of(case)):
+        for advice in candidate.fixes:
+            if (kind := known.get(advice.fix)) is not None:
+                params = {
+                    name: advice.params[name] for name in kind.parameters if name in advice.params
+                }
+                kind(params).edit()  # raises ValueError where one is wrong or missing
 
 
 @pytest.mark.parametrize(("rule", "case"), cases("silent_on"))
