@@ -50,8 +50,9 @@ class ValShare(Rule):
 
     ## Fix safety
     Semantics where something depends on the validations (early stopping, the best checkpoint, a
-    plateau scheduler): it reacts later. Larger evaluation batches are safe: same weights, same
-    samples.
+    plateau scheduler): it reacts later. Larger evaluation batches are numerics: same weights, same
+    samples, other rounding of what is summed over batches; a mean of batch means weighs the last
+    batch otherwise.
 
     ## When it is wrong
     Short runs with long plans: in the first thousand steps a validation every hundredth may be
@@ -177,7 +178,7 @@ class ValShare(Rule):
         larger = FixAdvice(
             fix="validation-batch",
             params={"batch_size": int(4 * batch)},
-            safety="safe",
+            safety="numerics",
             text="Give the validation larger batches: without gradients they need less than half "
             "the memory.",
             code=f"DataLoader(validation, batch_size={int(4 * batch)})",

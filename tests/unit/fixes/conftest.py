@@ -76,6 +76,8 @@ def _patched():
         torch.set_flush_denormal,
         torch.utils.checkpoint.checkpoint,
         torch.utils.data.DataLoader.__init__,
+        torch.utils.data.DataLoader.__iter__,
+        torch.utils.data.dataloader._BaseDataLoaderIter.__next__,
         torch.utils.data.dataloader._BaseDataLoaderIter.__init__,
         torch.utils.data._utils.fetch._BaseDatasetFetcher.__init__,
         torch.Tensor.to,
