@@ -107,7 +107,7 @@ def _measure(
             return
         started = time.monotonic()
         arms = _prepared(case, options.trial, scratch / str(number))
-        if arms is not None:
+        if arms is not None and (arms.row["advised"] or not arms.row["found"]):
             everything.append(arms)
         seconds = time.monotonic() - started
         print(f"{number:3}/{len(cases)} {seconds:5.1f} s  {summary(_read(case) or {})}", flush=True)

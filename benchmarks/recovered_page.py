@@ -49,8 +49,9 @@ class Result:
 
     @property
     def counts(self) -> bool:
-        """Whether there was something to recover."""
-        return self.fixed is not None and self.fixed.point >= LEAST_GAIN
+        """Whether there was something to recover, by fixes that leave the training as it is."""
+        semantic = self.row["found"] and not self.row["advised"]
+        return self.fixed is not None and self.fixed.point >= LEAST_GAIN and not semantic
 
     @property
     def is_source_only(self) -> bool:
@@ -200,7 +201,9 @@ def _why(one: Result) -> list[str]:
     if not row["kept"]:
         why += [f"not tried: {text}" for text in row["refused"]]
     why += [f"by hand: {text.removeprefix('by hand: ')}" for text in row["by_hand"]]
-    if one.fixed is not None and not one.counts:
+    if row["found"] and not row["advised"]:
+        why.append("what would repair it changes the training: it does not count")
+    elif one.fixed is not None and not one.counts:
         why.append(f"fixed.py is no faster here ({one.fixed.point:.2f}): it does not count")
     problems = {
         f"{arm}: {trial['problem']}"

@@ -37,6 +37,7 @@ class Prepared:
 
     Attributes:
         case: Its name. rule: That names its bottleneck. found: Whether the diagnosis does.
+        advised: Whether that finding advises what can be applied without changing the training.
         applications: What a tune would try, the most promising first; files are relative to the
             case's folder.
         source_only: The same for what only the source can follow.
@@ -48,6 +49,7 @@ class Prepared:
     case: str
     rule: str
     found: bool
+    advised: bool
     applications: tuple[Application, ...]
     source_only: tuple[Application, ...]
     refused: tuple[str, ...]
@@ -121,10 +123,17 @@ def prepare(case: Case, trial_s: float) -> Prepared:
     wanted = round(trial_s / diagnosis.steps.mean_s)
     steps = min(max(wanted, LEAST_STEPS), MOST_STEPS) + warm_up
     rules = {case.plants[0], *case.acceptable}
+    findings = [finding for finding in diagnosis.findings if finding.rule in rules]
+    known = {*all_fixes(), *SOURCE_ONLY}
     return Prepared(
         case=case.name,
         rule=case.plants[0],
-        found=any(finding.rule in rules for finding in diagnosis.findings),
+        found=bool(findings),
+        advised=any(
+            advice.fix in known and advice.safety in ALLOWED
+            for finding in findings
+            for advice in finding.fixes
+        ),
         applications=applications,
         source_only=tuple(_in_case(one, case) for one in _source_only(diagnosis)),
         refused=tuple(f"{one.fix}: {one.reason}" for one in refused),

@@ -14,7 +14,7 @@ from recovered_plan import _in_case, is_fixable, plan_in
 
 
 def row_of(*rounds, **fields):
-    empty = {"dropped": {}, "refused": [], "by_hand": [], "source_only": [], "found": True}
+    empty = {"dropped": {}, "refused": [], "by_hand": [], "source_only": []}
     applied = [{"fix": "optimizer-fused", "params": {"fused": True}}]
     timed = [
         {arm: {"seconds": seconds, "problem": None} for arm, seconds in one.items()}
@@ -22,7 +22,7 @@ def row_of(*rounds, **fields):
     ]
     return {
         **{"case": "cases/a", "rule": "opt-unfused", "applications": applied, **empty},
-        **{"rounds": timed, "kept": [0], **fields},
+        **{"rounds": timed, "kept": [0], "found": True, "advised": True, **fields},
     }
 
 
@@ -48,6 +48,17 @@ def test_a_repair_that_gains_nothing_does_not_count():
     row = row_of({"train": 1.0, "plan": 0.9, "fixed": 0.99})
     assert result(row).recovered is None
     assert "it does not count" in summary(row)
+
+
+def test_a_repair_that_changes_the_training_does_not_count():
+    row = row_of({"train": 1.0, "fixed": 0.5}, kept=[], advised=False)
+    assert result(row).recovered is None
+    assert "changes the training: it does not count" in summary(row)
+
+
+def test_a_diagnosis_that_misses_recovers_nothing():
+    row = row_of({"train": 1.0, "fixed": 0.5}, kept=[], advised=False, found=False)
+    assert result(row).recovered == 0.0
 
 
 def test_of_what_only_the_source_can_follow_the_patch_counts():
