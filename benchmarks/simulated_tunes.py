@@ -15,6 +15,8 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ Noise = Callable[[np.random.Generator], Iterator[float]]
 """Logarithms of times, trial by trial."""
 
 
+@cache
 def recorded() -> list[float]:
     """Logarithms of the recorded times of a step."""
     return np.log(json.loads(RECORDING.read_text())["step_s"]).tolist()
@@ -118,21 +121,25 @@ def simulate(
     return kept
 
 
-def table(tunes: int) -> Iterator[str]:
-    """Lines of Markdown; gains are looked for in a fifth of the tunes."""
-    yield "| noise | one placebo | any of three | each of three | 1.3 times | beside two placebos |"
-    yield "|---|---|---|---|---|---|"
-    for name, noise in NOISES.items():
-        alone = simulate(tunes, noise, ["a"])[""] / tunes
-        three = simulate(tunes, noise, ["a", "b", "c"])
-        each = sum(three[fix] for fix in "abc") / 3 / tunes
-        few = max(tunes // 5, 1)
-        power = simulate(few, noise, ["real"], {"real": 1.3})["real"] / few
-        beside = simulate(few, noise, ["real", "b", "c"], {"real": 1.3})["real"] / few
-        shares = (alone, three[""] / tunes, each, power, beside)
-        yield f"| {name} | {' | '.join(f'{100 * share:.2f} %' for share in shares)} |"
+def row(name: str, tunes: int) -> str:
+    """A line of Markdown; gains are looked for in a fifth of the tunes."""
+    noise = NOISES[name]
+    alone = simulate(tunes, noise, ["a"])[""] / tunes
+    three = simulate(tunes, noise, ["a", "b", "c"])
+    each = sum(three[fix] for fix in "abc") / 3 / tunes
+    few = max(tunes // 5, 1)
+    power = simulate(few, noise, ["real"], {"real": 1.3})["real"] / few
+    beside = simulate(few, noise, ["real", "b", "c"], {"real": 1.3})["real"] / few
+    shares = (alone, three[""] / tunes, each, power, beside)
+    return f"| {name} | {' | '.join(f'{100 * share:.2f} %' for share in shares)} |"
 
 
 if __name__ == "__main__":
-    for line in table(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000):
-        print(line, flush=True)
+    tunes = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    print(
+        "| noise | one placebo | any of three | each of three | 1.3 times | beside two placebos |"
+    )
+    print("|---|---|---|---|---|---|")
+    with ProcessPoolExecutor() as pool:
+        for line in pool.map(row, NOISES, [tunes] * len(NOISES)):
+            print(line, flush=True)

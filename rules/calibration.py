@@ -33,7 +33,8 @@ class Case:
 
     Attributes:
         rule, fix: Whose prediction, for what. machine: Class of the machine.
-        low, high: Predicted ratio of old to new time. measured: What the pairs gave.
+        low, high: Predicted ratio of old to new time.
+        measured, measured_low, measured_high: What the pairs gave, with its 95 % interval.
         tune: Name of the tune's folder; one that went on replaces what it had said before.
     """
 
@@ -43,13 +44,15 @@ class Case:
     low: float
     high: float
     measured: float
+    measured_low: float
+    measured_high: float
     tune: str
     unix_s: float
 
     @property
     def right(self) -> bool:
-        """Whether the interval held the measured ratio."""
-        return self.low <= self.measured <= self.high
+        """Whether the two intervals meet: what was measured does not contradict the prediction."""
+        return self.low <= self.measured_high and self.measured_low <= self.high
 
 
 @dataclass(frozen=True, slots=True)

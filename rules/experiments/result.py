@@ -16,9 +16,6 @@ from trainprof.rules.experiments.experiment import Experiment
 from trainprof.rules.experiments.tune import Outcome
 from trainprof.rules.statistics.pairs import LEVEL, LOOKS, Ratio, detectable
 
-LEAST_PAIRS = 2
-"""Before a measured ratio says anything about a prediction."""
-
 
 def result_of(
     outcome: Outcome,
@@ -97,11 +94,22 @@ def cases_of(outcome: Outcome, machine: str, tune: str, now_s: float) -> list[Ca
     for one in outcome.experiments:
         candidate, ratio = one.candidates[0], one.ratio
         gain = candidate.predicted
-        if gain is None or ratio is None or ratio.pairs < LEAST_PAIRS or one.base:
+        if gain is None or ratio is None or ratio.low is None or ratio.high is None or one.base:
             continue
-        fix, rule = candidate.application.fix, candidate.rule
-        case = Case(rule, fix, machine, gain.low, gain.high, ratio.point, tune, now_s)
-        cases.append(case)
+        cases.append(
+            Case(
+                rule=candidate.rule,
+                fix=candidate.application.fix,
+                machine=machine,
+                low=gain.low,
+                high=gain.high,
+                measured=ratio.point,
+                measured_low=ratio.low,
+                measured_high=ratio.high,
+                tune=tune,
+                unix_s=now_s,
+            )
+        )
     return cases
 
 

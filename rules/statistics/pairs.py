@@ -13,6 +13,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from trainprof.rules.statistics.student import student_quantile
 
 LOOKS = (6, 10, 16)
@@ -93,5 +95,5 @@ def detectable(deviation: float, pairs: int) -> float:
 
 def _half_width(log_ratios: Sequence[float], probability: float) -> float:
     count = len(log_ratios)
-    deviation = statistics.stdev(log_ratios)
+    deviation = float(np.std(log_ratios, ddof=1))
     return student_quantile(probability, count - 1) * deviation / math.sqrt(count)

@@ -199,3 +199,25 @@ def test_a_tune_that_was_killed_goes_on(tmp_path):
     )
     assert changed.returncode == 2
     assert "train.py was changed since that tune measured it" in changed.stderr
+
+
+AUGMENTED = SLOW_READS.replace(
+    "        generator = torch.Generator().manual_seed(index)\n"
+    "        return torch.randn(32, generator=generator), index % 3\n",
+    "        generator = torch.Generator().manual_seed(index)\n"
+    "        row = torch.randn(32, generator=generator)\n"
+    "        return row + 0.5 * torch.randn(32), index % 3\n",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_workers_of_data_that_draws_random_numbers_are_kept(tmp_path):
+    """The losses differ, and end where runs with other seeds end; no sample is left out."""
+    done = tune(tmp_path, AUGMENTED, "--budget", "900", "--fix", "loader-workers:num_workers=2")
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [one["fix"] for one in result["kept"]] == ["loader-workers"], result
+    assert "unchanged, seed 3" in done.stderr
+    assert "in 4 unchanged runs" in result["loss_check"]["text"]

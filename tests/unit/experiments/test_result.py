@@ -65,7 +65,7 @@ def test_several_together_say_how_that_went():
 
 
 def test_predictions_are_held_against_what_was_measured():
-    by_far = experiment("slow", "reject", 0.5)
+    by_far = experiment("slow", "reject", 0.5)  # of one pair there is no interval
     later = replace(KEPT, base=DROPPED.candidates)
     asked = experiment("gc-paced", "keep", 1.2, 1.2)
     asked.candidates = (replace(asked.candidates[0], predicted=None),)

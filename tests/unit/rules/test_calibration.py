@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ PREDICTED = Gain(1.2, 1.5)
 
 
 def case(measured=1.3, rule="opt-unfused", tune="t1", machine=MACHINE):
-    return Case(rule, "optimizer-fused", machine, 1.2, 1.5, measured, tune, 1.0)
+    about = (measured, 0.95 * measured, 1.05 * measured)
+    return Case(rule, "optimizer-fused", machine, 1.2, 1.5, *about, tune, 1.0)
 
 
 def finding(rule="opt-unfused", severity="warn", gain=PREDICTED):
@@ -103,6 +105,13 @@ def test_findings_say_how_often_their_rule_was_right():
     (known,) = with_past([finding()], past(1.3, 1.4, 1.9), MACHINE)
     assert (known.past, known.severity) == (PastPredictions(2, 3), "warn")
     assert gain_line(known).endswith("This prediction has been right in 2 of 3 past cases")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "right"), [(1.0, 1.3, True), (1.45, 2.0, True), (0.9, 1.1, False)]
+)
+def test_a_prediction_is_wrong_where_the_measurement_contradicts_it(low, high, right):
+    assert replace(case(), measured_low=low, measured_high=high).right is right
 
 
 def test_other_rules_and_machines_do_not_count():
