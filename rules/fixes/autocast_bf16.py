@@ -34,12 +34,13 @@ class AutocastBf16(Fix):
     title = "Autocast to bfloat16"
     safety = "numerics"
     parameters: Mapping[str, type] = {"device": str, "dtype": str}
+    dtype = "bfloat16"
 
     def __init__(self, params: Mapping[str, Any], target: Any = None) -> None:
         """Takes the one type there is."""
         super().__init__(params, target)
-        if self.params.get("dtype", "bfloat16") != "bfloat16":
-            raise ValueError(f"dtype of {self.id} is {self.params['dtype']!r}, not 'bfloat16'")
+        if self.params.get("dtype", self.dtype) != self.dtype:
+            raise ValueError(f"dtype of {self.id} is {self.params['dtype']!r}, not {self.dtype!r}")
 
     def install(self, process: Process) -> None:
         """Wraps the calls of root modules, and listens to who enters autocast."""
@@ -63,7 +64,7 @@ class AutocastBf16(Fix):
         if self._refused is not None or self._unsuited(module, device):
             return call(*args, **kwargs)
         self._ours = True
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, getattr(torch, self.dtype)):
             self._ours = False
             if not self._cast:
                 self._describe(device)
@@ -88,7 +89,10 @@ class AutocastBf16(Fix):
             return "some parameters are not float32"
         if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
             return "the module is a TorchScript program"
-        if device == "cuda" and not torch.cuda.is_bf16_supported():
+        return self._why_not_on(device)
+
+    def _why_not_on(self, device: str) -> str | None:
+        if device == "cuda" and not self._torch.cuda.is_bf16_supported():
             return "this GPU has no bfloat16"
         return None
 
@@ -105,7 +109,7 @@ class AutocastBf16(Fix):
         self._cast += 1
 
     def _up(self, tensor: Any) -> Any:
-        return tensor.float() if tensor.dtype is self._torch.bfloat16 else tensor
+        return tensor.float() if tensor.dtype is getattr(self._torch, self.dtype) else tensor
 
     def _enter(self, original: Any) -> Any:
         def __enter__(cast: Any) -> Any:
@@ -124,14 +128,12 @@ class AutocastBf16(Fix):
             return ReadBack(None, seen, "no module was called yet")
         if not self._cast:
             return ReadBack(False, seen, self._skipped or "no module was called")
-        active = self._seen["enabled"] and self._seen["dtype"] == "bfloat16"
+        active = self._seen["enabled"] and self._seen["dtype"] == self.dtype
         return ReadBack(bool(active), seen, None if active else "autocast was not on")
 
-    def edit(self) -> SourceEdit:
+    def edit(self) -> SourceEdit | None:
         """The forward of a plain loop under autocast."""
-        return Autocast(
-            str(self.params.get("device", "cpu")), str(self.params.get("dtype", "bfloat16"))
-        )
+        return Autocast(str(self.params.get("device", "cpu")), self.dtype)
 
 
 def _is_asked_for() -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...profiler.agent.patching import like
 from .fix import Fix, Process, ReadBack
+from .module_state import restorer
 from .nested import Nested
 from .root_calls import RootCalls
 from .source_edit import SinglePrecision, SourceEdit
@@ -85,7 +86,7 @@ class ModelFloat32(Fix):
         random = torch.get_rng_state()
         converted = module in self._roots
         with torch.inference_mode(False):  # a validation may come first: parameters outlive it
-            restore = self._restorer(module)
+            restore = restorer(torch, module)
             attributes = self._convert(module)
         try:
             return self._in_float32(call, args, kwargs)
@@ -100,26 +101,6 @@ class ModelFloat32(Fix):
             part.__dict__[name] = value
         torch.set_rng_state(random)
         return call(*args, **kwargs)
-
-    def _restorer(self, module: Any) -> Callable[[], None]:
-        """Puts parameters and buffers back as they are now."""
-        parameters = [(one, one.detach().clone()) for one in module.parameters()]
-        buffers = [
-            (part, name, one, one.clone())
-            for part in module.modules()
-            for name, one in part._buffers.items()
-            if one is not None
-        ]
-
-        def restore() -> None:
-            for parameter, values in parameters:
-                parameter.data = values
-            with self._torch.no_grad():
-                for part, name, one, values in buffers:  # others have been put in their place
-                    one.copy_(values)
-                    part._buffers[name] = one
-
-        return restore
 
     def _why_not(self, module: Any, args: Any, kwargs: Any) -> str | None:
         parameters = list(module.parameters())

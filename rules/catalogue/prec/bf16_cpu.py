@@ -42,7 +42,8 @@ class Bf16Cpu(Rule):
 
     ## Fix
     `with torch.autocast("cpu", dtype=torch.bfloat16):` around forward and loss. No scaler is
-    needed, as bfloat16 has float32's range.
+    needed, as bfloat16 has float32's range. Or `torch.set_float32_matmul_precision("medium")` once:
+    then float32 products alone are rounded, and all tensors stay as they are.
 
     ## Fix safety
     Numerics. Products are rounded to 8 bits of precision and summed in float32; compare the loss
@@ -126,6 +127,14 @@ class Bf16Cpu(Rule):
                     safety="numerics",
                     text="Try autocast to bfloat16, and compare speed and loss.",
                     code='with torch.autocast("cpu", dtype=torch.bfloat16):',
+                ),
+                FixAdvice(
+                    fix="matmul-precision",
+                    params={"precision": "medium"},
+                    safety="numerics",
+                    text="Or have products of float32 matrices alone rounded, all tensors as they "
+                    "are.",
+                    code='torch.set_float32_matmul_precision("medium")',
                 ),
             ),
             confidence="low",

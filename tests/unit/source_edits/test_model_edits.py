@@ -30,6 +30,14 @@ def test_a_table_gets_sparse_gradients(edited):
     assert edited(new, "embedding-sparse", 1) == new
 
 
+def test_precision_of_products(edited):
+    text = "import torch\n\nmodel = Net()\n"
+    new = edited(text, "matmul-precision", precision="medium")
+    call = 'torch.set_float32_matmul_precision("medium")'
+    assert new == f"import torch\n\n{call}\n\nmodel = Net()\n"
+    assert edited(new, "matmul-precision", precision="medium") == new
+
+
 def test_random_numbers_of_dropout_stay(edited):
     text = PLAIN.replace("Net()", "Net(dropout=0.1)")
     assert '    model.compile(options={"fallback_random": True})\n' in edited(text, "model-compile")
