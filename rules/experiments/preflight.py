@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from trainprof.profiler.samplers.cgroup import Cgroup
 from trainprof.profiler.samplers.procfs import parse_pressure, read_text
 
 MOST_PRESSURE = 0.20
@@ -72,7 +74,7 @@ def look_at_machine(
             f"others use the CPUs: {seen:.0%} of the time something waits for one, also after "
             f"{waited_s:.0f} s. Equal runs differ the more, and smaller gains cannot be shown."
         )
-    free = (free_bytes or _free_bytes)()
+    free = (free_bytes or free_memory_bytes)()
     if needed_bytes is not None and needed_bytes > MOST_MEMORY * free:
         remarks.append(
             f"the script holds {needed_bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: "
@@ -94,5 +96,8 @@ def _pressure_us() -> int | None:
     return parse_pressure(read_text(Path("/proc/pressure/cpu"))).get("some")
 
 
-def _free_bytes() -> int:
-    return int(psutil.virtual_memory().available)
+def free_memory_bytes() -> int:
+    """Memory that a process of ours may still take: of the machine, or of its control group."""
+    available = int(psutil.virtual_memory().available)
+    group = Cgroup(os.getpid()).memory()
+    return available if group is None else min(available, group[1])

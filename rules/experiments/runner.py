@@ -8,12 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from trainprof.errors import RunFolderError
 from trainprof.profiler.model.plan import Plan, plan_to_json
 from trainprof.profiler.sandbox.workplace import Workplace
 from trainprof.profiler.store.reader import read_run
+from trainprof.rules.experiments.preflight import free_memory_bytes
 from trainprof.rules.experiments.trial import Trial, read_trial
 from trainprof.rules.fixes.registry import fix_named
 
@@ -108,7 +107,7 @@ class ProcessRunner:
 
     def _no_room(self) -> str | None:
         """Why a trial would not fit into the memory, if so."""
-        free = psutil.virtual_memory().available
+        free = free_memory_bytes()
         if self._needed_bytes is None or self._needed_bytes <= free:
             return None
         return (

@@ -162,7 +162,11 @@ def still_in(folder):
 def test_nothing_outlives_whoever_started_it(sandbox):
     """Killed without a word: the sandbox notices, and ends what runs in it."""
     mark = sandbox.records / "mark"
-    code = f"open({str(mark)!r}, 'w').close(); import time; time.sleep(600)"
+    before = fingerprint(sandbox.files)
+    code = (
+        "import time; open('here.txt', 'w').write('changed');"
+        f"open({str(mark)!r}, 'w').close(); time.sleep(600)"
+    )
     starter = (
         "import subprocess, sys; subprocess.run(sys.argv[1:])",
         *sandbox.command(sys.executable, "-c", code),
@@ -172,6 +176,7 @@ def test_nothing_outlives_whoever_started_it(sandbox):
     process.kill()
     process.wait()
     _until(lambda: still_in(sandbox.project) == [])
+    assert fingerprint(sandbox.files) == before
 
 
 def _until(true):
