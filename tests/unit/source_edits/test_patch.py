@@ -224,3 +224,31 @@ def test_in_every_script_of_the_repository_only_the_argument_differs():
                 )
             count += 1
     assert count > 50
+
+
+PARAMETERS = {
+    "autocast-bf16": {"device": "cpu", "dtype": "bfloat16"},
+    "bucket-size": {"bucket_cap_mb": 50},
+    "flush-denormal": {"flush_denormal": True},
+    "freeze-untrained": {"modules": ["encoder"]},
+    "gc-paced": {"collect_every_steps": 50, "generation": 1},
+    "intra-op-threads": {"num_threads": 2},
+    "loader-order": {"in_order": False},
+    "loader-prefetch": {"prefetch_factor": 4},
+    "loader-workers": {"num_workers": 2, "persistent_workers": True},
+    "model-float32": {"batch": ["float64", "float64"]},
+    "optimizer-fused": {"fused": True},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("fix", sorted(PARAMETERS))
+def test_every_fix_on_every_script_gives_python_and_nothing_the_second_time(fix, tmp_path):
+    one = Application(fix, PARAMETERS[fix])
+    again = tmp_path / "train.py"
+    for path in SCRIPTS:
+        for file in make_patch([one], script=str(path)).files:
+            compile(file.new, path, "exec")
+            again.write_bytes(file.new)
+            assert make_patch([one], script=str(again)).files == (), path
