@@ -115,6 +115,14 @@ class Fix:
         """Whether the change is in force now."""
         raise NotImplementedError
 
+    def environment(self) -> Mapping[str, str | None]:
+        """Variables to set before the command starts, of those that `run` allows; None removes one.
+
+        Raises:
+            ValueError: a parameter is missing or out of range.
+        """
+        return {}
+
     def edit(self) -> SourceEdit | None:
         """What a person would change in the source; None where that takes more than a rule.
 

@@ -30,13 +30,13 @@ print(f"{loss.item():.6f}")
 """
 
 
-def run(folder, *options):
+def run(folder, *options, **variables):
     (folder / "train.py").write_text(TRAINING)
     command = [sys.executable, "-m", "trainprof", "run", "--out", "run", "--no-probe", *options]
     return subprocess.run(
         [*command, "train.py"],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
         capture_output=True,
         text=True,
         timeout=120,
@@ -87,3 +87,44 @@ def test_an_unknown_fix_is_one_sentence_before_the_script_runs(tmp_path):
     assert done.stdout == ""
     assert done.stderr.startswith("trainprof: there is no fix make-it-fast; these can be applied: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_variables_are_set_before_python_starts(tmp_path):
+    fixes = (
+        "malloc-default",
+        "tokenizers-parallelism:parallel=true",
+        "allocator-segments",
+        "openmp-threads:threads=2",
+    )
+    options = [word for fix in fixes for word in ("--fix", fix)]
+    done = run(tmp_path, *options, PYTHONMALLOC="debug", PYTORCH_CUDA_ALLOC_CONF="")
+
+    assert done.returncode == 0, done.stderr
+    assert remarks(tmp_path) == [
+        "malloc-default was applied and in force (PYTHONMALLOC=None).",
+        "tokenizers-parallelism was applied and in force (TOKENIZERS_PARALLELISM=true).",
+        "allocator-segments was asked for and is not in force: there is no CUDA device.",
+        "openmp-threads was asked for and is not in force: the script sets torch's number of "
+        "threads.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fix", "params", "message"),
+    [
+        ("openmp-threads", {"threads": 0}, "openmp-threads needs threads=N, one or more."),
+        (
+            "tokenizers-parallelism",
+            {"LD_PRELOAD": "/tmp/theirs.so"},
+            "tokenizers-parallelism has no parameter LD_PRELOAD.",
+        ),
+    ],
+)
+def test_a_plan_cannot_set_other_variables(tmp_path, fix, params, message):
+    plan = {"format": 1, "applications": [{"fix": fix, "params": params}]}
+    (tmp_path / "theirs.json").write_text(json.dumps(plan))
+
+    done = run(tmp_path, "--plan", str(tmp_path / "theirs.json"))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"trainprof: {message}\n"

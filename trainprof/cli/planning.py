@@ -17,6 +17,37 @@ from trainprof.profiler.model.plan import (
 )
 from trainprof.rules.fixes.registry import fix_named
 
+ENVIRONMENT = frozenset(
+    (
+        "CUDA_LAUNCH_BLOCKING",
+        "OMP_NUM_THREADS",
+        "PYTHONMALLOC",
+        "PYTORCH_CUDA_ALLOC_CONF",
+        "TOKENIZERS_PARALLELISM",
+    )
+)
+"""Variables that a fix may set; none of them can make a process load or run anything."""
+
+
+def environment_of(plan: Path | None) -> dict[str, str | None]:
+    """What a plan's fixes want in the environment of the command; None removes a variable.
+
+    Names and values come from the fixes, never from the plan's text.
+
+    Raises:
+        UsageError: a fix asks for another variable, or one of its parameters is wrong.
+    """
+    wanted: dict[str, str | None] = {}
+    for one in read_plan(plan).applications if plan is not None else ():
+        try:
+            wanted |= fix_named(one.fix)(one.params, one.target).environment()
+        except ValueError as error:
+            raise UsageError(f"{error}.") from None
+    other = sorted(wanted.keys() - ENVIRONMENT)
+    if other:
+        raise UsageError(f"a fix may not set {other[0]}; it can be set before `trainprof run`.")
+    return wanted
+
 
 def write_plan(path: Path | None, fixes: tuple[str, ...], folder: Path) -> Path:
     """Writes `plan.json` into the run folder.
@@ -100,6 +131,6 @@ def _value(text: str) -> Any:
 def _check(one: Application) -> None:
     kind = fix_named(one.fix)
     try:
-        kind(one.params, one.target)
+        kind(one.params, one.target).environment()
     except ValueError as error:
         raise UsageError(f"{error}.") from None

@@ -195,6 +195,7 @@ class _Session:
 
     def run(self, command: list[str]) -> int:
         """Runs the command to its end and completes run.json; gives the exit status."""
+        from trainprof.cli.planning import environment_of
         from trainprof.profiler.samplers.hardware import read_hardware, read_mounts
         from trainprof.profiler.samplers.recorder import SampleRecorder
         from trainprof.profiler.samplers.stacks import StackSampler, plan_stacks
@@ -210,6 +211,9 @@ class _Session:
             watched.plan,
             _third_party(watched.plan),
         )
+        for name, value in environment_of(watched.plan).items():
+            environment.pop(name, None)
+            environment |= {name: value} if value is not None else {}
         plan = plan_stacks(watched.stacks)
         told = {"TRAINPROF_TRACE": watched.trace, "TRAINPROF_STACKS": plan.for_agent()}
         child = Child(command, {**environment, **told})

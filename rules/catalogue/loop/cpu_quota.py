@@ -150,8 +150,8 @@ class CpuQuota(Rule):
                 text="Ask for a higher CPU quota: the threads are no more than it allows.",
             )
         return FixAdvice(
-            fix="threads",
-            params={"threads": wanted},
+            fix="intra-op-threads",
+            params={"num_threads": wanted},
             safety="numerics",
             text=f"Let torch use {wanted} threads, as many as the quota feeds, and count loader "
             "workers by it too.",

@@ -89,7 +89,7 @@ def test_what_is_no_fix(text, said):
 @pytest.mark.parametrize(
     ("fix", "said"),
     [
-        ("no-such-fix", "there is no fix no-such-fix; these can be applied: anomaly-off"),
+        ("no-such-fix", "there is no fix no-such-fix; these can be applied: allocator-segments"),
         ("loader-workers:workers=2", "loader-workers has no parameter workers"),
         ("loader-workers:num_workers=two", "num_workers of loader-workers is 'two', not int"),
         ("loader-workers:num_workers=true", "num_workers of loader-workers is True, not int"),
@@ -119,3 +119,22 @@ def test_a_plan_that_cannot_be_read(tmp_path):
     (tmp_path / "c.json").write_text("{}")
     with pytest.raises(UsageError, match="`trainprof tune` writes one"):
         read_plan(tmp_path / "c.json")
+
+
+def test_a_fix_of_somebody_else_may_not_set_any_variable(tmp_path, monkeypatch):
+    from trainprof.cli import planning
+    from trainprof.profiler.model.plan import Application, Plan, plan_to_json
+    from trainprof.rules.fixes.fix import Fix
+
+    class Preloads(Fix):
+        id = "preloads"
+
+        def environment(self):
+            return {"LD_PRELOAD": "/tmp/theirs.so"}
+
+    monkeypatch.setattr(planning, "fix_named", lambda name: Preloads)
+    path = tmp_path / "plan.json"
+    path.write_text(plan_to_json(Plan((Application("preloads"),))))
+    with pytest.raises(planning.UsageError, match="a fix may not set LD_PRELOAD"):
+        planning.environment_of(path)
+    assert planning.environment_of(None) == {}
