@@ -79,12 +79,13 @@ class PlanFixes:
     def _at_start(self, action: Callable[[], None]) -> None:
         register = sys.modules["torch.optim.optimizer"].register_optimizer_step_pre_hook
 
-        def once(*_: Any) -> None:
-            handle.remove()
-            guard.attempt("plan", action)
+        waiting = [action]
 
-        handle = register(once)
-        self._handles.append(handle)
+        def once(*_: Any) -> None:
+            if waiting:  # torch goes through its hooks just now: this one may not remove itself
+                guard.attempt("plan", waiting.pop())
+
+        self._handles.append(register(once))
 
     def _before_update(self, action: Callable[[Any], None]) -> None:
         register = sys.modules["torch.optim.optimizer"].register_optimizer_step_pre_hook

@@ -105,7 +105,7 @@ class Loading:
         if any(_class_line(dataset) == line for dataset in _inside(loader.dataset)):
             return True
         collate = loader.collate_fn
-        return _holds(collate, line) or _holds(type(collate).__call__, line)
+        return holds_line(collate, line) or holds_line(type(collate).__call__, line)
 
 
 def started_by_fork(torch: Any, loader: Any) -> bool:
@@ -132,7 +132,7 @@ def _class_line(dataset: Any) -> tuple[str, int] | None:
     return (where["file"], where["line"]) if where is not None else None
 
 
-def _holds(function: Any, line: tuple[str, int]) -> bool:
+def holds_line(function: Any, line: tuple[str, int]) -> bool:
     """Whether a function's source holds that line."""
     code = getattr(function, "__code__", None)
     if code is None or absolute_path(code.co_filename) != line[0]:
