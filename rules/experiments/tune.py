@@ -24,6 +24,8 @@ from trainprof.rules.statistics.pairs import LOOKS, Ratio, decide, detectable, p
 
 EQUAL_PAIRS = 4
 """Pairs of unchanged runs before anything else: the noise of this script on this machine."""
+LEAST_EQUAL_PAIRS = 2
+"""Of them, where more would leave no time for the first look at a candidate."""
 CLEARLY_SLOWER = math.log(1.25)
 """Of the first pair, beyond four standard deviations of equal pairs: no second one is spent."""
 HOPELESS_AFTER = 2
@@ -223,6 +225,9 @@ class Tune:
     def _measure_noise(self) -> None:
         """Pairs of unchanged runs."""
         while len(self._equal) < EQUAL_PAIRS:
+            first_look_s = self._time_of(2 + 2 * LOOKS[0])
+            if len(self._equal) >= LEAST_EQUAL_PAIRS and first_look_s > self._left_s():
+                return
             self._say("unchanged", len(self._equal), EQUAL_PAIRS, self._equal)
             trials = self._both([(Plan(()), "unchanged")] * 2)
             first, second = trials[0].seconds, trials[-1].seconds
@@ -253,6 +258,8 @@ class Tune:
 
     def _leave_out_what_cannot_be_seen(self, experiment: Experiment) -> None:
         predicted = experiment.candidates[0].predicted
+        if len(self._equal) < EQUAL_PAIRS:
+            return  # how much equal runs differ is known too badly to leave anything out
         least = detectable(statistics.stdev(self._equal), LOOKS[-1])
         if predicted is not None and predicted.high < least:
             experiment.settle(

@@ -362,6 +362,12 @@ def test_a_safe_fix_beside_one_that_rounds_is_held_to_rounding():
     assert len(outcome.final.candidates) == 2
 
 
+def test_where_time_is_short_fewer_equal_pairs_leave_room_for_a_verdict():
+    outcome, runner = tune([candidate("fast")], gains={"fast": 1.5}, budget_s=5.0 * 17)
+    assert (len(outcome.equal_log_ratios), verdicts(outcome)) == (2, {"fast": "keep"})
+    assert len(runner.plans) == 4 + 12
+
+
 def test_the_budget_ends_it_with_what_is_known():
     outcome, runner = tune(
         [candidate("fast"), candidate("other")],
