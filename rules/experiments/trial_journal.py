@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -134,14 +135,21 @@ class ResumedRunner:
 
     Args:
         runner: Runs new ones. journal: Takes them.
-        earlier: Trials that are there already.
+        earlier: Trials that are there already. clock: Monotonic seconds.
 
     Attributes:
         problem: Why new trials are not written down any more, if so.
     """
 
-    def __init__(self, runner: Any, journal: Journal, earlier: Sequence[tuple[str, Trial]]) -> None:
+    def __init__(
+        self,
+        runner: Any,
+        journal: Journal,
+        earlier: Sequence[tuple[str, Trial]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._runner = runner
+        self._clock = clock
         self._journal = journal
         self.problem: str | None = None
         self._earlier: defaultdict[str, deque[Trial]] = defaultdict(deque)
@@ -153,7 +161,9 @@ class ResumedRunner:
         key = _key(plan, steps, label, seed_shift)
         if self._earlier[key]:
             return self._earlier[key].popleft()
+        started_s = self._clock()
         trial: Trial = self._runner.run(plan, steps, label, seed_shift)
+        trial = replace(trial, took_s=self._clock() - started_s)
         if trial.seconds is not None and self.problem is None:
             try:
                 self._journal.add(key, trial)

@@ -49,7 +49,12 @@ def run(folder, *, earlier=(), dies_at=None, seed=1):
         journal.begin(ABOUT)
     candidates = [candidate("first"), candidate("second")]
     tune = Tune(
-        ResumedRunner(runner, journal, earlier), candidates, (), steps=20, budget_s=1e6, clock=clock
+        ResumedRunner(runner, journal, earlier, clock),
+        candidates,
+        (),
+        steps=20,
+        budget_s=1e6,
+        clock=clock,
     )
     try:
         return tune.run(), runner
@@ -71,6 +76,17 @@ def test_it_goes_on_where_it_was_killed(tmp_path, dies_at):
     half_a_pair = dies_at % 2  # is not used: the other half would be of another time
     assert len(rest.plans) == len(everything.plans) - dies_at + half_a_pair
     assert len(outcome.final.log_ratios) == 6
+
+
+def test_what_earlier_trials_took_says_how_long_the_next_ones_take(tmp_path):
+    run(tmp_path, dies_at=9)
+    _, earlier = Journal(tmp_path).read()
+    assert [trial.took_s for _, trial in earlier] == [5.0] * 9
+    clock = Clock()
+    short = ResumedRunner(Replay(clock), Journal(tmp_path), earlier, clock)
+    outcome = Tune(short, [candidate("first")], (), steps=20, budget_s=50.0, clock=clock).run()
+    assert outcome.experiments[0].reason.startswith("no time was left for the 6 pairs")
+    assert clock.now == 0.0
 
 
 def test_a_torn_line_is_dropped_and_does_not_spoil_the_next(tmp_path):
