@@ -20,7 +20,8 @@ NO_READERS = ("torch.optim.", "torch.nn.modules.module")
 class EmbeddingSparse(Fix):
     """Gradients of an embedding hold the rows of the batch only, and so does their update.
 
-    `sparse` of the table is set at its first forward in training. Rows that a batch looks up twice
+    `sparse` of the table is set at its first forward in training. The target is the line that makes
+    the table, or the one that looks its rows up. Rows that a batch looks up twice
     are added up in another order, the algorithm stays the same: SGD without momentum, or Adagrad.
 
     It is refused where the update of the other rows would be lost or an error: other optimizers,
@@ -43,6 +44,7 @@ class EmbeddingSparse(Fix):
         self._chosen = MadeAt(self.target)
         self._optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._waiting: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._unmet: weakref.WeakSet[Any] = weakref.WeakSet()
         self._tables: weakref.WeakSet[Any] = weakref.WeakSet()
         self._sparse = 0
         self._refused: str | None = None
@@ -65,18 +67,31 @@ class EmbeddingSparse(Fix):
         def __init__(table: Any, *args: Any, **kwargs: Any) -> None:
             original(table, *args, **kwargs)
             where = self._process.caller()
-            if self._chosen.chooses(where, type(table).__qualname__) and not table.sparse:
-                self._waiting.add(table)
+            chosen = self._chosen.chooses(where, type(table).__qualname__)
+            if not table.sparse and (chosen or self.target is not None):
+                (self._waiting if chosen else self._unmet).add(table)
 
         return like(original, __init__)
 
     def _forward(self, original: Any) -> Any:
         def forward(table: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._unmet and table in self._unmet:
+                guard.attempt(f"fix {self.id}", self._meet, table)
             if self._waiting and table in self._waiting and self._torch.is_grad_enabled():
                 guard.attempt(f"fix {self.id}", self._decide, table)
             return original(table, *args, **kwargs)
 
         return like(original, forward)
+
+    def _meet(self, table: Any) -> None:
+        """Of several tables a finding names the line that looks rows up."""
+        self._unmet.discard(table)
+        where = self._process.caller()
+        if where is not None and (where["file"], where["line"]) == (
+            self.target.file,
+            self.target.line,
+        ):
+            self._waiting.add(table)
 
     def _decide(self, table: Any) -> None:
         """Once an optimizer holds the weight."""

@@ -9,6 +9,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn.utils import clip_grad_norm_  # noqa: E402
 
+from trainprof.profiler.model.plan import Target  # noqa: E402
+
 OPTIM = torch.optim
 
 
@@ -151,3 +153,21 @@ def test_two_tables_are_not_guessed_between(apply):
 
 def test_a_script_without_a_table(apply):
     assert apply("embedding-sparse").read()[::2] == (False, "the script makes no embedding")
+
+
+class TwoTables(Net):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.users = nn.Embedding(50, 8)
+
+    def forward(self, rows):
+        users = self.users(rows[:, :1]).mean(dim=(1, 2))
+        return super().forward(rows) + users
+
+
+def test_of_two_tables_the_one_that_is_looked_up_at_the_line(apply):
+    line = TwoTables.forward.__code__.co_firstlineno + 1
+    applied = apply("embedding-sparse", {"sparse": True}, Target(__file__, line))
+    _, model = train(TwoTables)
+    assert applied.read()[0] is True
+    assert (model.users.sparse, model.items.sparse) == (True, False)
