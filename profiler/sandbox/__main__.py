@@ -45,7 +45,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run_with_journal(spec: Spec) -> int:
     folder = Path(spec.scratch[0]) / JOURNAL_FOLDER
-    journal = Journal(folder, (*spec.kept, *spec.scratch, "/proc", "/sys"))
+    ignored = (*spec.kept, *spec.scratch, "/proc", "/sys")
+    others = []
+    if spec.shared:  # goes on from run to run, and is put back by whoever made the folder
+        caches = tuple(os.path.realpath(path) for path in spec.caches)
+        others.append((Journal(Path(spec.shared) / JOURNAL_FOLDER, ignored), caches))
+    journal = Journal(folder, ignored, others)
     left: list[str] = []
     try:
         status = run_alone(spec.command, partial(run_journalled, journal))

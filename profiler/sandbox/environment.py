@@ -9,6 +9,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from trainprof.profiler.sandbox.mounts import is_within
+
+CACHES = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "TORCH_HOME", "TRITON_CACHE_DIR")
+"""Variables that name such folders."""
+
+
+def cache_folders() -> tuple[str, ...]:
+    """Where libraries keep what they have downloaded, prepared or compiled."""
+    home = os.path.expanduser("~")
+    named = [os.environ.get(name, "") for name in CACHES]
+    usual = [os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache", f"{home}/.triton"]
+    paths = sorted({os.path.realpath(path) for path in [*usual, *named] if os.path.isabs(path)})
+    return tuple(
+        path for path in paths if not any(path != one and is_within(path, one) for one in paths)
+    )
+
 
 def trial_environment(temporary: Path) -> dict[str, str]:
     """Variables that differ from ours.

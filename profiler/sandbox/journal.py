@@ -11,9 +11,11 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from trainprof.profiler.sandbox.mounts import is_within
 
 LOG = "log.jsonl"
 SPARE_BYTES = 256 << 20
@@ -47,17 +49,26 @@ class Journal:
     """Keeps what is at a path, the first time that it is asked to.
 
     Args:
-        folder: Of the journal. ignored: Folders of which nothing is kept.
+        folder: Of the journal; one that is there goes on.
+        ignored: Folders of which nothing is kept.
+        others: Other journals, each with the folders of which it keeps all.
     """
 
-    def __init__(self, folder: Path, ignored: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ignored: tuple[str, ...],
+        others: Sequence[tuple[Journal, tuple[str, ...]]] = (),
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._others = tuple(others)
         self._ignored = tuple(one.rstrip("/") + "/" for one in ignored)
         self._log = (folder / LOG).open("a", encoding="utf-8")
-        self._seen: set[str] = set()
+        earlier = _read(folder)
+        self._seen = {entry.path for entry in earlier}
         self._whole: set[str] = set()
-        self._made: set[str] = set()
+        self._made = {entry.path for entry in earlier if entry.kind == ABSENT}
 
     def keep(self, path: str, *, whole: bool = False) -> None:
         """Keeps what is at `path`.
@@ -69,9 +80,12 @@ class Journal:
         Raises:
             OSError: there is no room for the copy, or the file cannot be read.
         """
+        for journal, folders in self._others:
+            if any(is_within(path, one) for one in folders):
+                return journal.keep(path, whole=whole)
         known = path in (self._whole if whole else self._seen)
         if known or f"{path}/".startswith(self._ignored) or self._is_ours(path):
-            return
+            return None
         for entry in self._entries(path, whole):
             if entry.path not in self._seen:
                 self._log.write(json.dumps(asdict(entry)) + "\n")
@@ -81,14 +95,19 @@ class Journal:
         self._log.flush()
         if whole:
             self._whole.add(path)
+        return None
 
     def touch(self) -> None:
         """Leaves a sign of life."""
         os.utime(self._folder / LOG)
+        for journal, _ in self._others:
+            journal.touch()
 
     def close(self) -> None:
         """No more is kept."""
         self._log.close()
+        for journal, _ in self._others:
+            journal.close()
 
     def _is_ours(self, path: str) -> bool:
         """Whether it lies in a folder that was not there before."""

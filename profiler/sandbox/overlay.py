@@ -111,6 +111,7 @@ class _Overlays:
     def mount(self) -> None:
         """All of it. What lies below the folders is opened first, since they hide it."""
         kept = [(path, self._keep_open(path)) for path in self._spec.kept]
+        caches = self._caches()
         folders = writable_folders(self._named())
         below = self._below(folders)
         for folder in folders:
@@ -123,6 +124,8 @@ class _Overlays:
         self._shared_memory()
         for path, descriptor in kept:
             self._bind(descriptor, path)
+        for number, (folder, lower) in enumerate(caches):
+            self._share(folder, lower, number)
         for mount in self._mounts:
             hidden = any(is_within(mount.folder, folder) for folder in self._covered)
             if mount.is_storage and not is_system(mount.folder) and not hidden:
@@ -201,6 +204,14 @@ class _Overlays:
         upper, work = (f"/proc/self/fd/{place}/{name}{self._number}" for name in ("upper", "work"))
         os.mkdir(upper)
         os.mkdir(work)
+        try:
+            self._mount_overlay(lower, target, upper, work)
+        except SandboxError:
+            os.rmdir(upper)
+            os.rmdir(work)
+            raise
+
+    def _mount_overlay(self, lower: int, target: str, upper: str, work: str) -> None:
         status = os.stat(f"/proc/self/fd/{lower}")
         if not self._system.is_user_namespace:
             os.chown(upper, status.st_uid, status.st_gid)
@@ -208,12 +219,7 @@ class _Overlays:
         options = f"lowerdir=/proc/self/fd/{lower},upperdir={upper},workdir={work}"
         # In a user namespace, folders of before cannot be renamed: the system allows no redirects.
         options += ",userxattr" if self._system.is_user_namespace else ",redirect_dir=on"
-        try:
-            self._system.mount("overlay", target, "overlay", 0, options)
-        except SandboxError:
-            os.rmdir(upper)
-            os.rmdir(work)
-            raise
+        self._system.mount("overlay", target, "overlay", 0, options)
 
     def _show(self, one: _Below) -> None:
         """Shows again what an overlay hides: an overlay too if it is a folder with files."""
@@ -238,6 +244,25 @@ class _Overlays:
     def _read_only(self, mount: Mount) -> None:
         flags = sum(flag for name, flag in OPTIONS.items() if name in mount.options)
         self._system.mount("none", mount.folder, "", MS_REMOUNT | MS_BIND | MS_RDONLY | flags)
+
+    def _caches(self) -> list[tuple[str, int | None]]:
+        """The folders of caches, with what is in them now; None where one is yet to be made."""
+        paths = [os.path.realpath(path) for path in self._spec.caches]
+        return [(path, self._keep_open(path) if os.path.isdir(path) else None) for path in paths]
+
+    def _share(self, folder: str, lower: int | None, number: int) -> None:
+        """Lets a cache grow from run to run; where that is refused it starts afresh each time."""
+        upper, work = (f"{self._spec.shared}/{name}{number}" for name in ("cache", "work"))
+        try:
+            os.makedirs(upper, exist_ok=True)
+            os.makedirs(work, exist_ok=True)
+            os.makedirs(folder, exist_ok=True)
+            if lower is None:
+                self._bind(self._keep_open(upper), folder)
+            else:
+                self._mount_overlay(lower, folder, upper, work)
+        except OSError:
+            return
 
     def _shared_memory(self) -> None:
         """Of its own, as large as the real one: what is left in it goes with the namespace."""

@@ -24,12 +24,16 @@ class Spec:
         kept: Folders in which all stays; the first is that of the records.
         scratch: Empty folders for what is written meanwhile; the first that serves is taken.
         command: Arguments of the program.
+        shared: Folder that other runs find as this one leaves it; empty: none.
+        caches: Folders whose changes the next run with the same `shared` sees, and nobody else.
     """
 
     way: str
     kept: tuple[str, ...]
     scratch: tuple[str, ...]
     command: tuple[str, ...]
+    shared: str = ""
+    caches: tuple[str, ...] = ()
 
 
 def sandboxed(spec: Spec) -> list[str]:
@@ -42,5 +46,6 @@ def sandboxed(spec: Spec) -> list[str]:
 def read_spec(path: str) -> Spec:
     """What `sandboxed` wrote."""
     fields = json.loads(Path(path).read_text(encoding="utf-8"))
-    kept, scratch, command = (tuple(fields[name]) for name in ("kept", "scratch", "command"))
-    return Spec(fields["way"], kept, scratch, command)
+    names = ("kept", "scratch", "command", "caches")
+    kept, scratch, command, caches = (tuple(fields[name]) for name in names)
+    return Spec(fields["way"], kept, scratch, command, fields["shared"], caches)

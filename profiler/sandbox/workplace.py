@@ -14,7 +14,7 @@ from typing import Any
 
 from trainprof.errors import TrainprofError, UsageError
 from trainprof.profiler.sandbox.availability import why_unavailable
-from trainprof.profiler.sandbox.environment import trial_environment
+from trainprof.profiler.sandbox.environment import cache_folders, trial_environment
 from trainprof.profiler.sandbox.journal import is_pending, put_back
 from trainprof.profiler.sandbox.spec import (
     JOURNAL,
@@ -54,6 +54,7 @@ class Workplace:
         self.shared = scratch / "shared"
         self.shared.mkdir(exist_ok=True)
         self._records = records
+        self._caches = cache_folders()
         self._lock = (scratch / LOCK).open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
@@ -102,7 +103,9 @@ class Workplace:
         beside = self._records / "scratch" / scratch.name  # another disk, where containers need it
         beside.mkdir(parents=True, exist_ok=True)
         kept = (str(self._records), str(self.shared))
-        return sandboxed(Spec(self.way, kept, (str(scratch), str(beside)), tuple(command)))
+        places = (str(scratch), str(beside))
+        caches = self._caches
+        return sandboxed(Spec(self.way, kept, places, tuple(command), str(self.shared), caches))
 
     def _tidy(self, scratch: Path) -> None:
         """Removes what a run has written."""
@@ -203,8 +206,10 @@ def tidy_up_after_killed(say: Say) -> None:
 
 def _tidy_abandoned(folder: Path, say: Say) -> None:
     left: list[str] = []
-    for journal in filter(is_pending, folder.glob(f"*/{JOURNAL_FOLDER}")):
+    pending = [one for one in folder.glob(f"*/{JOURNAL_FOLDER}") if is_pending(one)]
+    for journal in pending:
         left += put_back(journal, later_changes_stay=True)
+    if pending:
         say("a tune was killed; the files that it had changed are as they were")
     if not left:
         return remove_folder(folder)

@@ -284,3 +284,42 @@ def test_folders_without_rights_are_removed(tmp_path):
     (tmp_path / "scratch" / "closed").chmod(0o000)
     workplace.remove_folder(tmp_path / "scratch")
     assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize("way", [OVERLAY, JOURNAL])
+def test_caches_last_for_the_tune_and_no_longer(project, tmp_path, monkeypatch, way):
+    """What was downloaded for one trial is there for the next; files in them are taken back too."""
+    reason = why_unavailable(way, [tmp_path], [])
+    if reason is not None:
+        pytest.skip(f"no sandbox of this kind here: {reason}")
+    cache, absent = tmp_path / "home" / ".cache", tmp_path / "absent"
+    cache.mkdir(parents=True)
+    (cache / "old").write_text("as it was")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HF_HOME", str(absent))
+    scratch = tmp_path / "tmp" / f"{workplace.PREFIX}x"
+    scratch.mkdir()
+    place = Workplace(tmp_path / "records", scratch, way)
+    code = (
+        "import os, sys; cache, absent = sys.argv[1:];"
+        "found = [os.path.exists(p) for p in (cache + '/new', absent + '/new', 'mine2.txt')];"
+        "os.makedirs(absent, exist_ok=True);"
+        "[open(p, 'a').write('x') for p in (cache + '/new', absent + '/new', 'mine2.txt')];"
+        "open(cache + '/old', 'a').write('+'); print(found, open(cache + '/old').read())"
+    )
+    said = []
+    for name in ("001", "002"):
+        output = tmp_path / name
+        command = [sys.executable, "-c", code, str(cache), str(absent)]
+        assert place.run(command, name, output, 120) == 0, output.read_text()
+        said.append(output.read_text())
+    place.close()
+
+    assert said == [
+        "[False, False, False] as it was+\n",
+        "[True, True, False] as it was++\n",
+    ]
+    assert {path.name: path.read_text() for path in cache.iterdir()} == {"old": "as it was"}
+    assert not absent.exists()
+    assert list((tmp_path / "tmp").iterdir()) == []
