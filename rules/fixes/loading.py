@@ -113,8 +113,12 @@ def started_by_fork(torch: Any, loader: Any) -> bool:
     if loader.num_workers == 0:
         return True
     context = loader.multiprocessing_context
+    if isinstance(context, str):
+        return context == "fork"
     chosen = context if context is not None else torch.multiprocessing
-    return bool(chosen.get_start_method() == "fork")
+    # Asked in the usual way, multiprocessing would settle on a method before the script does.
+    method = chosen.get_start_method(allow_none=True)
+    return bool((method or torch.multiprocessing.get_all_start_methods()[0]) == "fork")
 
 
 def _inside(dataset: Any) -> list[Any]:
