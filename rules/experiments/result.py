@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -44,7 +44,7 @@ def result_of(
         pairs=ratio.pairs if ratio else 0,
         looks=final.looks if final else 0,
         kept=tuple(_tried(one) for one in _kept(outcome)),
-        inconclusive=tried["inconclusive"],
+        inconclusive=(*tried["inconclusive"], *_left_out(outcome)),
         rejected=tried["reject"],
         failed=tried["failed"],
         refused=tuple(RefusedFix(one.fix, one.rule, one.reason) for one in outcome.refused),
@@ -125,6 +125,14 @@ def _kept(outcome: Outcome) -> list[Experiment]:
     together = [candidate.application for candidate in outcome.final.candidates]
     singles = [one for one in outcome.experiments if one.verdict == "keep"]
     return [one for one in singles if one.candidates[0].application in together]
+
+
+def _left_out(outcome: Outcome) -> list[TriedFix]:
+    """What was proven by itself and is not part of what is kept."""
+    kept = _kept(outcome)
+    alone = [one for one in outcome.experiments if one.verdict == "keep" and one not in kept]
+    reason = "faster by itself, and not shown to be so together with what is kept"
+    return [replace(_tried(one), reason=reason) for one in alone]
 
 
 def _tried(experiment: Experiment) -> TriedFix:

@@ -80,3 +80,12 @@ def test_predictions_are_held_against_what_was_measured():
         "a CPU",
         "t",
     )
+
+
+def test_what_is_proven_but_not_part_of_what_is_kept_is_not_forgotten():
+    other = experiment("gc-freeze", "keep", 1.2, 1.2, 1.3, 1.2, 1.2, 1.2)
+    result = result_of(replace(outcome(), experiments=(KEPT, other)), **ENDED)
+    assert [one.fix for one in result.kept] == ["loader-workers"]
+    assert [(one.fix, one.reason) for one in result.inconclusive] == [
+        ("gc-freeze", "faster by itself, and not shown to be so together with what is kept")
+    ]
