@@ -116,7 +116,6 @@ class Tune:
         short_steps: int | None = None,
     ) -> None:
         self._runner = runner
-        self._candidates = list(candidates)
         self._refused = list(refused)
         self._steps = steps
         self._clock = clock
@@ -130,7 +129,7 @@ class Tune:
         self._equal: list[float] = []
         self._equal_dropped = 0
         self._baseline: list[Trial] = []
-        self._experiments: list[Experiment] = []
+        self._experiments = [Experiment(one.application.fix, (one,)) for one in candidates]
         self._combinations: list[Experiment] = []
         self._acceptance = Acceptance(self._baseline, self._run_with_seed, memory_bytes)
         self._delays = Delays()
@@ -141,7 +140,7 @@ class Tune:
         """Everything, as far as the time allows."""
         try:
             self._measure_noise()
-            self._round(self._candidates)
+            self._round(self._experiments)
             self._combine([one.candidates[0] for one in self._ranked()])
             self._second_round()
             self.ended = "budget" if self._cut_short else "complete"
@@ -241,13 +240,11 @@ class Tune:
 
     # Experiments.
 
-    def _round(self, candidates: Sequence[Candidate], base: tuple[Candidate, ...] = ()) -> None:
-        """Every candidate up to the first look, then those that are undecided to the next ones."""
-        tried = [Experiment(one.application.fix, (one,), base) for one in candidates]
-        self._experiments += tried
-        for experiment in tried:
+    def _round(self, experiments: Sequence[Experiment]) -> None:
+        """Every one up to the first look, then those that are undecided to the next ones."""
+        for experiment in experiments:
             self._leave_out_what_cannot_be_seen(experiment)
-        going = [experiment for experiment in tried if experiment.verdict is None]
+        going = [experiment for experiment in experiments if experiment.verdict is None]
         for experiment in going:
             experiment.tests = len(going)
             self._choose_setting(experiment)
@@ -408,8 +405,13 @@ class Tune:
         if self._again is None or best is None or self._cut_short or needed_s > self._left_s():
             return
         tried = [one.candidates[0].application for one in self._experiments]
-        more = [one for one in self._again(best.plan) if one.application not in tried]
-        self._round(more, best.candidates)
+        more = [
+            Experiment(one.application.fix, (one,), best.candidates)
+            for one in self._again(best.plan)
+            if one.application not in tried
+        ]
+        self._experiments += more
+        self._round(more)
         kept = [one for one in self._experiments if one.base and one.verdict == "keep"]
         if kept:
             self._combine([*best.candidates, *(one.candidates[0] for one in kept)])

@@ -404,6 +404,12 @@ def test_an_interrupt_leaves_what_was_proven():
     assert verdicts(outcome) == {"fast": "keep", "other": "inconclusive"}
 
 
+def test_an_interrupt_before_any_pair_forgets_no_candidate():
+    one = Tune(Replay(Clock()), [candidate("x")], (), steps=20, budget_s=1e6, clock=Clock())
+    assert verdicts(one.outcome()) == {"x": "inconclusive"}
+    assert one.outcome().experiments[0].reason == "interrupted after 0 pairs"
+
+
 def test_a_script_that_fails_unchanged_ends_it():
     class Broken(Replay):
         def run(self, plan, steps, label, seed_shift=0):
