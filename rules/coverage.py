@@ -60,7 +60,8 @@ def _applied_fixes(training: Training) -> Iterator[str]:
         fix, reason = fact.data.get("fix"), fact.data.get("reason")
         settings = ", ".join(f"{key}={value}" for key, value in (fact.data["seen"] or {}).items())
         if fact.data.get("active") is True:
-            yield f"{fix} was applied and in force{f' ({settings})' if settings else ''}."
+            although = f", although {fact.data['remark']}" if fact.data.get("remark") else ""
+            yield f"{fix} was applied and in force{f' ({settings})' if settings else ''}{although}."
         else:
             yield f"{fix} was asked for and is not in force: {reason or 'nothing showed it'}."
 

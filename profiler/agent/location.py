@@ -51,7 +51,17 @@ def caller_location() -> Where | None:
     trainprof are passed over. Where nothing else is on the stack (`python -c`, a project that is
     itself installed) the first frame outside torch stands in; None where there is no such frame.
     """
-    frame: FrameType | None = sys._getframe(1)
+    found = _caller(sys._getframe(1))
+    return None if found is None else _place(found)
+
+
+def caller_instruction() -> dict[str, Any] | None:
+    """`caller_location` with "instruction": two calls in one line differ in it, a loop's do not."""
+    found = _caller(sys._getframe(1))
+    return None if found is None else {**_place(found), "instruction": found.f_lasti}
+
+
+def _caller(frame: FrameType | None) -> FrameType | None:
     fallback: FrameType | None = None
     while frame is not None:
         file = frame.f_code.co_filename
@@ -63,9 +73,10 @@ def caller_location() -> Where | None:
         if kind == _LIBRARY and fallback is None:
             fallback = frame
         frame = frame.f_back
-    found = frame or fallback
-    if found is None:
-        return None
+    return frame or fallback
+
+
+def _place(found: FrameType) -> Where:
     code = found.f_code
     return {
         "file": absolute_path(code.co_filename),

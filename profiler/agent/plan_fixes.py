@@ -14,12 +14,13 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from ..model.plan import Application, PlanError, plan_from_json
+from ..model.plan import Application, Plan, PlanError, plan_from_json
 from ..model.records import Fact
 from . import guard, third_party
-from .location import caller_location
+from .location import caller_instruction
 from .patching import Patches
 
+FORCE = "--force-plan applies it all the same"
 MODULES = f"{__name__.partition('.')[0]}.rules.fixes"
 
 
@@ -35,6 +36,7 @@ class PlanFixes:
         self._torch = torch
         self._path = path
         self._fixes: list[tuple[Application, Any, str | None]] = []
+        self._remark: str | None = None
         self._at_end: list[Callable[[], None]] = []
         self._handles: list[Any] = []
         self._told: dict[int, Any] = {}
@@ -49,8 +51,21 @@ class PlanFixes:
         except (OSError, PlanError) as error:
             guard.report("plan", error)
             return
+        stale = [*plan.stale, *self._other_torch(plan)]
+        self._remark = " and ".join(stale) or None
         for application in plan.applications:
-            self._install_one(application, patches)
+            if self._remark is None or plan.is_forced or _is_safe(application):
+                self._install_one(application, patches)
+            else:
+                self._fixes.append((application, None, f"{self._remark}; {FORCE}"))
+        for fix, reason in plan.refused:
+            self._fixes.append((Application(fix), None, reason))
+
+    def _other_torch(self, plan: Plan) -> list[str]:
+        version = str(self._torch.__version__)
+        if plan.torch is None or plan.torch == version:
+            return []
+        return [f"it was proven with torch {plan.torch}, and this is {version}"]
 
     def _install_one(self, application: Application, patches: Patches) -> None:
         process_type = import_module(f"{MODULES}.fix").Process
@@ -62,7 +77,7 @@ class PlanFixes:
                 process_type(
                     torch=self._torch,
                     patches=patches,
-                    caller=caller_location,
+                    caller=caller_instruction,
                     at_start=self._at_start,
                     before_update=self._before_update,
                     after_update=self._after_update,
@@ -120,7 +135,8 @@ class PlanFixes:
         state = guard.attempt(f"fix {application.fix}", fix.read_back)
         if state is None:
             return {**data, "active": None, "seen": {}, "reason": "it could not be read back"}
-        return {**data, "active": state.active, "seen": state.seen, "reason": state.reason}
+        data |= {"active": state.active, "seen": state.seen, "reason": state.reason}
+        return {**data, "remark": self._remark} if self._remark else data
 
     def end(self) -> None:
         """What fixes have to finish before the process may go."""
@@ -136,6 +152,14 @@ class PlanFixes:
     def after_fork(self) -> None:
         """The child tells of its own."""
         self._told = {}
+
+
+def _is_safe(application: Application) -> bool:
+    """Whether it changes nothing but the time; what cannot be found out is not."""
+    if application.safety is not None:
+        return application.safety == "safe"
+    kind = guard.attempt(f"fix {application.fix}", _named, application.fix)
+    return kind is not None and kind.safety == "safe"
 
 
 def _named(fix: str) -> Any:

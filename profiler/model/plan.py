@@ -36,11 +36,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """One fix with its parameters (JSON values), for one target or for the whole process."""
+    """One fix with its parameters (JSON values), for one target or for the whole process.
+
+    `safety` is that of this application, where it is another than the fix's own.
+    """
 
     fix: str
     params: Mapping[str, Any] = field(default_factory=dict)
     target: Target | None = None
+    safety: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,9 @@ class Plan:
         script: Absolute path, for changes of the source that are not for one object.
         torch: Version that it was proven with.
         proof: What was measured, for people; the agent does not read it.
+        machine: Class of the machine that it was proven on.
+        stale: What is not as it was proven; safe fixes apply all the same. is_forced: So do others.
+        refused: Of a stale plan, what does not apply, each with the reason.
     """
 
     applications: tuple[Application, ...]
@@ -59,6 +66,10 @@ class Plan:
     torch: str | None = None
     proof: Mapping[str, Any] = field(default_factory=dict)
     script: str | None = None
+    machine: str | None = None
+    stale: tuple[str, ...] = ()
+    is_forced: bool = False
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 def plan_to_json(plan: Plan) -> str:
@@ -87,6 +98,10 @@ def plan_from_json(text: str) -> Plan:
         data.get("torch") if isinstance(data.get("torch"), str) else None,
         proof if isinstance(proof, dict) else {},
         data.get("script") if isinstance(data.get("script"), str) else None,
+        data.get("machine") if isinstance(data.get("machine"), str) else None,
+        tuple(str(one) for one in _list(data.get("stale"))),
+        data.get("is_forced") is True,
+        tuple((str(one[0]), str(one[1])) for one in _list(data.get("refused")) if _is_pair(one)),
     )
 
 
@@ -96,7 +111,13 @@ def _application(data: Any) -> Application:
     params = data.get("params") or {}
     if not isinstance(params, dict):
         raise PlanError(f"the parameters of {data['fix']} are no mapping")
-    return Application(data["fix"], params, _target(data.get("target"), data["fix"]))
+    safety = data.get("safety")
+    return Application(
+        data["fix"],
+        params,
+        _target(data.get("target"), data["fix"]),
+        safety if isinstance(safety, str) else None,
+    )
 
 
 def _target(data: Any, fix: str) -> Target | None:
@@ -108,6 +129,14 @@ def _target(data: Any, fix: str) -> Target | None:
     if not isinstance(line, int) or not (ordinal is None or isinstance(ordinal, int)):
         raise PlanError(f"the target of {fix} names no line")
     return Target(data["file"], line, kind if isinstance(kind, str) else None, ordinal)
+
+
+def _list(data: Any) -> list[Any]:
+    return data if isinstance(data, list) else []
+
+
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, list) and len(data) == 2
 
 
 def _texts(data: Any) -> dict[str, str]:

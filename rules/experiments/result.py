@@ -87,7 +87,7 @@ def cases_of(outcome: Outcome, machine: str, tune: str, now_s: float) -> list[Ca
     Args:
         outcome: Of the tune.
         machine: Its class.
-        tune: Tells it apart from others.
+        tune: Name of its folder.
         now_s: Unix time.
     """
     cases = []
@@ -115,7 +115,18 @@ def cases_of(outcome: Outcome, machine: str, tune: str, now_s: float) -> list[Ca
 
 def plan_of(outcome: Outcome) -> Plan | None:
     """What is kept, as a plan; None when nothing is."""
-    return outcome.final.plan if outcome.final is not None else None
+    if outcome.final is None:
+        return None
+    candidates = [*outcome.final.base, *outcome.final.candidates]
+    return Plan(tuple(replace(one.application, safety=one.safety) for one in candidates))
+
+
+def proof_of(outcome: Outcome) -> dict[str, Any]:
+    """What was measured of what is kept, for whoever reads its plan."""
+    ratio = outcome.final.ratio if outcome.final is not None else None
+    if ratio is None:
+        return {}
+    return {"speedup": ratio.point, "ci": _bounds(ratio), "pairs": ratio.pairs}
 
 
 def _kept(outcome: Outcome) -> list[Experiment]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from trainprof.profiler.model.plan import Plan
+from trainprof.profiler.samplers.hardware import read_hardware
 from trainprof.profiler.store.layout import PROCESS_FILE, PROCESSES_FOLDER
+from trainprof.rules.experiments.machine import machine_class
 from trainprof.rules.source_edits.written import digest
 
 
@@ -57,3 +60,34 @@ def with_sources(plan: Plan, script: str | None) -> Plan:
         except OSError:
             continue
     return replace(plan, sources=sources, script=script)
+
+
+def with_proof(plan: Plan, torch: str | None, proof: Mapping[str, Any]) -> Plan:
+    """A plan that knows with which torch and on which machine what was measured."""
+    return replace(plan, torch=torch, machine=machine_class(read_hardware()), proof=proof)
+
+
+def torch_of_run(folder: Path) -> str | None:
+    """The version that a recorded run trained with."""
+    for path in sorted(folder.glob(f"{PROCESSES_FOLDER}/*/{PROCESS_FILE}")):
+        try:
+            process = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(process, dict) and process.get("role") == "trainer":
+            version = process.get("torch")
+            return version if isinstance(version, str) else None
+    return None
+
+
+def changes_since(plan: Plan) -> Iterator[str]:
+    """What is not as it was when a plan was proven."""
+    for path, hashed in plan.sources.items():
+        try:
+            same = digest(Path(path).read_bytes()) == hashed
+        except OSError:
+            same = False
+        if not same:
+            yield f"{os.path.basename(path)} has changed since it was proven"
+    if plan.machine is not None and plan.machine != machine_class(read_hardware()):
+        yield f"it was proven on another machine ({plan.machine})"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trainprof.cli.plan_sources import changes_since
 from trainprof.errors import UsageError
 from trainprof.profiler.model.plan import (
     Application,
@@ -49,8 +51,13 @@ def environment_of(plan: Path | None) -> dict[str, str | None]:
     return wanted
 
 
-def write_plan(path: Path | None, fixes: tuple[str, ...], folder: Path) -> Path:
+def write_plan(
+    path: Path | None, fixes: tuple[str, ...], folder: Path, *, force: bool = False
+) -> Path:
     """Writes `plan.json` into the run folder.
+
+    Of a plan that is stale only what is safe is taken over, unless it is forced. What `--fix` names
+    is taken as it is.
 
     Raises:
         UsageError: the plan cannot be read, or a fix or one of its parameters does not exist.
@@ -58,10 +65,28 @@ def write_plan(path: Path | None, fixes: tuple[str, ...], folder: Path) -> Path:
     plan = Plan(()) if path is None else read_plan(path)
     for one in plan.applications:
         _check(one)
-    wanted = (*plan.applications, *asked_for(fixes))
+    plan = _as_of_today(plan, force)
+    named = asked_for(fixes)
     copy = folder / "plan.json"
-    copy.write_text(plan_to_json(Plan(wanted, plan.sources, plan.torch)), encoding="utf-8")
+    plan = replace(plan, applications=(*plan.applications, *named))
+    copy.write_text(plan_to_json(plan), encoding="utf-8")
     return copy
+
+
+def _as_of_today(plan: Plan, force: bool) -> Plan:
+    """The plan without what may not be applied any more."""
+    stale = tuple(changes_since(plan))
+    plan = replace(plan, stale=stale, is_forced=force, refused=())
+    if not stale or force:
+        return plan
+    safe = [one for one in plan.applications if _safety(one) == "safe"]
+    reason = f"{' and '.join(stale)}; --force-plan applies it all the same"
+    refused = tuple((one.fix, reason) for one in plan.applications if one not in safe)
+    return replace(plan, applications=tuple(safe), refused=refused)
+
+
+def _safety(one: Application) -> str:
+    return one.safety or fix_named(one.fix).safety
 
 
 def asked_for(fixes: tuple[str, ...]) -> tuple[Application, ...]:
@@ -112,10 +137,11 @@ def application(text: str) -> Application:
 
 
 def _line(text: str, value: str) -> Target:
-    file, _, line = value.rpartition(":")
-    if not file or not line.isdigit():
-        raise UsageError(f"--fix {text}: at={value} is not of the form file:line.")
-    return Target(str(Path(file).resolve()), int(line))
+    file, _, place = value.rpartition(":")
+    line, hash_sign, number = place.partition("#")
+    if not file or not line.isdigit() or (hash_sign and not number.isdigit()):
+        raise UsageError(f"--fix {text}: at={value} is not of the form file:line or file:line#0.")
+    return Target(str(Path(file).resolve()), int(line), ordinal=int(number) if number else None)
 
 
 def _value(text: str) -> Any:

@@ -61,6 +61,11 @@ PRELOAD_AFTER_S = 1.0
     help="Apply the fixes of a plan while the script runs, and say whether they are in force.",
 )
 @click.option(
+    "--force-plan",
+    is_flag=True,
+    help="Apply all of a plan also where script, torch or machine are not those of its proof.",
+)
+@click.option(
     "--fix",
     "fixes",
     multiple=True,
@@ -86,6 +91,7 @@ def run(
     trace: str,
     stacks: bool,
     plan: Path | None,
+    force_plan: bool,
     fixes: tuple[str, ...],
     calibration: bool,
     quiet: bool,
@@ -105,7 +111,9 @@ def run(
     from trainprof.profiler.store.folder import create_run_folder
 
     folder = create_run_folder(out, name, _script_of(command))
-    watched = _Watched(steps, probe, probe_budget, trace, stacks, _plan(plan, fixes, folder))
+    watched = _Watched(
+        steps, probe, probe_budget, trace, stacks, _plan(plan, fixes, folder, force_plan)
+    )
     session = _Session(folder, name or folder.name, command, watched, quiet)
     status = session.run(started)
     if not quiet:
@@ -113,13 +121,13 @@ def run(
     return status
 
 
-def _plan(plan: Path | None, fixes: tuple[str, ...], folder: Path) -> Path | None:
+def _plan(plan: Path | None, fixes: tuple[str, ...], folder: Path, force: bool) -> Path | None:
     """The plan of this run, copied into its folder; None where nothing is to be applied."""
     if plan is None and not fixes:
         return None
     from trainprof.cli.planning import write_plan
 
-    return write_plan(plan, fixes, folder)
+    return write_plan(plan, fixes, folder, force=force)
 
 
 def _third_party(plan: Path | None) -> dict[str, tuple[str, str]]:

@@ -38,7 +38,8 @@ def test_what_is_kept_has_its_numbers():
     assert result.speedup == pytest.approx(1.449, abs=1e-3)
     assert [one.fix for one in result.rejected] == ["gc-freeze"]
     assert [one.reason for one in result.refused] == ["it was not in force"]
-    assert plan_of(outcome()).applications == (KEPT.candidates[0].application,)
+    kept = KEPT.candidates[0]
+    assert plan_of(outcome()).applications == (replace(kept.application, safety=kept.safety),)
 
 
 def test_the_noise_says_what_can_be_seen():
