@@ -7,7 +7,6 @@ through the planned pairs like any candidate: the pairs that chose it prove noth
 from __future__ import annotations
 
 import math
-import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -106,11 +105,6 @@ class KnobSearch:
         """Its parameters, each knob at the highest value that may be tried."""
         highest = {name: values[-1] for name, values in self.space(candidate).items()}
         return {**candidate.application.params, **highest}
-
-
-def usable_cpus() -> int:
-    """Processors that a training started from here may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _study(space: Mapping[str, Sequence[int]]) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from trainprof.errors import RunFolderError
 from trainprof.profiler.model.plan import Plan, plan_to_json
-from trainprof.profiler.sandbox.workplace import Workplace
 from trainprof.profiler.store.reader import read_run
 from trainprof.rules.experiments.preflight import free_memory_bytes
 from trainprof.rules.experiments.trial import Trial, read_trial
@@ -26,6 +26,22 @@ FIRST_PATIENCE_S = 600.0
 KILLED = (128 + signal.SIGKILL, -signal.SIGKILL)
 NICE_OPTIONS = ("--quiet", "--no-probe", "--no-stacks", "--trace", "off")
 """What only a diagnosis needs is left out of trials."""
+
+
+class Place(Protocol):
+    """Where commands run without leaving a trace: here, or on a node of a cluster."""
+
+    shared: Path
+
+    def run(
+        self,
+        command: Sequence[str],
+        name: str,
+        output: Path,
+        patience_s: float,
+        environment: Mapping[str, str] = ...,
+    ) -> int | None:
+        """The exit status; None where it took too long."""
 
 
 class ProcessRunner:
@@ -44,7 +60,7 @@ class ProcessRunner:
         self,
         command: Sequence[str],
         folder: Path,
-        workplace: Workplace,
+        workplace: Place,
         warm_up: int,
         *,
         needed_bytes: int | None = None,

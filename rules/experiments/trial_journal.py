@@ -35,12 +35,14 @@ class Options:
     Attributes:
         allow: The most that a fix may change. asked: Fixes to try in place of what is advised.
         steps: Of a trial. run_steps: Of the training in daily use, where it is long.
+        engine: Where trials run, "local" or "ray".
     """
 
     allow: str = "numerics"
     asked: tuple[Application, ...] = ()
     steps: int | None = None
     run_steps: int | None = None
+    engine: str = "local"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,13 @@ if TYPE_CHECKING:
     metavar="N",
     help="Steps that the training does; a slow start (compiling) must pay within them.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where trials run: here, or on a node of the Ray cluster that runs (RAY_ADDRESS).",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Exact folder for the records.")
 @click.option(
     "--resume",
@@ -82,6 +89,7 @@ def tune(
     fixes: tuple[str, ...],
     steps: int | None,
     run_steps: int | None,
+    engine: str,
     out: Path | None,
     resume: bool,
     calibration: bool,
@@ -114,7 +122,7 @@ def tune(
         command = command or earlier.about.command
         folder, options = earlier.folder, earlier.about.options
     else:
-        options = Options(allow, asked_for(fixes), steps, run_steps)
+        options = Options(allow, asked_for(fixes), steps, run_steps, engine)
         folder = create_run_folder(out, "tune", "tune")
     try:
         with ending_signals():

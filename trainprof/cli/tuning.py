@@ -11,26 +11,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from msgspec.structs import replace
 
 from trainprof.cli.judgement import judge
 from trainprof.cli.network_loggers import network_writes
-from trainprof.cli.plan_sources import script_of_run, with_sources
+from trainprof.cli.plan_sources import script_of_run, torch_of_run, with_proof, with_sources
 from trainprof.cli.settings import load_settings
+from trainprof.cli.trial_places import trial_place
 from trainprof.errors import MissingExtraError, RunFolderError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.plan import Plan, plan_to_json
 from trainprof.profiler.model.tuning import TuneResult
 from trainprof.profiler.samplers.hardware import read_hardware
-from trainprof.profiler.sandbox.workplace import prepare_workplace
 from trainprof.profiler.store.secrets import mask_secrets
 from trainprof.rules.calibration import add_cases, calibration_path
 from trainprof.rules.experiments.asked import asked_candidates
 from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of, measured
 from trainprof.rules.experiments.machine import machine_class
 from trainprof.rules.experiments.preflight import look_at_machine
-from trainprof.rules.experiments.result import cases_of, dry_result, plan_of, result_of
+from trainprof.rules.experiments.result import cases_of, dry_result, plan_of, proof_of, result_of
 from trainprof.rules.experiments.runner import ProcessRunner, how_it_ended
 from trainprof.rules.experiments.trial import Trial, warm_up_steps
 from trainprof.rules.experiments.trial_journal import About, Journal, Options, ResumedRunner
@@ -42,7 +41,6 @@ from trainprof.rules.experiments.tune import (
     Tune,
 )
 from trainprof.rules.fixes.registry import fix_named
-from trainprof.rules.source_edits.written import digest
 from trainprof.rules.statistics.pairs import LOOKS
 
 if TYPE_CHECKING:
@@ -99,9 +97,10 @@ class Tuning:
                 f"the script writes to a server ({', '.join(servers)}), and trials would too; "
                 "--yes lets them."
             )
-        self._workplace = prepare_workplace(
-            self._folder, folders, unguarded=unguarded, say=self._say
+        self._place = trial_place(
+            options.engine, self._folder, folders, unguarded=unguarded, say=self._say
         )
+        self._workplace = self._place.workplace
 
     def _left_s(self) -> float:
         return max(self._budget_s - (time.monotonic() - self._started_s), 0.0)
@@ -183,7 +182,7 @@ class Tuning:
         if search is not None:
             settings += [search.largest(c) for c in candidates]
         steps, warm_up = self._trial_steps(diagnosis, settings)
-        if candidates:
+        if candidates and self._place.is_here:
             self._look_at_machine(diagnosis)
         runner = ProcessRunner(
             self._command,
@@ -204,7 +203,7 @@ class Tuning:
             budget_s=self._left_s(),
             clock=time.monotonic,
             tell=self._tell,
-            memory_bytes=psutil.virtual_memory().total,
+            memory_bytes=self._place.memory_bytes,
             run_steps=self._steps_of_training(diagnosis),
             again=None if self._options.asked else self._again,
             choose=search,
@@ -287,12 +286,12 @@ class Tuning:
     def _knob_search(self, candidates: Sequence[Candidate]) -> KnobSearch | None:
         """What looks for better values than the advised ones; None where there is nothing to."""
         try:
-            from trainprof.rules.experiments.knob_search import KnobSearch, usable_cpus
+            from trainprof.rules.experiments.knob_search import KnobSearch
         except MissingExtraError as error:
             if any(fix_named(one.application.fix).searched for one in candidates):
                 self._say(str(error))
             return None
-        search = KnobSearch(usable_cpus(), time.monotonic)
+        search = KnobSearch(self._place.cpus, time.monotonic)
         return search if any(search.space(one) for one in candidates) else None
 
     def _trial_steps(self, diagnosis: Diagnosis, settings: Sequence[object]) -> tuple[int, int]:
@@ -320,7 +319,8 @@ class Tuning:
         patch: str | None = None
         by_hand: tuple[str, ...] = ()
         if plan is not None:
-            plan = self._with_sources(plan)
+            torch = torch_of_run(self._folder / "baseline" / "run")
+            plan = with_proof(self._with_sources(plan), torch, proof_of(outcome))
             path = self._record("plan.json", plan_to_json(plan))
             patch, by_hand = self._patch(plan)
         result = result_of(
@@ -353,8 +353,7 @@ class Tuning:
         if not self._settings.calibration:
             return
         machine = machine_class(read_hardware())
-        tune = digest(str(self._folder).encode())  # tells tunes apart, and no names of projects
-        cases = cases_of(outcome, machine, tune, time.time())
+        cases = cases_of(outcome, machine, self._folder.name, time.time())
         try:
             add_cases(calibration_path(), cases)
         except OSError as error:

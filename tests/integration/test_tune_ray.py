@@ -1,0 +1,97 @@
+"""`tune --engine ray` on a Ray cluster of this machine, with two processors."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("ray")
+
+CLUSTER = """
+import sys
+import ray
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+
+TRAINING = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+rows = torch.randn(32, 64)
+for step in range(120):
+    optimizer.zero_grad()
+    nn.functional.mse_loss(model(rows), rows).backward()
+    optimizer.step()
+open("written", "w").write("x")
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Its address."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of this cluster alone
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else whatever runs besides starves it
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+        process.wait(120)
+
+
+def tune(folder, address, *options):
+    command = [sys.executable, "-m", "trainprof", "tune", "--engine", "ray", "--format", "json"]
+    return subprocess.run(
+        [*command, "--out", "tuned", *options, "--", "train.py"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": address},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+@pytest.mark.slow
+def test_trials_run_on_the_cluster_and_only_ours_is_printed(tmp_path, cluster):
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "train.py").write_text(TRAINING)
+
+    done = tune(project, cluster, "--fix", "gc-freeze", "--steps", "20", "--budget", "150")
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["aa"]["pairs"] == 4
+    tried = [*result["kept"], *result["inconclusive"], *result["rejected"]]
+    assert [one["fix"] for one in tried] == ["gc-freeze"]
+    assert all(line.startswith("trainprof: ") for line in done.stderr.splitlines()), done.stderr
+    assert sorted(path.name for path in project.iterdir()) == ["train.py", "tuned"]
+
+
+def test_no_cluster_is_one_sentence(tmp_path):
+    (tmp_path / "train.py").write_text(TRAINING)
+
+    done = tune(tmp_path, "127.0.0.1:1", "--fix", "gc-freeze")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("trainprof: no Ray cluster answers at 127.0.0.1:1; ")
+    assert done.stderr.count("\n") == 1
