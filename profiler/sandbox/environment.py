@@ -16,14 +16,13 @@ CACHES = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "TORCH_HOME", "TRITON_
 
 
 def cache_folders() -> tuple[str, ...]:
-    """Where libraries keep what they have downloaded, prepared or compiled."""
+    """Where libraries keep what they have downloaded, prepared or compiled; never the project."""
     home = os.path.expanduser("~")
     named = [os.environ.get(name, "") for name in CACHES]
     usual = [os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache", f"{home}/.triton"]
     paths = sorted({os.path.realpath(path) for path in [*usual, *named] if os.path.isabs(path)})
-    return tuple(
-        path for path in paths if not any(path != one and is_within(path, one) for one in paths)
-    )
+    inner = [path for path in paths if any(path != one and is_within(path, one) for one in paths)]
+    return tuple(path for path in paths if path not in inner and not is_within(os.getcwd(), path))
 
 
 def trial_environment(temporary: Path) -> dict[str, str]:

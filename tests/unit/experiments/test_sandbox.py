@@ -231,6 +231,18 @@ def test_folders_of_others_are_looked_into(tmp_path):
     assert writable_folders([], str(tmp_path)) == [str(tmp_path / "closed" / "mine")]
 
 
+def test_only_what_is_changed_is_copied(sandbox):
+    for number in range(2000):
+        (sandbox.project / f"{number}.txt").write_text("x")
+    code = (
+        "import os; [open(f'{n}.txt').read() for n in range(2000)]; open('1.txt', 'a').write('y');"
+        "os.stat('2.txt'); os.listdir('.')"
+    )
+    assert sandbox.python(code).returncode == 0
+    copies = [path.name for path in sandbox.scratch.rglob("*.txt") if path.is_file()]
+    assert copies in ([], ["1.txt"])
+
+
 SOCKET = """
 import socket, sys
 with socket.socket(socket.AF_UNIX) as one:
