@@ -59,7 +59,10 @@ def read_mounts(paths: Iterable[str]) -> dict[str, str]:
         partitions = psutil.disk_partitions(all=True)
     except (OSError, RuntimeError, psutil.Error):
         return {}
-    points = {Path(partition.mountpoint): partition.fstype for partition in partitions}
+    points = {
+        Path(one.mountpoint): one.device.partition("trainprof:")[2] or one.fstype  # in a trial
+        for one in partitions
+    }
     kinds = {}
     for path in paths:
         try:

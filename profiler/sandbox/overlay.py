@@ -39,6 +39,8 @@ OPTIONS = {
     "relatime": 1 << 21,
 }
 """Flags that a user namespace may not drop."""
+SOURCE = "trainprof:"
+"""Before the kind of file system, where the name of a device stands."""
 SHARED_MEMORY = "/dev/shm"
 MOST_SOCKETS = 500
 MOST_CHILDREN, CHILD_DEPTH = 200, 2
@@ -219,7 +221,13 @@ class _Overlays:
         options = f"lowerdir=/proc/self/fd/{lower},upperdir={upper},workdir={work}"
         # In a user namespace, folders of before cannot be renamed: the system allows no redirects.
         options += ",userxattr" if self._system.is_user_namespace else ",redirect_dir=on"
-        self._system.mount("overlay", target, "overlay", 0, options)
+        # The name says what lies below: whoever looks for network file systems must see it.
+        self._system.mount(SOURCE + self._kind(target), target, "overlay", 0, options)
+
+    def _kind(self, folder: str) -> str:
+        """Of the file system that a folder lies on; the mounts stand in order, inner ones last."""
+        kinds = [mount.kind for mount in self._mounts if is_within(folder, mount.folder)]
+        return kinds[-1] if kinds else "unknown"
 
     def _show(self, one: _Below) -> None:
         """Shows again what an overlay hides: an overlay too if it is a folder with files."""

@@ -111,5 +111,6 @@ def _mount_points(mounts: str) -> dict[str, str]:
         before, separator, after = line.partition(" - ")
         fields, kind = before.split(), after.split()
         if separator and len(fields) > 4 and kind:
-            points[fields[4].replace("\\040", " ")] = kind[0]
+            below = kind[1].partition("trainprof:")[2] if len(kind) > 1 else ""  # in a trial
+            points[fields[4].replace("\\040", " ")] = below or kind[0]
     return points

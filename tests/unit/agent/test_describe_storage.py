@@ -14,6 +14,7 @@ MOUNTS = """\
 22 1 0:20 / / rw,relatime - overlay overlay rw
 30 22 0:41 / /mnt/team\\040data rw - nfs4 server:/export rw
 31 22 0:42 / /mnt/fast rw shared:1 - xfs /dev/nvme0n1 rw
+32 22 0:43 / /mnt/tried rw - overlay trainprof:lustre rw
 """
 
 
@@ -41,6 +42,7 @@ def paths_of(mounts, **attributes):
         (["/mnt/fast/a.jpg", "/mnt/fast/b.jpg"], {"/mnt/fast/a.jpg": "xfs"}),
         ([("/mnt/fast/a.jpg", 3)], {"/mnt/fast/a.jpg": "xfs"}),
         ("/home/somebody/data", {"/home/somebody/data": "overlay"}),
+        ("/mnt/tried/train", {"/mnt/tried/train": "lustre"}),
         ("s3://user:secret@bucket/train?key=secret", {"s3://bucket/train": "s3"}),
         ("a caption", {}),
         ("/", {}),

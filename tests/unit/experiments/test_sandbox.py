@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from trainprof.profiler.samplers.hardware import read_mounts
 from trainprof.profiler.sandbox.availability import why_unavailable
 from trainprof.profiler.sandbox.mounts import parse_mounts, parse_sockets, writable_folders
 from trainprof.profiler.sandbox.spec import JOURNAL, OPEN, OVERLAY, Spec, sandboxed
@@ -229,6 +230,19 @@ def test_folders_of_others_are_looked_into(tmp_path):
     (tmp_path / "closed" / "mine").mkdir(parents=True)
     (tmp_path / "closed").chmod(0o555)
     assert writable_folders([], str(tmp_path)) == [str(tmp_path / "closed" / "mine")]
+
+
+@pytest.mark.parametrize("way", [OVERLAY], indirect=True)
+def test_the_kind_of_file_system_can_still_be_told(sandbox):
+    """Or no rule would see in a tune that the data lie on a network file system."""
+    code = (
+        "from trainprof.profiler.samplers.hardware import read_mounts;"
+        "from trainprof.profiler.agent.describe.storage import describe_storage;"
+        "here = type('Data', (), {})(); here.root = '/'.join(['.', 'data']);"
+        "print(*read_mounts(['.']).values(), *describe_storage(here)['dataset_paths'].values())"
+    )
+    (kind,) = read_mounts([str(sandbox.project)]).values()
+    assert sandbox.python(code).stdout == f"{kind} {kind}\n"
 
 
 def test_only_what_is_changed_is_copied(sandbox):

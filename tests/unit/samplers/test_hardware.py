@@ -11,7 +11,7 @@ from trainprof.profiler.samplers import hardware as hardware_module
 from trainprof.profiler.samplers.hardware import read_hardware, read_mounts
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux has")
-Partition = namedtuple("Partition", ["mountpoint", "fstype"])
+Partition = namedtuple("Partition", ["mountpoint", "fstype", "device"])
 
 
 @linux_only
@@ -84,7 +84,7 @@ def test_a_driver_that_hangs_does_not_hang_the_run(monkeypatch, driver):
 @pytest.fixture
 def mounted(monkeypatch):
     def use(*partitions):
-        table = [Partition(str(point), kind) for point, kind in partitions]
+        table = [Partition(str(point), kind, "a disk") for point, kind in partitions]
         monkeypatch.setattr(psutil, "disk_partitions", lambda all: table)
 
     return use
