@@ -35,7 +35,7 @@ class Case:
         rule, fix: Whose prediction, for what. machine: Class of the machine.
         low, high: Predicted ratio of old to new time.
         measured, measured_low, measured_high: What the pairs gave, with its 95 % interval.
-        tune: Name of the tune's folder; one that went on replaces what it had said before.
+        tune: Tells tunes apart; one that went on replaces what it had said before.
     """
 
     rule: str

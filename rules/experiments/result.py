@@ -87,7 +87,7 @@ def cases_of(outcome: Outcome, machine: str, tune: str, now_s: float) -> list[Ca
     Args:
         outcome: Of the tune.
         machine: Its class.
-        tune: Name of its folder.
+        tune: Tells it apart from others.
         now_s: Unix time.
     """
     cases = []

@@ -41,6 +41,7 @@ from trainprof.rules.experiments.tune import (
     Tune,
 )
 from trainprof.rules.fixes.registry import fix_named
+from trainprof.rules.source_edits.written import digest
 from trainprof.rules.statistics.pairs import LOOKS
 
 if TYPE_CHECKING:
@@ -353,7 +354,8 @@ class Tuning:
         if not self._settings.calibration:
             return
         machine = machine_class(read_hardware())
-        cases = cases_of(outcome, machine, self._folder.name, time.time())
+        tune = digest(str(self._folder).encode())  # tells tunes apart, and no names of projects
+        cases = cases_of(outcome, machine, tune, time.time())
         try:
             add_cases(calibration_path(), cases)
         except OSError as error:
