@@ -25,7 +25,7 @@ class LoaderArguments(Fix):
     that does not suit is made as the script says.
     """
 
-    verifies = ("step.data_wait_share", "down")
+    verifies: tuple[str, str] | None = ("step.data_wait_share", "down")
     made_in_source = True
 
     def install(self, process: Process) -> None:

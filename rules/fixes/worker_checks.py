@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from . import memory
 from .dataset_state import own_generator
 from .forked_sample import Sample, forked_sample
 
@@ -51,6 +52,8 @@ class WorkerChecks:
                 "each worker would deliver all of the data: the data set is iterable and does not "
                 "ask which worker it is in (get_worker_info)"
             )
+        if new and _memory_is_short():
+            return "less than a tenth of the memory is left, which workers would take"
         generator = own_generator(changed.get("dataset")) if new else None
         if generator is not None:
             return (
@@ -81,6 +84,11 @@ class WorkerChecks:
         if kind not in self._samples:
             self._samples[kind] = forked_sample(self._torch, changed)
         return self._samples[kind]
+
+
+def _memory_is_short() -> bool:
+    available, total = memory.host_memory()
+    return available is not None and total is not None and available < memory.LEAST_SHARE * total
 
 
 def _start_method(context: Any) -> str:

@@ -172,6 +172,7 @@ class BatchHeadroom(Rule):
                 params={"times": self.times_larger},
                 safety="numerics",
                 text="Accumulate fewer, larger micro-batches: the global batch stays the same.",
+                code=f"batch_size={wanted}, and a {self.times_larger:.0f}th of the micro-batches",
             )
         return FixAdvice(
             fix="batch-larger",

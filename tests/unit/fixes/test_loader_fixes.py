@@ -256,3 +256,50 @@ def test_shared_memory_that_is_too_small(tmp_path):
     assert output == ["16", "16", "0"]
     assert active is False
     assert reason == "its workers may hold 10 MB of batches in /dev/shm, where 4 MB are free"
+
+
+SHORT_MEMORY = """
+    import sys
+
+    memory = next(one for name, one in sys.modules.items() if name.endswith("rules.fixes.memory"))
+    memory.host_memory = lambda: (500_000_000, 16_000_000_000)  # as on a machine that is full
+    train(DataLoader(torch.arange(64.0)[:, None].repeat(1, 4), batch_size=8))
+"""
+
+
+def test_memory_that_would_not_suffice(tmp_path):
+    output, active, reason = run(tmp_path, SHORT_MEMORY)
+    assert output == ["64", "64", "0"]
+    assert active is False
+    assert reason == "less than a tenth of the memory is left, which workers would take"
+
+
+def test_short_memory_and_larger_batches(apply, monkeypatch):
+    from trainprof.rules.fixes import memory
+
+    monkeypatch.setattr(memory, "host_memory", lambda: (500_000_000, 16_000_000_000))
+    applied = apply("batch-larger", {"batch_size": 32})
+    assert [len(batch) for (batch,) in DataLoader(DATA, batch_size=16)] == [16] * 4
+    assert applied.read()[::2] == (False, "memory is short")
+
+
+def test_larger_batches(apply):
+    applied = apply("batch-larger", {"batch_size": 32})
+    loader = DataLoader(DATA, 8)
+    assert [len(batch) for (batch,) in loader] == [32, 32]
+    assert applied.read() == (True, {"batch_size": 32}, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "reason"),
+    [
+        ({"batch_size": 8}, 100, "the data set has 64 samples only"),
+        ({"batch_size": None}, 16, "the loader makes no batches"),
+        ({"batch_sampler": [[0, 1]]}, 16, "its batches are made by a sampler of the script's own"),
+    ],
+)
+def test_batches_that_stay_as_they_are(apply, options, size, reason):
+    applied = apply("batch-larger", {"batch_size": size})
+    before = [len(batch) if batch.dim() else 1 for (batch,) in DataLoader(DATA, **options)]
+    assert before == {8: [8] * 8, None: [1] * 64}.get(options.get("batch_size", 0), [2])
+    assert applied.read()[::2] == (False, reason)

@@ -428,3 +428,9 @@ def test_settings_of_a_parallel_model(edited):
         ", bucket_cap_mb=0.001", ""
     )
     assert "bucket_cap_mb=100)" in edited(before, "bucket-size", 2, bucket_cap_mb=100)
+
+
+def test_the_size_of_batches(edited):
+    text = "loader = DataLoader(data, 8, shuffle=True)\n"
+    text = "from torch.utils.data import DataLoader\n" + text
+    assert edited(text, "batch-larger", 2, batch_size=32) == text.replace("8", "32")
