@@ -30,8 +30,8 @@ print(f"{loss.item():.6f}")
 """
 
 
-def run(folder, *options, **variables):
-    (folder / "train.py").write_text(TRAINING)
+def run(folder, *options, script=TRAINING, **variables):
+    (folder / "train.py").write_text(script)
     command = [sys.executable, "-m", "trainprof", "run", "--out", "run", "--no-probe", *options]
     return subprocess.run(
         [*command, "train.py"],
@@ -128,3 +128,59 @@ def test_a_plan_cannot_set_other_variables(tmp_path, fix, params, message):
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"trainprof: {message}\n"
+
+
+DIVERGES = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = nn.Sequential(*[nn.Linear(32, 32) for _ in range(8)], nn.Linear(32, 1)){kind}
+optimizer = torch.optim.SGD(model.parameters(), lr={rate})
+x = {scale} * torch.randn(16, 32){kind}
+for step in range(40):
+    loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    loss.item()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("values", "fix", "passed", "text"),
+    [
+        (
+            {"kind": "", "rate": 50.0, "scale": 1.0},
+            "optimizer-fused",
+            None,
+            "the losses are not finite without the change either",
+        ),
+        (
+            {"kind": ".double()", "rate": 0.0, "scale": 1e25},
+            "model-float32",
+            False,
+            "a loss became infinite or NaN",
+        ),
+    ],
+)
+def test_losses_that_diverge_prove_nothing(tmp_path, values, fix, passed, text):
+    """Before the change already, or by it: in neither case can a fix be kept."""
+    from trainprof.profiler.store.reader import read_run
+    from trainprof.rules.experiments.loss_check import check_losses
+    from trainprof.rules.experiments.trial import read_trial
+
+    losses = []
+    for options in ((), ("--fix", fix)):
+        folder = tmp_path / str(len(options))
+        folder.mkdir()
+        done = run(folder, *options, script=DIVERGES.format(**values))
+        assert done.returncode == 0, done.stderr
+        trial = read_trial(read_run(folder / "run"), 40, 5)
+        assert trial.problem is None
+        losses.append([trial.losses])
+
+    check = check_losses(*losses, safety="numerics", rounding=True)
+    assert (check.passed, check.text) == (passed, text)

@@ -221,33 +221,3 @@ def test_workers_of_data_that_draws_random_numbers_are_kept(tmp_path):
     assert [one["fix"] for one in result["kept"]] == ["loader-workers"], result
     assert "unchanged, seed 3" in done.stderr
     assert "in 4 unchanged runs" in result["loss_check"]["text"]
-
-
-DIVERGES = """
-import torch
-from torch import nn
-
-torch.manual_seed(0)
-torch.set_num_threads(1)
-model = nn.Sequential(*[nn.Linear(64, 64) for _ in range(40)], nn.Linear(64, 1))
-optimizer = torch.optim.SGD(model.parameters(), lr=50.0, momentum=0.9)
-for step in range(400):
-    x = torch.randn(16, 64)
-    loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_fix_of_a_training_that_diverges_is_not_kept(tmp_path):
-    """Whether its losses are right cannot be told from numbers that are none."""
-    done = tune(tmp_path, DIVERGES, "--budget", "240", "--fix", "optimizer-fused")
-
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert result["kept"] == []
-    assert result["plan"] is None
-    assert "not finite" in json.dumps(result), result
