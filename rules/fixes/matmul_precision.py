@@ -18,8 +18,8 @@ class MatmulPrecision(Fix):
     """Products of float32 matrices round their operands: to TF32 on GPUs, to bfloat16 on CPUs.
 
     It is torch's own switch, `torch.set_float32_matmul_precision`: "high" is TF32 (10 bits, NVIDIA
-    from Ampere on), "medium" is bfloat16 (8 bits), which CPUs with AMX or AVX512-BF16 have. All
-    tensors stay float32.
+    from Ampere on), "medium" is bfloat16 (8 bits) on CPUs with AMX; with AVX512-BF16 alone nothing
+    is rounded (torch 2.13, measured). All tensors stay float32.
 
     Whether it is in force is read off a product after the third update: 1 + 2^-12 times 1 must come
     out rounded. Refused where the script sets the precision itself. No GPU has confirmed it yet.

@@ -42,8 +42,9 @@ class Bf16Cpu(Rule):
 
     ## Fix
     `with torch.autocast("cpu", dtype=torch.bfloat16):` around forward and loss. No scaler is
-    needed, as bfloat16 has float32's range. Or `torch.set_float32_matmul_precision("medium")` once:
-    then float32 products alone are rounded, and all tensors stay as they are.
+    needed, as bfloat16 has float32's range. With AMX, `torch.set_float32_matmul_precision("medium")`
+    may do as well: then float32 products alone are rounded, and all tensors stay as they are. With
+    AVX512-BF16 alone nothing is rounded by it (torch 2.13, measured).
 
     ## Fix safety
     Numerics. Products are rounded to 8 bits of precision and summed in float32; compare the loss
@@ -128,16 +129,19 @@ class Bf16Cpu(Rule):
                     text="Try autocast to bfloat16, and compare speed and loss.",
                     code='with torch.autocast("cpu", dtype=torch.bfloat16):',
                 ),
-                FixAdvice(
-                    fix="matmul-precision",
-                    params={"precision": "medium"},
-                    safety="numerics",
-                    text="Or have products of float32 matrices alone rounded, all tensors as they "
-                    "are.",
-                    code='torch.set_float32_matmul_precision("medium")',
-                ),
+                *([self._rounded_products()] if unit == "amx_bf16" else []),
             ),
             confidence="low",
             max_severity="info",
             next_bottleneck=largest_phase(signals),
+        )
+
+    @staticmethod
+    def _rounded_products() -> FixAdvice:
+        return FixAdvice(
+            fix="matmul-precision",
+            params={"precision": "medium"},
+            safety="numerics",
+            text="Or have products of float32 matrices alone rounded, all tensors as they are.",
+            code='torch.set_float32_matmul_precision("medium")',
         )
