@@ -42,9 +42,10 @@ class Bf16Cpu(Rule):
 
     ## Fix
     `with torch.autocast("cpu", dtype=torch.bfloat16):` around forward and loss. No scaler is
-    needed, as bfloat16 has float32's range. With AMX, `torch.set_float32_matmul_precision("medium")`
-    may do as well: then float32 products alone are rounded, and all tensors stay as they are. With
-    AVX512-BF16 alone nothing is rounded by it (torch 2.13, measured).
+    needed, as bfloat16 has float32's range. With AMX,
+    `torch.set_float32_matmul_precision("medium")` may do as well: then float32 products alone are
+    rounded, and all tensors stay as they are. With AVX512-BF16 alone nothing is rounded by it
+    (torch 2.13, measured).
 
     ## Fix safety
     Numerics. Products are rounded to 8 bits of precision and summed in float32; compare the loss
