@@ -156,7 +156,9 @@ class Arms:
         by_hand, diff = write_patch(self._patched, prepared)
         key = f"{prepared.key()} {diff}"
         row = _read(case) or {}
-        if row.get("key") != key:
+        if row.get("key") == key:
+            row |= as_json(prepared)
+        else:
             row = {**as_json(prepared), "key": key, "by_hand": by_hand, "diff": diff, "rounds": []}
             row["kept"], row["dropped"] = self._screened()
         self.row: dict[str, Any] = row

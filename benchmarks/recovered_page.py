@@ -18,6 +18,10 @@ from trainprof.rules.statistics.pairs import Ratio, paired_ratio
 
 LEAST_GAIN = 1.03
 """Of fixed.py over train.py: below it there is nothing to recover in so few rounds."""
+LEAST_ROUNDS = 3
+"""For an interval; of two rounds it is wider than anything it could tell."""
+AS_FAST = 0.95
+"""Patch over plan, where there are too few rounds for an interval (a starting value)."""
 INTRODUCTION = """\
 # What is recovered
 
@@ -87,6 +91,8 @@ def _ratio(row: dict[str, Any], old: str, new: str) -> Ratio | None:
             logs.append(math.log(times[0] / times[1]))
     if not logs:
         return None
+    if len(logs) < LEAST_ROUNDS:
+        return Ratio(math.exp(statistics.fmean(logs)), None, None, len(logs))
     found = paired_ratio(logs)
     return Ratio(math.exp(statistics.fmean(logs)), found.low, found.high, len(logs))
 
@@ -146,14 +152,15 @@ def _totals(results: Sequence[Result]) -> str:
         if one.plan is not None and one.plan.high is not None and one.plan.high < 1.0
     ]
     equal = [one.patched_over_plan for one in results if one.patched_over_plan is not None]
-    as_fast = sum(one.high is None or one.high >= 1.0 for one in equal)
+    as_fast = sum(one.point >= AS_FAST if one.high is None else one.high >= 1.0 for one in equal)
     pooled = paired_ratio([math.log(one.point) for one in equal]) if equal else None
     losses = [check["passed"] for one in results for check in one.row.get("losses", {}).values()]
     lines = [
         f"- Recovered, median of {len(found)} cases: **{statistics.median(found):.2f}**; "
         f"at least 0.5 in **{half} of {len(found)}**.",
         f"- Plans that are slower than the unchanged script: {', '.join(slower) or 'none'}.",
-        f"- Patched source as fast as the plan within the interval: {as_fast} of {len(equal)}; "
+        f"- Patched source as fast as the plan, within the interval (or within "
+        f"{1 - AS_FAST:.0%} where there are too few rounds for one): {as_fast} of {len(equal)}; "
         f"patch / plan over all of these cases: {_times(pooled)}.",
         f"- Loss checks passed: {losses.count(True)} of {len(losses)}; failed "
         f"{losses.count(False)}; the losses cannot tell in {losses.count(None)}.",

@@ -33,10 +33,16 @@ def test_what_is_recovered_is_a_share_of_the_time_that_the_repair_saves():
 
 def test_drift_of_the_machine_strikes_all_arms_alike():
     quick = {"train": 1.0, "plan": 0.6, "patched": 0.6, "fixed": 0.5}
-    row = row_of(quick, {arm: 3 * seconds for arm, seconds in quick.items()})
+    row = row_of(*({arm: drift * one for arm, one in quick.items()} for drift in (1, 3, 2)))
     found = result(row)
     assert found.recovered == pytest.approx(0.8)
     assert (found.plan.low, found.plan.high) == pytest.approx((1 / 0.6, 1 / 0.6))
+
+
+def test_two_rounds_give_no_interval():
+    row = row_of(*2 * [{"train": 1.0, "plan": 0.6, "patched": 0.7, "fixed": 0.5}])
+    assert (result(row).plan.low, result(row).plan.pairs) == (None, 2)
+    assert "(or within 5% where there are too few rounds for one): 0 of 1" in page([row], 1)
 
 
 def test_nothing_applied_recovers_nothing():
