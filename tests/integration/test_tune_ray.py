@@ -66,17 +66,18 @@ def tune(folder, address, *options):
         env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": address},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=700,
     )
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_trials_run_on_the_cluster_and_only_ours_is_printed(tmp_path, cluster):
     project = tmp_path / "project"
     project.mkdir()
     (project / "train.py").write_text(TRAINING)
 
-    done = tune(project, cluster, "--fix", "gc-freeze", "--steps", "20", "--budget", "150")
+    done = tune(project, cluster, "--fix", "gc-freeze", "--steps", "20", "--budget", "500")
 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
