@@ -120,3 +120,30 @@ def test_a_loss_is_not_cast(apply):
     apply("autocast-bf16")
     logits = torch.randn(4, 3)
     assert nn.CrossEntropyLoss()(logits, torch.tensor([0, 1, 2, 0])).dtype is torch.float32
+
+
+def test_the_validation_alone(apply):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 8)
+    x = torch.randn(4, 8)
+    plain = model(x)
+    applied = apply("validation-autocast", {"dtype": "bfloat16"})
+    assert applied.read() == (None, {}, "nothing was validated without gradients yet")
+    assert torch.equal(model(x), plain)
+    model.eval()
+    assert torch.equal(model(x), plain)  # with gradients
+    with torch.no_grad():
+        found = model(x)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, plain)
+    assert torch.allclose(found, plain, atol=0.05)
+    active, seen, _ = applied.read()
+    assert (active, seen["forwards"]) == (True, 1)
+
+
+def test_a_validation_that_has_its_own_autocast(apply):
+    applied = apply("validation-autocast")
+    model = torch.nn.Linear(8, 8).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(4, 8))
+    assert applied.read()[::2] == (False, "the script uses autocast itself")
