@@ -120,7 +120,7 @@ class Journal:
     def _entries(self, path: str, whole: bool) -> Iterator[Entry]:
         try:
             status = os.lstat(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             yield Entry(path, ABSENT)
             return
         if stat.S_ISLNK(status.st_mode):
@@ -158,8 +158,7 @@ def put_back(folder: Path, *, later_changes_stay: bool = False) -> list[str]:
     known = _read(folder)
     entries = [entry for entry in known if not _is_newer(entry.path, alive_until_s)]
     left = [entry.path for entry in known if entry not in entries]
-    made = [entry.path for entry in entries if entry.kind == ABSENT]
-    left += [path for path in sorted(made, key=len, reverse=True) if not _removed(path)]
+    # Outer folders first: one that became a link must not lead what follows to other files.
     for entry in sorted(entries, key=lambda one: len(one.path)):
         try:
             _restore(entry, folder)
@@ -197,17 +196,11 @@ def _is_newer(path: str, alive_until_s: float | None) -> bool:
         return False
 
 
-def _removed(path: str) -> bool:
-    try:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
 
 
 def _restore(entry: Entry, folder: Path) -> None:
@@ -216,14 +209,16 @@ def _restore(entry: Entry, folder: Path) -> None:
     Raises:
         OSError: it cannot be, or is not the same afterwards.
     """
-    if entry.kind == FOLDER:
+    if entry.kind == ABSENT:
+        _remove(entry.path)
+    elif entry.kind == FOLDER:
         if os.path.islink(entry.path) or os.path.isfile(entry.path):
             os.unlink(entry.path)
         os.makedirs(entry.path, exist_ok=True)
         os.chmod(entry.path, entry.mode)
     elif entry.kind == LINK:
         if not os.path.islink(entry.path) or os.readlink(entry.path) != entry.target:
-            _removed(entry.path)
+            _remove(entry.path)
             os.symlink(entry.target, entry.path)
     elif entry.kind == FILE:
         _restore_file(entry, folder / entry.copy)
@@ -238,7 +233,7 @@ def _may_change(path: str, status: os.stat_result) -> bool:
 def _restore_file(entry: Entry, copy: Path) -> None:
     path = entry.path
     if os.path.islink(path) or os.path.isdir(path):
-        _removed(path)
+        _remove(path)
     if not os.path.exists(path) or digest_of(path) != entry.digest:
         if os.path.exists(path) and not os.access(path, os.W_OK):
             os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)

@@ -122,7 +122,8 @@ class Workplace:
     def close(self) -> None:
         """Removes all that is no record; first puts back what an interrupt kept from it."""
         remove_folder(self._records / "scratch")
-        pending = [one for one in self.scratch.glob(f"*/{JOURNAL_FOLDER}") if is_pending(one)]
+        journals = {*self.scratch.glob(f"*/{JOURNAL_FOLDER}"), self.shared / JOURNAL_FOLDER}
+        pending = [one for one in journals if is_pending(one)]
         if not any([put_back(journal) for journal in pending]):
             remove_folder(self.scratch)
         self._lock.close()

@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainprof.profiler.sandbox import workplace
@@ -19,7 +19,7 @@ from trainprof.profiler.sandbox.spec import JOURNAL, OPEN, OVERLAY
 from trainprof.profiler.sandbox.workplace import Workplace, prepare_workplace, tidy_up_after_killed
 from trainprof.profiler.sandbox.write_watch import resolved
 
-NAMES = ("a", "b", "folder", "folder/c", "folder/inner", "folder/inner/d", "link", "new/e")
+NAMES = ("a", "b", "folder", "folder/c", "folder/inner", "folder/inner/d", "link", "new", "new/e")
 
 
 def tree(folder):
@@ -70,6 +70,8 @@ CHANGES = st.tuples(st.sampled_from(KINDS), st.sampled_from(NAMES), st.sampled_f
 
 
 @settings(max_examples=60, deadline=None)
+@example(changes=[("rename", "folder", "new"), ("append", "new/c", "a")])
+@example(changes=[("rename", "a", "new/e"), ("write", "new", "a")])
 @given(changes=st.lists(CHANGES, max_size=12))
 def test_any_series_of_changes_is_taken_back(tmp_path_factory, changes):
     folder = tmp_path_factory.mktemp("project")
@@ -88,6 +90,22 @@ def test_any_series_of_changes_is_taken_back(tmp_path_factory, changes):
     assert tree(folder) == before
     assert not notes.exists()
     shutil.rmtree(folder)
+
+
+def test_a_folder_that_became_a_link_leads_to_no_other_file(tmp_path):
+    (tmp_path / "project" / "out").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "new").write_text("somebody's")
+    journal = Journal(tmp_path / "notes", ())
+    out = tmp_path / "project" / "out"
+    journal.keep(str(out / "new"))
+    journal.keep(str(out), whole=True)
+    out.rename(tmp_path / "project" / "moved")
+    out.symlink_to(tmp_path / "data")
+    journal.close()
+    assert put_back(tmp_path / "notes") == []
+    assert (tmp_path / "data" / "new").read_text() == "somebody's"
+    assert list(out.iterdir()) == []
 
 
 def test_a_torn_last_line_and_no_change_are_no_obstacle(tmp_path):
