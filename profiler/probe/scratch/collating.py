@@ -35,8 +35,8 @@ def measure_collate(
     if not items.kept:
         return None
     times: list[float] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         batch = None
         while len(times) < MOST_REPEATS and (not times or time.perf_counter() < deadline):
             samples = [items.kept[place % len(items.kept)] for place in range(batch_size)]
@@ -49,10 +49,23 @@ def measure_collate(
         "collate_s": min(times),
         "stack_s": _stacking_s(torch, batch),
         "collate_number_lists": numbers,
-        "collate_array_lists": any(SLOW_LIST_WARNING in str(entry.message) for entry in caught),
+        "collate_array_lists": _warns_of_array_lists(torch, collate, samples),
         "collate_hottest": _hottest(collate, samples),
         **_place(collate),
     }
+
+
+def _warns_of_array_lists(torch: Any, collate: Callable[[Any], Any], samples: list[Any]) -> bool:
+    """By itself, as a warning takes time, and torch gives most of them once in a process."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            collate(samples)
+    finally:
+        torch.set_warn_always(before)
+    return any(SLOW_LIST_WARNING in str(entry.message) for entry in caught)
 
 
 def _stacking_s(torch: Any, batch: Any) -> float:

@@ -265,12 +265,12 @@ with socket.socket(socket.AF_UNIX) as one:
 """
 
 
-def test_servers_that_run_already_can_be_reached(sandbox):
+def test_servers_that_run_already_can_be_reached(sandbox, monkeypatch):
     path = str(sandbox.files / "s")
     if len(path) > 100:
         pytest.skip("the paths of sockets must be short")
     with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(sandbox.files)  # such paths must be short
+        monkeypatch.chdir(sandbox.files)  # such paths must be short
         server.bind(path)
         server.listen()
         server.settimeout(60)

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -143,6 +144,9 @@ def test_lists_of_numbers_are_dearer_than_stacking():
 
 
 def test_torchs_warning_about_lists_of_arrays_is_noted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.tensor([np.zeros(5)] * 2)  # as in the making of an item: torch warns once
     found = collated(lambda index: np.zeros(50), lambda rows: torch.tensor(rows))
     assert found["collate_array_lists"] is True
 
