@@ -19,7 +19,7 @@ from trainprof.profiler.model.plan import Application, Plan, Target, plan_to_jso
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.catalogue import catalogue
 from trainprof.rules.experiments.candidates import candidates_of
-from trainprof.rules.experiments.trial import warm_up_steps
+from trainprof.rules.experiments.trial_length import trial_length
 from trainprof.rules.fixes.registry import all_fixes
 from trainprof.rules.fixes.source_only import SOURCE_ONLY
 from trainprof.rules.rule import Case as RuleCase
@@ -119,7 +119,7 @@ def prepare(case: Case, trial_s: float) -> Prepared:
         raise RuntimeError(f"{script.name}: {diagnosis.headline}")
     candidates, refused = candidates_of(diagnosis, ALLOWED[-1])
     applications = tuple(_in_case(one.application, case) for one in candidates)
-    warm_up = warm_up_steps([one.params for one in applications])
+    warm_up = trial_length(diagnosis, candidates, whole=True).warm_up
     wanted = round(trial_s / diagnosis.steps.mean_s)
     steps = min(max(wanted, LEAST_STEPS), MOST_STEPS) + warm_up
     rules = {case.plants[0], *case.acceptable}

@@ -36,5 +36,12 @@ def _candidate(asked: Application, advised: Sequence[Candidate]) -> Candidate:
             params = {**advice.params, **asked.params}
             return replace(candidate, application=replace(advice, params=params), predicted=None)
     return Candidate(
-        asked, ASKED, kind.safety, kind.rounding, None, kind.verifies, kind.pays_off_later
+        asked,
+        ASKED,
+        kind.safety,
+        kind.rounding,
+        None,
+        kind.verifies,
+        kind.pays_off_later,
+        kind.from_second_epoch,
     )

@@ -36,6 +36,7 @@ class Candidate:
         safety: Of this application. rounding: Whether it leaves random numbers as they are.
         predicted: The finding's interval, if it has one.
         pays_off_later: Its start has to be earned back.
+        from_second_epoch: The first epoch only prepares what later ones gain from.
         searched: Settings that were tried to choose that of the application.
     """
 
@@ -46,6 +47,7 @@ class Candidate:
     predicted: Gain | None
     verifies: tuple[str, str] | None
     pays_off_later: bool = False
+    from_second_epoch: bool = False
     searched: tuple[Searched, ...] = ()
 
 
@@ -113,6 +115,7 @@ def _candidate(finding: Finding, advice: FixAdvice, kind: type[Fix], safety: str
         finding.gain,
         kind.verifies,
         kind.pays_off_later,
+        kind.from_second_epoch,
     )
 
 

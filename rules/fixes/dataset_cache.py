@@ -32,6 +32,7 @@ class DatasetCache(Fix):
     id = "dataset-cache"
     title = "Samples are kept"
     safety = "safe"
+    from_second_epoch = True
     parameters: Mapping[str, type] = {"bytes": int}
     verifies = ("step.data_wait_share", "down")
     made_in_source = True

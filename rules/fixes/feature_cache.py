@@ -55,6 +55,7 @@ class FeatureCache(Fix):
     id = "feature-cache"
     title = "Features of the frozen part are kept"
     safety = "safe"
+    from_second_epoch = True
     parameters: Mapping[str, type] = {}
     verifies = ("step.forward_share", "down")
     by_hand = "train on features that the frozen part computed once, before the loop"

@@ -77,6 +77,7 @@ class Fix:
             data_wait_share", "down".
         made_in_source: True where it is for what one line of the script makes or switches on.
         pays_off_later: True where its start takes so long that only a long training gains.
+        from_second_epoch: True where the first epoch only prepares what later ones gain from.
         by_hand: What a person would write where no edit is safe.
     """
 
@@ -90,6 +91,7 @@ class Fix:
     verifies: tuple[str, str] | None = None
     made_in_source: bool = False
     pays_off_later: bool = False
+    from_second_epoch: bool = False
     by_hand: str | None = None
 
     def __init__(self, params: Mapping[str, Any], target: Any = None) -> None:

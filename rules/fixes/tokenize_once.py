@@ -36,6 +36,7 @@ class TokenizeOnce(Fix):
     id = "tokenize-once"
     title = "Texts are tokenized once"
     safety = "safe"
+    from_second_epoch = True
     parameters: Mapping[str, type] = {}
     made_in_source = True
     by_hand = "self.tokens = [tokenize(text) for text in self.texts] in the data set's __init__"

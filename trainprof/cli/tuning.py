@@ -31,8 +31,9 @@ from trainprof.rules.experiments.machine import machine_class
 from trainprof.rules.experiments.preflight import look_at_machine
 from trainprof.rules.experiments.result import cases_of, dry_result, plan_of, proof_of, result_of
 from trainprof.rules.experiments.runner import ProcessRunner, how_it_ended
-from trainprof.rules.experiments.trial import Trial, warm_up_steps
+from trainprof.rules.experiments.trial import Trial
 from trainprof.rules.experiments.trial_journal import About, Journal, Options, ResumedRunner
+from trainprof.rules.experiments.trial_length import TrialLength, trial_length
 from trainprof.rules.experiments.tune import (
     EQUAL_PAIRS,
     BaselineFailed,
@@ -49,10 +50,6 @@ if TYPE_CHECKING:
 
 BASELINE_STEPS = 400
 """Of the run that is diagnosed; a shorter script runs to its end."""
-LEAST_STEPS, MOST_STEPS = 30, 200
-"""Of a trial, its warm-up not counted."""
-TRIAL_S = 4.0
-"""Seconds that the steps of a trial should take: single slow steps even out."""
 
 Say = Callable[[str], None]
 
@@ -179,17 +176,15 @@ class Tuning:
         """Tries what the diagnosis advises; also gives what is known when it is interrupted."""
         candidates, refused = self._candidates(diagnosis)
         search = self._knob_search(candidates)
-        settings: list[Mapping[str, Any]] = [c.application.params for c in candidates]
-        if search is not None:
-            settings += [search.largest(c) for c in candidates]
-        steps, warm_up = self._trial_steps(diagnosis, settings)
+        largest = [search.largest(one) for one in candidates] if search is not None else []
+        length = self._length(diagnosis, candidates, largest)
         if candidates and self._place.is_here:
             self._look_at_machine(diagnosis)
         runner = ProcessRunner(
             self._command,
             self._folder,
             self._workplace,
-            warm_up,
+            length.warm_up,
             needed_bytes=self._needed_bytes(diagnosis),
             longest_s=self._baseline_s,
         )
@@ -200,7 +195,7 @@ class Tuning:
             ResumedRunner(runner, journal, self._earlier or ()),
             candidates,
             refused,
-            steps=steps,
+            steps=length.steps,
             budget_s=self._left_s(),
             clock=time.monotonic,
             tell=self._tell,
@@ -208,10 +203,10 @@ class Tuning:
             run_steps=self._steps_of_training(diagnosis),
             again=None if self._options.asked else self._again,
             choose=search,
-            short_steps=warm_up + (steps - warm_up) // 2,
+            short_steps=length.warm_up + (length.steps - length.warm_up) // 2,
         )
         if not candidates:
-            return self._written(tune.outcome(), steps, ended="complete")
+            return self._written(tune.outcome(), length.steps, ended="complete")
         try:
             outcome = tune.run()
         except KeyboardInterrupt:
@@ -220,11 +215,12 @@ class Tuning:
             self._say(f"no more trials: {error.filename or 'a file'} failed ({error.strerror})")
             outcome = tune.outcome()
         except BaselineFailed as error:
-            raise UsageError(f"the script fails when it is cut to {steps} steps: {error}") from None
+            problem = f"the script fails when it is cut to {length.steps} steps: {error}"
+            raise UsageError(problem) from None
         try:
-            return self._written(outcome, steps)
+            return self._written(outcome, length.steps)
         except KeyboardInterrupt:  # there is only one
-            return self._written(outcome, steps)
+            return self._written(outcome, length.steps)
 
     def _about(self, candidates: Sequence[Candidate]) -> About:
         """What the trials hold for."""
@@ -258,7 +254,7 @@ class Tuning:
     def dry_run(self, diagnosis: Diagnosis) -> TuneResult:
         """What would be tried, and how long that takes at least."""
         candidates, refused = self._candidates(diagnosis)
-        steps, _ = self._trial_steps(diagnosis, [c.application.params for c in candidates])
+        steps = self._length(diagnosis, candidates, []).steps
         assert diagnosis.steps is not None
         assert diagnosis.steps.mean_s is not None
         trials = 2 * (EQUAL_PAIRS + LOOKS[0] * len(candidates)) if candidates else 0
@@ -295,14 +291,15 @@ class Tuning:
         search = KnobSearch(self._place.cpus, time.monotonic)
         return search if any(search.space(one) for one in candidates) else None
 
-    def _trial_steps(self, diagnosis: Diagnosis, settings: Sequence[object]) -> tuple[int, int]:
-        """Steps of a trial, and how many of them are warm-up."""
-        warm_up = warm_up_steps([one for one in settings if isinstance(one, dict)])
-        steps = diagnosis.steps
-        assert steps is not None
-        assert steps.mean_s is not None
-        fitting = min(max(round(TRIAL_S / steps.mean_s), LEAST_STEPS), MOST_STEPS)
-        return min((self._options.steps or fitting) + warm_up, steps.count), warm_up
+    def _length(
+        self,
+        diagnosis: Diagnosis,
+        candidates: Sequence[Candidate],
+        settings: Sequence[Mapping[str, Any]],
+    ) -> TrialLength:
+        whole = diagnosis.steps is not None and diagnosis.steps.count < BASELINE_STEPS
+        asked = self._options.steps
+        return trial_length(diagnosis, candidates, settings, whole=whole, asked=asked)
 
     def _tell(self, progress: Progress) -> None:
         ratio = progress.ratio
