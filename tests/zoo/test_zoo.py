@@ -17,13 +17,12 @@ from zoo.results import result_of
 
 CASES = list(all_cases())
 IN_CI = (
-    "cases/collect_to_save_memory",
     "cases/printed_weights",
     "compound/log_and_checkpoints",
     "healthy/item_each_step",
     "healthy/memory_warms_up",
 )
-"""Short ones of each kind; the stories run in tests/integration anyway."""
+"""Short ones of each kind; the stories, of which one collects garbage, run in tests/integration."""
 
 
 def name_of(case):
