@@ -8,15 +8,14 @@ from __future__ import annotations
 import mmap
 import os
 import random
-import select
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from ...profiler.agent import guard
+from .forked_answer import read_answer
 
 PATIENCE_S = 30.0
 """A pass that takes longer is not worth its time, or never ends."""
@@ -50,7 +49,7 @@ def every_sample(torch: Any, dataset: Any, width: int, look: Callable[[Any], byt
             os._exit(0)
     os.close(writing)
     try:
-        said = _said(reading)
+        said = read_answer(reading, PATIENCE_S)
     finally:
         os.close(reading)
         os.kill(child, signal.SIGKILL)
@@ -58,7 +57,8 @@ def every_sample(torch: Any, dataset: Any, width: int, look: Callable[[Any], byt
     if said is None:
         return f"reading all samples takes more than {PATIENCE_S:.0f} s"
     if said != "done":
-        return f"a forked process cannot read all samples ({said.partition(chr(10))[0]})"
+        reason = said.partition("\n")[0] or "it crashed"
+        return f"a forked process cannot read all samples ({reason})"
     return found[: count * width]
 
 
@@ -72,16 +72,3 @@ def _look_at_all(
         if numpy is not None:
             numpy.seed(0)
         found[index * width : (index + 1) * width] = look(dataset[index])
-
-
-def _said(reading: int) -> str | None:
-    parts: list[bytes] = []
-    until_s = time.monotonic() + PATIENCE_S
-    while True:
-        ready, _, _ = select.select([reading], [], [], max(until_s - time.monotonic(), 0.0))
-        if not ready:
-            return None
-        part = os.read(reading, 4096)
-        if not part:
-            return b"".join(parts).decode("utf-8", "replace") or "it crashed"
-        parts.append(part)

@@ -8,15 +8,14 @@ Standard library only.
 from __future__ import annotations
 
 import os
-import select
 import signal
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ...profiler.agent import guard
+from .forked_answer import read_answer
 from .nested import Nested
 
 PATIENCE_S = 20.0
@@ -55,25 +54,11 @@ def forked_sample(torch: Any, arguments: Mapping[str, Any]) -> Sample:
             os._exit(0)
     os.close(writing)
     try:
-        return _answer(_read(reading))
+        return _answer(read_answer(reading, PATIENCE_S))
     finally:
         os.close(reading)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-
-
-def _read(reading: int) -> str | None:
-    """All that the child writes; None where it does not end in time."""
-    parts: list[bytes] = []
-    until_s = time.monotonic() + PATIENCE_S
-    while True:
-        ready, _, _ = select.select([reading], [], [], max(until_s - time.monotonic(), 0.0))
-        if not ready:
-            return None
-        part = os.read(reading, 65_536)
-        if not part:
-            return b"".join(parts).decode("utf-8", "replace")
-        parts.append(part)
 
 
 def _answer(text: str | None) -> Sample:
