@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """All that a checkpoint's file will hold; nothing in it is shared with the training.
 
@@ -109,6 +109,15 @@ class BackgroundWriter:
     def is_current_thread(self) -> bool:
         """Whether the caller is the writing thread itself."""
         return self._thread is not None and threading.get_ident() == self._thread.ident
+
+    def drop_waiting(self, path: str) -> Snapshot | None:
+        """Takes back what waits for that file, which is to be written over; not what is begun."""
+        with self._changed:
+            for snapshot in list(self._waiting)[1:]:
+                if snapshot.path == path:
+                    self._waiting.remove(snapshot)
+                    return snapshot
+        return None
 
     def put(self, snapshot: Snapshot) -> None:
         """Queues it.

@@ -48,8 +48,9 @@ LOOKS_AT_FILES = frozenset(
     )
 )
 """Audit events of what may meet a file that is still being written; `open` names its file."""
-MOST_WAITING = 2.0
-"""Bytes that wait or are written, in sizes of the largest snapshot so far."""
+MOST_WAITING = 4.0
+"""Bytes that wait or are written, in sizes of the largest snapshot so far: one that is written, and
+the latest of each of two files that take turns, with one to spare."""
 
 _stat = os.stat  # as it is before anything is patched
 _PACKAGE = f"{__name__.partition('.')[0]}.profiler."
@@ -60,7 +61,8 @@ class CheckpointBackground(Fix):
 
     Everything is pickled and every tensor copied to host memory before the call returns, so what
     the training changes later is not in the file. Files are written in their order, byte for byte
-    those of torch.save, under another name first: a crash leaves the old file or the new one.
+    those of torch.save, under another name first: a crash leaves the old file or the new one. What
+    still waits when the script writes over its file is not written: the later one is.
     Whatever looks at the file or lists, moves, copies or removes files, starts a process or forks,
     waits for it, as does the end of the script. A file that cannot be written raises at the next
     save, and is told at the end.
@@ -80,7 +82,7 @@ class CheckpointBackground(Fix):
         """Wraps torch.save and torch.load, and what looks at files."""
         self._torch = process.torch
         self._serialization = sys.modules["torch.serialization"]
-        self._handed = self._in_place = self._largest = 0
+        self._handed = self._in_place = self._overwritten = self._largest = 0
         self._failed: str | None = None
         self._open = True
         self._reason = self._why_never()
@@ -144,6 +146,10 @@ class CheckpointBackground(Fix):
         records = tuple(taken.records)
         snapshot = Snapshot(path, records, sum(size for _, _, size in records))
         self._largest = max(self._largest, snapshot.bytes)
+        overwritten = self._writer.drop_waiting(path)
+        if overwritten is not None:
+            self._overwritten += 1
+            self._buffers.give_back(overwritten)
         if self._writer.bytes + snapshot.bytes > MOST_WAITING * self._largest:
             self._writer.wait()
         try:
@@ -246,6 +252,8 @@ class CheckpointBackground(Fix):
         """How many checkpoints went through the thread."""
         written = self._writer.written
         seen = {"background": self._handed, "in_place": self._in_place, "written": written}
+        if self._overwritten:
+            seen["overwritten"] = self._overwritten
         if self._reason is not None or self._failed is not None:
             return ReadBack(False, seen, self._reason or self._failed)
         if self._handed:

@@ -77,6 +77,7 @@ def test_the_file_is_that_of_torch(apply, tmp_path, name):
     applied = apply("checkpoint-background")
     for _ in range(3):  # the later ones reuse memory
         torch.save(state(model, optimizer), tmp_path / name)
+        assert os.path.exists(tmp_path / name)  # this waits: each is written
     assert digest(tmp_path / name) == digest(expected)
     assert sorted(os.listdir(tmp_path / "plain_folder")) == [name]
     assert applied.read() == (True, {"background": 3, "in_place": 0, "written": 3}, None)
@@ -152,6 +153,22 @@ def test_saves_of_one_path_come_in_order(apply, tmp_path):
         torch.save({"n": number, "x": torch.full((1000,), number)}, tmp_path / "a.pt")
     loaded = torch.load(tmp_path / "a.pt")
     assert (loaded["n"], loaded["x"][-1]) == (19, 19)
+
+
+def test_what_is_written_over_before_its_turn_is_not_written(gated, tmp_path):
+    """Two files that take turns, saved faster than they are written: the last of each counts."""
+    applied, gate = gated
+    for number in range(9):
+        torch.save({"n": number, "x": torch.full((1000,), number)}, tmp_path / f"{number % 2}.pt")
+    held = applied.fix._writer.bytes
+    gate.open()
+    for number in (7, 8):
+        loaded = torch.load(tmp_path / f"{number % 2}.pt")
+        assert (loaded["n"], loaded["x"][-1]) == (number, number)
+    _, seen, _ = applied.read()
+    assert seen == {"background": 9, "in_place": 0, "written": 3, "overwritten": 6}
+    assert held < 3.5 * os.path.getsize(tmp_path / "0.pt")
+    assert sorted(path.name for path in tmp_path.glob("*.pt*")) == ["0.pt", "1.pt"]
 
 
 def test_buffers_and_old_formats_are_written_in_place(apply, tmp_path):
@@ -258,4 +275,6 @@ def test_all_is_there_when_the_script_is_over(tmp_path, how):
     assert not list(tmp_path.glob("*~"))
     (session,) = read_run(tmp_path / "run").sessions
     (fact,) = session.trainers[0].latest_facts("fix").values()
-    assert (fact.data["active"], fact.data["seen"]["written"]) == (True, 13)
+    seen = fact.data["seen"]
+    assert (fact.data["active"], seen["background"]) == (True, 13)
+    assert seen["written"] + seen.get("overwritten", 0) == 13
