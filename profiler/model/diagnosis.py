@@ -52,6 +52,7 @@ class FixAdvice:
         params: JSON values, e.g. {"num_workers": 4}.
         safety: safe | numerics | semantics (DESIGN 5).
         code: The source as it would read, where that is known.
+        where: Of what is to be changed, where that is not the place of the finding.
     """
 
     fix: str
@@ -59,6 +60,7 @@ class FixAdvice:
     safety: str
     text: str
     code: str | None = None
+    where: Location | None = None
 
 
 @dataclass(frozen=True, slots=True)

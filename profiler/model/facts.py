@@ -40,6 +40,8 @@ class ModelFact(TypedDict, total=False):
     submodules: list[ModuleNode]
     batch_norms: int  # BatchNorm layers in training mode, synchronised ones left out
     convolutions: int
+    image_convolutions: int  # Conv2d, those that learn and those that do not
+    switchable_attentions: int  # nn.MultiheadAttention, eager models of transformers
     data_parallel_devices: int  # of a DataParallel on the outside
     biases_before_norm: int  # convolutions with a bias whose next sibling is a BatchNorm
     wrapper: str | None  # DistributedDataParallel, FSDP, OptimizedModule, DataParallel ...

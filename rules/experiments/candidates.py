@@ -84,7 +84,7 @@ def candidates_of(
                 refused.append(Refused(advice.fix, finding.rule, reason))
                 continue
             candidate = _candidate(finding, advice, kind, safety)
-            key = (advice.fix, repr(sorted(advice.params.items())))
+            key = (advice.fix, repr((sorted(advice.params.items()), advice.where)))
             chosen.setdefault(key, candidate)
     return sorted(chosen.values(), key=_promise, reverse=True), refused
 
@@ -103,7 +103,7 @@ def _safety(advice: FixAdvice, kind: type[Fix], draws: object) -> str:
 
 
 def _candidate(finding: Finding, advice: FixAdvice, kind: type[Fix], safety: str) -> Candidate:
-    where = finding.where
+    where = advice.where or finding.where
     of_object = kind.made_in_source and where is not None
     target = Target(where.file, where.line) if of_object and where is not None else None
     params = {name: advice.params[name] for name in kind.parameters if name in advice.params}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainprof.profiler.model.diagnosis import Location
 from trainprof.profiler.model.signals import Signal
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training, location
@@ -34,6 +35,14 @@ DESCRIPTIONS = (
     Description("model.batch_norms", "count", "BatchNorm layers that learn from each batch."),
     Description("model.convolutions", "count", "Convolutions of all trained models."),
     Description(
+        "model.image_convolutions", "count", "Those over images, which may have channels last."
+    ),
+    Description(
+        "model.switchable_attentions",
+        "count",
+        "Attentions of torch and of transformers that may be written out or fused by a switch.",
+    ),
+    Description(
         "model.biases_before_norm", "count", "Those with a bias that a BatchNorm takes away again."
     ),
     Description("model.where", "place", "Where the largest model's class is defined."),
@@ -47,7 +56,21 @@ DESCRIPTIONS = (
     Description("optimizer.list", "list", "All optimizers, as their facts."),
     Description("optimizer.momentum", "number", "Momentum of its first group."),
     Description("optimizer.where", "place", "Where it was made."),
+    Description(
+        "optimizer.unfused_places",
+        "list",
+        "Where optimizers at work were made that could be fused and are not, the largest first.",
+    ),
 )
+
+LAYERS = (
+    "batch_norms",
+    "convolutions",
+    "image_convolutions",
+    "switchable_attentions",
+    "biases_before_norm",
+)
+"""Counts of layers in a model's fact."""
 
 LEAST_UPDATES_SHARE = 0.1
 """Of the updates of the busiest optimizer: one with fewer was tried, or has another task."""
@@ -89,7 +112,7 @@ def _models(training: Training, sheet: Sheet) -> None:
         return
     for key in ("parameter_count", "parameter_bytes", "trainable_count", "submodule_count"):
         sheet.put(f"model.{key}", sum(int(model.get(key) or 0) for model in models))
-    for key in ("batch_norms", "convolutions", "biases_before_norm"):
+    for key in LAYERS:
         counts = [model[key] for model in models if isinstance(model.get(key), int)]
         sheet.put(f"model.{key}", sum(counts) if counts else None, reason="an older agent")
     dtypes, devices = _summed(models, "dtypes"), _summed(models, "devices")
@@ -149,7 +172,9 @@ def _optimizers(training: Training, sheet: Sheet) -> None:
         return
     sheet.put("optimizer.count", len(facts))
     sheet.put("optimizer.list", tuple(facts))
-    largest = max(_at_work(training) or facts, key=_elements)
+    at_work = sorted(_at_work(training) or facts, key=_elements, reverse=True)
+    largest = at_work[0]
+    sheet.put("optimizer.unfused_places", _unfused_places(at_work))
     for setting in OPTIMIZER_SETTINGS:
         key = setting.name.partition(".")[2]
         sheet.put(setting.name, largest.get(key), reason="it is none of torch's own optimizers")
@@ -160,3 +185,12 @@ def _optimizers(training: Training, sheet: Sheet) -> None:
     sheet.put("optimizer.learning_rate", rate, reason="it is a tensor, or there is none")
     momentum = groups[0].get("momentum") if groups else None
     sheet.put("optimizer.momentum", momentum, reason="it has no momentum")
+
+
+def _unfused_places(facts: Sequence[Fact]) -> tuple[Location, ...]:
+    places = [
+        location(fact.get("where"))
+        for fact in facts
+        if fact.get("fused_supported") and fact.get("implementation") in ("forloop", "foreach")
+    ]
+    return tuple(dict.fromkeys(one for one in places if one is not None))

@@ -124,7 +124,7 @@ def _tree(
 
 
 def _count_layers(torch: Any, fact: ModelFact, modules: list[Any]) -> None:
-    """BatchNorm layers, and biases that the one behind them takes away again.
+    """Layers of kinds that rules ask for, and biases that a BatchNorm behind takes away again.
 
     What is defined one after the other in one module is taken to be called so; the number of
     channels has to agree.
@@ -135,6 +135,8 @@ def _count_layers(torch: Any, fact: ModelFact, modules: list[Any]) -> None:
         isinstance(m, norm) and not isinstance(m, synchronised) and m.training for m in modules
     )
     fact["convolutions"] = sum(isinstance(module, convolution) for module in modules)
+    fact["image_convolutions"] = sum(isinstance(module, torch.nn.Conv2d) for module in modules)
+    fact["switchable_attentions"] = sum(_has_attention_switch(torch, one) for one in modules)
     fact["biases_before_norm"] = sum(
         isinstance(one, convolution)
         and one.bias is not None
@@ -143,6 +145,14 @@ def _count_layers(torch: Any, fact: ModelFact, modules: list[Any]) -> None:
         for module in modules
         for one, behind in pairwise(module._modules.values())
     )
+
+
+def _has_attention_switch(torch: Any, module: Any) -> bool:
+    """A library's attention whose weights are written out, or may be, until it is told not to."""
+    if isinstance(module, torch.nn.MultiheadAttention):
+        return True
+    config = vars(module).get("config") if hasattr(module, "set_attn_implementation") else None
+    return getattr(config, "_attn_implementation", None) == "eager"
 
 
 def _unwrap(module: Any) -> tuple[list[str], Any, type]:

@@ -158,16 +158,18 @@ class Attn(Rule):
             share=share * (1 - 1 / typical),
             gain=gain(share, share, least, most),
             where=place(signals, "operators.attention_where"),
-            fixes=(self._advice(masked),),
+            fixes=(self._advice(signals, masked),),
             confidence="medium",
             next_bottleneck=largest_phase(signals),
         )
 
     @staticmethod
-    def _advice(masked: bool) -> FixAdvice:
+    def _advice(signals: Signals, masked: bool) -> FixAdvice:
+        """A switch where a library has one; what the script writes out is a person's work."""
         causal = ", is_causal=True" if masked else ""
+        switchable = number(signals, "model.switchable_attentions") != 0
         return FixAdvice(
-            fix="attention-fused",
+            fix="attention-fused" if switchable else "attention-call",
             params={},
             safety="numerics",
             text=(

@@ -10,6 +10,7 @@ from trainprof.rules.reading import (
     gain,
     largest_phase,
     needed,
+    number,
     observed,
     percent,
     place,
@@ -107,18 +108,21 @@ class Noncontig(Rule):
             share=share,
             gain=gain(share * self.least_saved, share, 100.0),
             where=place(signals, "operators.rearranged_where"),
-            fixes=(
-                FixAdvice(
-                    fix="one-layout",
-                    params={},
-                    safety="numerics",
-                    text=(
-                        "Keep one order of dimensions through the network, with operators that "
-                        "work on it."
-                    ),
-                ),
-            ),
+            fixes=(self._advice(signals),),
             confidence="medium",
             max_severity="info",
             next_bottleneck=largest_phase(signals),
+        )
+
+    @staticmethod
+    def _advice(signals: Signals) -> FixAdvice:
+        """Channels last is a switch for networks over images; the rest is a person's work."""
+        over_images = number(signals, "model.image_convolutions") != 0
+        return FixAdvice(
+            fix="one-layout" if over_images else "fewer-copies",
+            params={},
+            safety="numerics",
+            text=(
+                "Keep one order of dimensions through the network, with operators that work on it."
+            ),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from trainprof.profiler.model.diagnosis import FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
@@ -194,7 +195,7 @@ class Unfused(Rule):
             share_low=share_low * (1 - 1 / speedup[0]),
             gain=predicted,
             where=place(signals, "optimizer.where"),
-            fixes=(self._advice(kind),),
+            fixes=(self._advice(kind), *self._others(signals)),
             confidence="medium",
             max_severity="info" if implementation == "foreach" else "critical",
         )
@@ -220,6 +221,20 @@ class Unfused(Rule):
         return (
             f"{kind or 'The optimizer'} updates{many} {how} and takes {percent(share)} of the step."
         )
+
+    @staticmethod
+    def _others(signals: Signals) -> Iterator[FixAdvice]:
+        """The same for each further optimizer of the training."""
+        places = signals.get("optimizer.unfused_places").value
+        for where in places if isinstance(places, tuple) else ():
+            if where != place(signals, "optimizer.where"):
+                yield FixAdvice(
+                    fix="optimizer-fused",
+                    params={"fused": True},
+                    safety="numerics",
+                    text=f"The same for the optimizer in {PurePath(where.file).name}:{where.line}.",
+                    where=where,
+                )
 
     @staticmethod
     def _advice(kind: str) -> FixAdvice:

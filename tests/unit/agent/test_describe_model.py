@@ -1,6 +1,7 @@
 import gc
 import json
 import time
+import types
 import weakref
 
 import torch
@@ -112,6 +113,30 @@ def test_biases_in_front_of_a_batch_norm():
     fact = describe_model(torch, conv_net(bias=True))
     assert (fact["convolutions"], fact["biases_before_norm"], fact["batch_norms"]) == (3, 2, 2)
     assert describe_model(torch, conv_net(bias=False))["biases_before_norm"] == 0
+
+
+def test_what_has_a_switch_is_counted():
+    own = nn.Sequential(nn.Linear(2, 2), nn.Conv1d(2, 2, 1))
+    fact = describe_model(torch, own)
+    assert (fact["image_convolutions"], fact["switchable_attentions"]) == (0, 0)
+    fact = describe_model(torch, nn.Sequential(nn.Conv2d(3, 4, 3), nn.MultiheadAttention(4, 2)))
+    assert (fact["image_convolutions"], fact["switchable_attentions"]) == (1, 1)
+
+
+class OfTransformers(nn.Module):
+    """As a model of transformers says how it computes attention."""
+
+    def __init__(self, attention):
+        super().__init__()
+        self.config = types.SimpleNamespace(_attn_implementation=attention)
+
+    def set_attn_implementation(self, name):
+        self.config._attn_implementation = name
+
+
+def test_a_model_of_transformers_has_a_switch_until_it_is_set():
+    assert describe_model(torch, OfTransformers("eager"))["switchable_attentions"] == 1
+    assert describe_model(torch, OfTransformers("sdpa"))["switchable_attentions"] == 0
 
 
 def test_batch_norms_that_do_not_learn_from_the_batch_are_not_counted():

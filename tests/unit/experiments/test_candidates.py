@@ -63,3 +63,10 @@ def test_the_largest_gain_comes_first_and_the_rest_has_a_reason():
         "loader-order": "it changes semantics; ask for it with --allow semantics",
         "buy-a-faster-disk": "it needs a person's hand",
     }
+
+
+def test_two_objects_of_one_finding_are_two_candidates():
+    there = Location("/project/train.py", 8)
+    other = FixAdvice("optimizer-fused", {}, "numerics", "The same.", where=there)
+    found, _ = candidates_of(diagnosis(finding(advice("optimizer-fused"), other)))
+    assert [one.application.target.line for one in found] == [7, 8]

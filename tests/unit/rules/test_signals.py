@@ -658,6 +658,7 @@ class TestModels:
         assert value(signals, "optimizer.momentum") == 0.9
         assert value(signals, "optimizer.where") == PLACE
         assert len(value(signals, "optimizer.list")) == 2
+        assert value(signals, "optimizer.unfused_places") == (PLACE,)
 
     def test_an_optimizer_that_was_only_tried_does_not_speak(self):
         facts = [
