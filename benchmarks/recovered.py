@@ -42,8 +42,10 @@ PAGE = REPOSITORY / "docs" / "recovered.md"
 GROUPS = ("stories", "cases", "blind")
 TIMEOUT_S = 120
 """Of a trial, which takes a few seconds."""
-SLOWER = 0.9
-"""A candidate among several that is as slow in its first trial is left out."""
+SCREENED = 2
+"""Alternating trials of each of several candidates, before the rounds."""
+SLOWER = 0.95
+"""A candidate among several that is as slow in them is left out, as no tune would prove it."""
 AGENT = ("--quiet", "--no-probe", "--no-stacks", "--trace", "off")
 
 
@@ -180,14 +182,20 @@ class Arms:
         applications = self._prepared.applications
         if len(applications) < 2:
             return list(range(len(applications))), {}
+        plans = [(), *((one,) for one in applications)]
+        trials: list[list[dict[str, Any]]] = [[] for _ in plans]
+        for turn in range(SCREENED):
+            for number in range(len(plans))[:: 1 if turn % 2 == 0 else -1]:
+                plan = plan_in(self._unchanged, plans[number])
+                trials[number].append(self._run(self._unchanged / "train.py", plan))
         dropped: dict[str, str] = {}
         ratios: dict[int, float] = {}
-        old = self._run(self._unchanged / "train.py", Plan(()))
         for number, one in enumerate(applications):
-            new = self._run(self._unchanged / "train.py", plan_in(self._unchanged, (one,)))
-            ratio = old["seconds"] / new["seconds"] if old["seconds"] and new["seconds"] else 0.0
-            if new["seconds"] is None:
-                dropped[described(asdict(one))] = new["problem"]
+            new = trials[number + 1]
+            problem = next((trial["problem"] for trial in new if trial["seconds"] is None), None)
+            ratio = _ratio(trials[0], new)
+            if problem is not None:
+                dropped[described(asdict(one))] = problem
             elif ratio < SLOWER:
                 dropped[described(asdict(one))] = f"slower, {ratio:.2f}"
             else:
@@ -282,6 +290,15 @@ class Arms:
             seconds[name] = None if problem else wall_s
         self.row["plain"] = seconds
         _write(self._case, self.row)
+
+
+def _ratio(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> float:
+    """Seconds of the old over those of the new, of geometric means; 1 where any is missing."""
+    pairs = list(zip(old, new, strict=True))
+    if any(not trial["seconds"] for pair in pairs for trial in pair):
+        return 1.0
+    logs = [math.log(one["seconds"] / other["seconds"]) for one, other in pairs]
+    return math.exp(sum(logs) / len(logs))
 
 
 def _finish(command: Sequence[str], folder: Path) -> tuple[str | None, float]:

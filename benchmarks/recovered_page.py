@@ -37,7 +37,7 @@ any plan.
 patched source is faster than the plan. Intervals are 95 %, Student's t on the logarithms of the
 rounds. *Whole script* is the time of the unchanged script over that of the patched one, each from
 start to end by the clock, once, without trainprof. Of several candidates, one that was not in
-force, or slower by a tenth in a trial before, is left out, as a tune would leave it out.
+force, or slower in two alternating trials before (below 0.95), is left out, as a tune would do.
 """
 
 

@@ -10,7 +10,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from trainprof.errors import TrainprofError, UsageError
 from trainprof.profiler.sandbox.availability import why_unavailable
@@ -55,8 +55,7 @@ class Workplace:
         self.shared.mkdir(exist_ok=True)
         self._records = records
         self._caches = cache_folders()
-        self._lock = (scratch / LOCK).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock = lock_folder(scratch)
 
     def run(
         self,
@@ -146,12 +145,12 @@ def prepare_workplace(
     tidy_up_after_killed(say)
     try:
         scratch = Path(tempfile.mkdtemp(prefix=PREFIX, dir=scratch_places()[0]))
-        (scratch / LOCK).touch()
-        way, reason = _way(scratch, folders)
-        if way is not None or unguarded:
-            if reason is not None:
-                say(_explained(way, reason))
-            return Workplace(records, scratch, way or OPEN)
+        with lock_folder(scratch):  # until the workplace holds it itself
+            way, reason = _way(scratch, folders)
+            if way is not None or unguarded:
+                if reason is not None:
+                    say(_explained(way, reason))
+                return Workplace(records, scratch, way or OPEN)
     except KeyboardInterrupt:
         tidy_up_after_killed(say)
         raise
@@ -191,6 +190,18 @@ def scratch_places() -> list[str]:
     is_asked = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
     places = [default, DISK] if is_asked else [DISK, default]
     return [one for one in places if os.access(one, os.W_OK)] or [default]
+
+
+def lock_folder(folder: Path) -> IO[str]:
+    """Its lock, held from the moment at which others can see it: they would take it for abandoned.
+
+    A process that asks again holds both; the folder is its own until the later one is closed.
+    """
+    new = folder / f"{LOCK}.new"
+    lock = new.open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    new.rename(folder / LOCK)
+    return lock
 
 
 def tidy_up_after_killed(say: Say) -> None:

@@ -238,6 +238,26 @@ def test_a_tune_that_lives_is_left_alone(project, tmp_path):
     assert not scratch.exists()
 
 
+@pytest.mark.parametrize("moment", ["while the way is chosen", "while it is locked"])
+def test_a_tune_that_begins_is_left_alone(project, tmp_path, monkeypatch, moment):
+    """Another one that starts at the same moment took its folder for that of a killed tune."""
+    if moment == "while the way is chosen":
+        monkeypatch.setattr(workplace, "_way", lambda *_: (OPEN, tidy_up_after_killed(pytest.fail)))
+    else:
+        lock = workplace.fcntl.flock
+
+        def flock(file, how):
+            if how == workplace.fcntl.LOCK_EX:  # the one that begins, not the one that tidies up
+                tidy_up_after_killed(pytest.fail)
+            lock(file, how)
+
+        monkeypatch.setattr(workplace.fcntl, "flock", flock)
+    place = prepare_workplace(tmp_path / "records", [], unguarded=True)
+    assert place.shared.exists()
+    place.close()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def no_overlay(monkeypatch, *refused):
     def why(way, scratch, folders):
         return f"no {way}" if way in refused else None
