@@ -104,7 +104,11 @@ class BackgroundWriter:
 
     def holds(self, path: str) -> bool:
         """Whether that file is still to be written."""
-        return any(snapshot.path == path for snapshot in list(self._waiting))
+        return path in self.paths()
+
+    def paths(self) -> list[str]:
+        """Of all files that are still to be written."""
+        return [snapshot.path for snapshot in list(self._waiting)]
 
     def is_current_thread(self) -> bool:
         """Whether the caller is the writing thread itself."""

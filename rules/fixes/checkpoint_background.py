@@ -16,6 +16,7 @@ from typing import Any
 from ...profiler.agent import guard
 from ...profiler.agent.patching import like
 from .background_writer import BackgroundWriter, Buffers, Snapshot
+from .files_met import HEARD, meets
 from .fix import Fix, Process, ReadBack
 from .memory import memory_is_short
 
@@ -28,26 +29,6 @@ SAVE_OPTIONS = (
 """Of torch.save, after object and file."""
 WRITES_TO = ["obj", "zip_file", "pickle_module", "pickle_protocol", "_disable_byteorder_record"]
 """Parameters of the function that torch.save serialises with, torch 2.4 to 2.13."""
-LOOKS_AT_FILES = frozenset(
-    (
-        "os.listdir",
-        "os.scandir",
-        "os.rename",
-        "os.remove",
-        "os.link",
-        "os.symlink",
-        "os.chmod",
-        "os.truncate",
-        "os.system",
-        "os.exec",
-        "os.posix_spawn",
-        "subprocess.Popen",
-        "shutil.copyfile",
-        "shutil.move",
-        "shutil.rmtree",
-    )
-)
-"""Audit events of what may meet a file that is still being written; `open` names its file."""
 MOST_WAITING = 4.0
 """Bytes that wait or are written, in sizes of the largest snapshot so far: one that is written, and
 the latest of each of two files that take turns, with one to spare."""
@@ -62,10 +43,10 @@ class CheckpointBackground(Fix):
     Everything is pickled and every tensor copied to host memory before the call returns, so what
     the training changes later is not in the file. Files are written in their order, byte for byte
     those of torch.save, under another name first: a crash leaves the old file or the new one. What
-    still waits when the script writes over its file is not written: the later one is.
-    Whatever looks at the file or lists, moves, copies or removes files, starts a process or forks,
-    waits for it, as does the end of the script. A file that cannot be written raises at the next
-    save, and is told at the end.
+    still waits when the script writes over its file is not written: the later one is. Whatever
+    looks at the file, lists its folder, moves, copies or removes it or a folder around it, starts a
+    process or forks, waits for it, as does the end of the script. A file that cannot be written
+    raises at the next save, and is told at the end.
 
     Buffers and other file objects, the old format and other pickle modules are written in place, as
     is all when memory is short.
@@ -211,12 +192,9 @@ class CheckpointBackground(Fix):
 
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
         """Of anything that may meet a file which is still being written."""
-        if not self._writer.busy:
+        if not self._writer.busy or event not in HEARD or self._is_exempt():
             return
-        if event == "open":
-            if self._meets(args[0]):
-                self._writer.wait()
-        elif event in LOOKS_AT_FILES and not self._is_exempt():
+        if meets(event, args, self._writer.paths()):
             self._writer.wait()
 
     def _meets(self, path: Any) -> bool:

@@ -102,6 +102,11 @@ def test_the_snapshot_is_complete_before_the_call_returns(gated, tmp_path):
     assert torch.equal(loaded["view"], weight.view(-1)[:5])
 
 
+def opened(folder):
+    """A descriptor that stays open until the process ends."""
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
 LOOKS = {
     "exists": lambda path: os.path.exists(path),
     "getsize": lambda path: os.path.getsize(path) > 100,
@@ -113,6 +118,11 @@ LOOKS = {
     "move": lambda path: Path(shutil.move(path, path.with_suffix(".final"))).exists(),
     "copy": lambda path: Path(shutil.copy(path, path.with_suffix(".copy"))).stat().st_size > 100,
     "remove": lambda path: os.remove(path) is None,
+    "listdir by descriptor": lambda path: path.name in os.listdir(opened(path.parent)),
+    "remove by descriptor": lambda path: os.remove(path.name, dir_fd=opened(path.parent)) is None,
+    "move the folder": lambda path: path.parent.rename(path.parent.parent / "kept").is_dir(),
+    "remove the folder": lambda path: shutil.rmtree(path.parent) is None,
+    "walk": lambda path: (str(path.parent), [], [path.name]) in os.walk(path.parent.parent),
     "load": lambda path: torch.load(path)["n"] == 3,
     "process": lambda path: subprocess.run(["test", "-s", str(path)], check=False).returncode == 0,
 }
@@ -139,11 +149,19 @@ def test_a_fork_waits_and_meets_no_thread(gated, tmp_path):
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_other_files_do_not_wait(gated, tmp_path):
+def test_other_files_and_folders_do_not_wait(gated, tmp_path):
+    """As a Trainer does: it lists and removes older checkpoints beside that which it saves."""
     applied, _ = gated
-    torch.save(state(*make()), tmp_path / "a.pt")
+    for name in ("new", "old/deep"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.pt").write_text("as it was")
+    torch.save(state(*make()), tmp_path / "new" / "a.pt")
     (tmp_path / "b.txt").write_text("note")
     assert os.path.exists(tmp_path / "b.txt")
+    assert sorted(tmp_path.glob("n*")) == [tmp_path / "new"]
+    os.chmod(tmp_path / "b.txt", 0o600)
+    shutil.move(tmp_path / "b.txt", tmp_path / "c.txt")
+    shutil.rmtree(tmp_path / "old")
     assert applied.fix._writer.busy
 
 
