@@ -28,7 +28,7 @@ except ModuleNotFoundError as missing:
 
 FACTORS = (0.5, 0.75, 1.0, 1.5, 2.0)
 """Of the advised value."""
-PER_CPU = {"num_workers": 2, "num_threads": 1}
+PER_CPU = {"num_workers": 2, "num_threads": 1, "threads": 1}
 """More of these for each processor have nothing to run on."""
 MOST_TRIED = 8
 """Settings of one candidate: all of them where there are no more, else those that TPE proposes."""

@@ -20,6 +20,7 @@ class OpenmpThreads(EnvironmentFix):
     safety = "numerics"
     by_hand = "OMP_NUM_THREADS=2 python train.py"
     parameters: Mapping[str, type] = {"threads": int}
+    searched = ("threads",)
     variable = "OMP_NUM_THREADS"
 
     def value(self) -> str:

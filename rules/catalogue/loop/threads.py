@@ -50,7 +50,8 @@ class Threads(Rule):
 
     ## Fix
     `torch.set_num_threads(n)` at the start of the script, or OMP_NUM_THREADS=n in its environment,
-    with n = usable cores / ranks on this machine.
+    with n = usable cores / ranks on this machine. Where that variable asks for the threads that are
+    too many, it is the place to change them: NumPy and child processes obey it too.
 
     ## Fix safety
     Numerics: sums are made in another order.
@@ -79,6 +80,23 @@ class Threads(Rule):
             "16 threads on 2 cores",
             {
                 "flags.num_threads": 16,
+                "host.usable_cores": 2.0,
+                "host.own_cores": 1.9,
+                "host.other_cores": 0.1,
+                "host.idle_cores": 0.0,
+                "step.run_queue_share": (0.46, 0.42, 0.5),
+                "step.forward_share": (0.4, 0.38, 0.42),
+                "step.backward_share": (0.45, 0.43, 0.47),
+                "step.optimizer_share": (0.1, 0.09, 0.11),
+            },
+            severity="critical",
+            gain=(1.4, 2.6),
+        ),
+        Case(
+            "OMP_NUM_THREADS asks for eight threads on two cores",
+            {
+                "flags.num_threads": 8,
+                "environment.OMP_NUM_THREADS": "8",
                 "host.usable_cores": 2.0,
                 "host.own_cores": 1.9,
                 "host.other_cores": 0.1,
@@ -258,6 +276,7 @@ class Threads(Rule):
         if waiting is not None and waiting < self.min_run_queue_share:
             return
         fitting = max(1, math.floor(cores))
+        asked = text(signals, "environment.OMP_NUM_THREADS") == str(threads)
         ours = self._own_part(signals, cores)
         share_low = low(signals, "step.run_queue_share")
         predicted = Gain(1.0, threads / cores)
@@ -273,11 +292,12 @@ class Threads(Rule):
                 *observed(signals, "host.usable_cores"),
                 *observed(signals, "step.run_queue_share", self.min_run_queue_share),
                 *observed(signals, "host.own_cores"),
+                *observed(signals, "environment.OMP_NUM_THREADS"),
             ),
             share=None if waiting is None else waiting * ours,
             share_low=None if share_low is None else share_low * ours,
             gain=predicted,
-            fixes=(_advice(fitting),),
+            fixes=(_of_environment(fitting) if asked else _advice(fitting),),
             confidence="low" if self._contended(signals, cores) else "medium",
             severity="info" if waiting is None else None,
             phases=COMPUTE_PHASES,
@@ -331,4 +351,15 @@ def _advice(threads: int) -> FixAdvice:
         text=f"Let torch compute with {threads} thread{'s' if threads > 1 else ''} (on several "
         "ranks: cores divided by ranks), and compare the time per step.",
         code=f"torch.set_num_threads({threads})",
+    )
+
+
+def _of_environment(threads: int) -> FixAdvice:
+    return FixAdvice(
+        fix="openmp-threads",
+        params={"threads": threads},
+        safety="numerics",
+        text=f"OMP_NUM_THREADS asks for them: set it to {threads} (on several ranks: cores divided "
+        "by ranks), and compare the time per step.",
+        code=f"OMP_NUM_THREADS={threads}",
     )
