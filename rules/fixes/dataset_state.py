@@ -31,15 +31,19 @@ def fingerprint(dataset: Any) -> tuple[Any, ...]:
 
 
 def changed_part(before: tuple[Any, ...], after: tuple[Any, ...]) -> str | None:
-    """Name of an attribute that two fingerprints tell apart.
+    """Name of the first attribute that two fingerprints tell apart."""
+    return next(changed_parts(before, after), None)
+
+
+def changed_parts(before: tuple[Any, ...], after: tuple[Any, ...]) -> Iterator[str]:
+    """Names of all attributes that two fingerprints tell apart.
 
     What was None before, or not there, is something that was opened when it was first needed.
     """
     marks = dict(before)
     for name, mark in after:
         if marks.get(name) is not None and marks[name] != mark:
-            return str(name)
-    return None
+            yield str(name)
 
 
 def _mark(value: Any) -> Any:

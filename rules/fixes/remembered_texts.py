@@ -38,24 +38,34 @@ class RememberedTexts:
         torch: The user's torch.
 
     Attributes:
-        counts: Of all processes: "made", "looked_up" and "compared".
+        counts: Of all processes: "made", "looked_up", "compared", and "given_whole": results for
+            which a function got a data set as an argument.
+        datasets: Those that are known.
     """
 
     def __init__(self, torch: Any) -> None:
         self._torch = torch
         self._values = FlatValues(torch)
-        self.counts = SharedCounts("made", "looked_up", "compared")
+        self.counts = SharedCounts("made", "looked_up", "compared", "given_whole")
         available, _ = host_memory()
         memory = min(MOST_BYTES, int(MOST_OF_FREE * (available or 0)))
         self._store = SharedStore(MOST_TEXTS, memory)
         self._held: dict[int, Any] = {}
         self._looked_up = 0
+        self._methods: set[int] = set()
+        self.datasets: dict[int, Any] = {}
         self.in_worker = False
 
     def hold(self, thing: Any) -> None:
         """Makes an object known, so that calls with it are remembered."""
         if not self.in_worker:
             self._held[id(thing)] = thing
+
+    def hold_function(self, function: Any, is_method: bool) -> None:
+        """Makes a function known; what a method is called on is not one of its arguments."""
+        self.hold(function)
+        if is_method:
+            self._methods.add(id(function))
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The result of a function that is known."""
@@ -65,6 +75,9 @@ class RememberedTexts:
         key = int.from_bytes(digest[:8], "little") >> 1
         found = self._store.get(key)
         if found is None:
+            given = args[1:] if id(function) in self._methods else args
+            if any(id(value) in self.datasets for value in (*given, *kwargs.values())):
+                self.counts.add("given_whole")
             return self._first(key, digest, lambda: function(*args, **kwargs))
         buffer, offset, length = found
         if bytes(buffer[offset : offset + len(digest)]) != digest:

@@ -9,7 +9,8 @@ from typing import Any
 
 from ...profiler.agent.location import is_user_file
 from ...profiler.agent.patching import like
-from .dataset_state import changed_part, fingerprint, parts_of
+from .attribute_reads import attributes_read
+from .dataset_state import PLAIN, changed_parts, fingerprint, parts_of
 from .fix import Fix, Process, ReadBack
 from .loading import Loading, holds_line, started_by_fork
 from .remembered_texts import RememberedTexts
@@ -29,8 +30,10 @@ class TokenizeOnce(Fix):
     The key is the text with all other arguments: numbers and texts by value, objects by identity
     and length. The first eight results looked up in each process, and one of 128 after that, are
     made again and compared; one difference ends it. It is refused for functions that draw random
-    numbers or return other things than numbers, texts, tensors and arrays; where the script changes
-    the data set between epochs; and where workers are not forked.
+    numbers or return other things than numbers, texts, tensors and arrays; where workers are not
+    forked; and where the script changes the data set between epochs, unless that is a number or
+    text whose name stands neither in the function's code nor in that of the script's functions
+    which it calls.
     """
 
     id = "tokenize-once"
@@ -46,6 +49,7 @@ class TokenizeOnce(Fix):
         self._process = process
         self._texts: RememberedTexts | None = None
         self._wrapped: list[str] = []
+        self._functions: list[tuple[Any, type | None]] = []  # each with the class it is of
         self._states: dict[int, Any] = {}
         self._refused: str | None = None
         self._loading = Loading(process, None, self.id, self._on_fetcher, self._on_loader)
@@ -61,13 +65,15 @@ class TokenizeOnce(Fix):
             self._wrapped.append("the tokenizers of transformers")
         if self.target is not None:
             for owner, name, function in _functions_at(self.target):
+                of_class = owner if isinstance(owner, type) else None
+                self._functions.append((function, of_class))
+                self._texts.hold_function(function, of_class is not None)
                 self._process.patches.replace(owner, name, self._wrap(function))
                 self._wrapped.append(name)
 
     def _wrap(self, function: Any) -> Callable[[Any], Any]:
         texts = self._texts
         assert texts is not None
-        texts.hold(function)
 
         def make(original: Any) -> Any:
             def remembered(*args: Any, **kwargs: Any) -> Any:
@@ -87,11 +93,28 @@ class TokenizeOnce(Fix):
         for holder in (dataset, loader.collate_fn):
             for part in [holder, *parts_of(holder), *_globals_of(holder)]:
                 self._texts.hold(part)
+        self._texts.datasets[id(dataset)] = dataset
         state = fingerprint(dataset)
-        part = changed_part(self._states.get(id(dataset), ()), state)
-        self._states[id(dataset)] = state
-        if part is not None:
-            self._texts.counts.refuse(f"the script changes the data set between epochs ({part})")
+        before, self._states[id(dataset)] = self._states.get(id(dataset), ()), state
+        for part in changed_parts(before, state):
+            if self._may_read(dataset, part):
+                reason = f"the script changes the data set between epochs ({part})"
+                self._texts.counts.refuse(reason)
+
+    def _may_read(self, dataset: Any, part: str) -> bool:
+        """Whether what is remembered depends on an attribute of the data set.
+
+        A number or text of its own is read by its name, or is an argument and so part of the key;
+        a library's tokenizer cannot read it. Anything else may be an argument, or in one.
+        """
+        assert self._texts is not None
+        is_plain = "." not in part and isinstance(vars(dataset).get(part), PLAIN)
+        if not is_plain or self._texts.counts.total("given_whole"):
+            return True
+        if any(value is dataset for value in parts_of(dataset)):  # one of its parts knows it
+            return True
+        read = [attributes_read(*one, type(dataset)) for one in self._functions]
+        return any(names is None or part in names for names in read)
 
     def _on_fetcher(self, loader: Any, fetcher: Any) -> None:
         info = self._process.torch.utils.data.get_worker_info()
@@ -105,6 +128,7 @@ class TokenizeOnce(Fix):
         if self._texts is None:
             return ReadBack(None, reason="nothing was trained yet")
         seen = self._texts.counts.totals()
+        del seen["given_whole"]
         if self._texts.counts.refused is not None:
             return ReadBack(False, seen, self._texts.counts.refused)
         if seen["looked_up"]:

@@ -61,14 +61,61 @@ PLAIN = {
 }
 
 
+STREAM = """
+    from torch.utils.data import IterableDataset
+
+    def tokenize_with(data, text):
+        return {of_function}
+
+    class Texts(IterableDataset):
+        def __init__(self):
+            words = [f"w{{i}}" for i in range(50)]
+            self.texts = [" ".join(words[i % 50 :][:8]) for i in range(32)]
+            self.vocabulary = {{word: i for i, word in enumerate(words)}}
+            self.rounds = 0
+
+        def tokenize(self, text):
+            return {of_method}
+
+        def shifted(self):
+            return self.rounds
+
+        def __iter__(self):
+            {first}
+            self.rounds += 1
+            for text in self.texts:
+                yield {item}
+
+    torch.manual_seed(0)
+    data = Texts()
+    model = nn.EmbeddingBag(100, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    collate = lambda samples: torch.tensor([(list(one) + [0] * 8)[:8] for one in samples])
+    for epoch in range(3):
+        for tokens in DataLoader(data, 8, collate_fn=collate):
+            loss = model(tokens).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            print(loss.item())
+"""
+COUNTED = {
+    "of_function": "[data.vocabulary.get(word, 0) for word in text.split()]",
+    "of_method": "[self.vocabulary.get(word, 0) for word in text.split()]",
+    "first": "pass",
+    "item": "self.tokenize(text)",
+}
+ROUNDS = "the script changes the data set between epochs (rounds)"
+
+
 @pytest.fixture
 def trained(run_script, tmp_path):
     """`trained(**changes)` gives what the script prints, and the line of its tokenizer."""
 
-    def run(**changes):
-        body = SCRIPT.format(**{**PLAIN, **changes})
+    def run(body=SCRIPT, function="tokenize", **changes):
+        body = body.format(**{**(PLAIN if body is SCRIPT else COUNTED), **changes})
         lines = (run_script.head + body).splitlines()
-        (line,) = (number for number, text in enumerate(lines, 1) if "def tokenize(" in text)
+        (line,) = (number for number, text in enumerate(lines, 1) if f"def {function}(" in text)
         return run_script(body), Target(str(tmp_path / "train.py"), line)
 
     return run
@@ -119,6 +166,30 @@ def test_what_is_refused(apply, trained, changes, reason):
     applied = apply("tokenize-once", target=target)
     assert trained(**changes)[0] == plain
     assert applied.read()[::2] == (False, reason)
+
+
+def test_an_attribute_that_the_function_does_not_read(apply, trained):
+    plain, target = trained(STREAM)
+    applied = apply("tokenize-once", target=target)
+    assert trained(STREAM)[0] == plain
+    assert applied.read() == (True, {"made": 32, "looked_up": 64, "compared": 8}, None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"of_method": "[self.vocabulary.get(w, 0) + self.rounds for w in text.split()]"},
+        {"of_method": "[self.vocabulary.get(w, 0) + self.shifted() for w in text.split()]"},
+        {"of_method": "tokenize_with(self, text)"},
+        {"item": "tokenize_with(self, text)", "function": "tokenize_with"},
+        {"first": "self.me = self"},
+    ],
+)
+def test_an_attribute_that_the_function_may_read(apply, trained, changes):
+    plain, target = trained(STREAM, **changes)
+    applied = apply("tokenize-once", target=target)
+    assert trained(STREAM, **changes)[0] == plain
+    assert applied.read()[::2] == (False, ROUNDS)
 
 
 def test_a_vocabulary_that_grows(apply, trained):
