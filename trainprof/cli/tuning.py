@@ -186,7 +186,7 @@ class Tuning:
             self._workplace,
             length.warm_up,
             needed_bytes=self._needed_bytes(diagnosis),
-            longest_s=self._baseline_s,
+            longest_s=self._longest_s(),
         )
         journal = Journal(self._folder)
         if candidates and self._earlier is None:
@@ -221,6 +221,11 @@ class Tuning:
             return self._written(outcome, length.steps)
         except KeyboardInterrupt:  # there is only one
             return self._written(outcome, length.steps)
+
+    def _longest_s(self) -> float:
+        """Seconds that the script took at most so far; of a tune that goes on, its longest trial."""
+        earlier = (trial.took_s or 0.0 for _, trial in self._earlier or ())
+        return max(self._baseline_s, *earlier, 0.0)
 
     def _about(self, candidates: Sequence[Candidate]) -> About:
         """What the trials hold for."""
