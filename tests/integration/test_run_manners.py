@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,9 +77,12 @@ class Profiled:
         return json.loads((self.folder / "run" / "run.json").read_text())
 
     def both(self, *arguments, interpreter=(), **options):
-        plain = self.plain(*interpreter, *arguments, **options)
-        watched = self.watched(sys.executable, *interpreter, *arguments, **options)
-        return plain, watched
+        """Side by side: no test of these reads a clock."""
+        command = (*interpreter, *arguments)
+        with ThreadPoolExecutor(2) as pool:
+            plain = pool.submit(self.plain, *command, **options)
+            watched = pool.submit(self.watched, sys.executable, *command, **options)
+            return plain.result(), watched.result()
 
 
 @pytest.fixture
@@ -259,7 +263,10 @@ if __name__ == '__main__':
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param("fork", marks=pytest.mark.slow), "spawn"],  # a loop shape is the forked one
+)
 def test_training_in_multiprocessing_children(profiled, method):
     script = profiled.script(CHILDREN)
     watched = profiled.watched(script.name, method)
