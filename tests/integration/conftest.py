@@ -61,7 +61,7 @@ class Loop:
     launcher: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     variant: bool = False
-    """Close to another loop: only run by `pytest -m slow`."""
+    """Close to another loop, or to a unit test of the same: only run by `pytest -m slow`."""
 
     @property
     def marks(self):
@@ -108,12 +108,12 @@ ALL_LOOPS = (
     Loop("cycled_loader.py", variant=True),
     Loop("loader_inline.py"),
     Loop("compiled.py"),
-    Loop("compiled.py", ("--style", "in_place")),
+    Loop("compiled.py", ("--style", "in_place"), variant=True),
     Loop("compiled.py", ("--style", "function", "--backend", "eager"), variant=True),
     Loop("mixed_precision.py"),
     Loop("skipped_steps.py", variant=True),
     Loop("ddp.py", launcher=TORCHRUN),
-    Loop("ddp.py", ("--spawn", "2")),
+    Loop("ddp.py", ("--spawn", "2"), variant=True),
     Loop("ddp_no_sync.py", launcher=TORCHRUN, variant=True),
     Loop("fsdp2.py"),
     Loop("distillation.py"),
@@ -122,12 +122,12 @@ ALL_LOOPS = (
     Loop("recomputation.py", variant=True),
     Loop("checkpoints.py"),
     Loop("checkpoints.py", ("--kind", "state_to_buffer"), variant=True),
-    Loop("checkpoints.py", ("--kind", "safetensors"), needs=("safetensors",)),
-    Loop("checkpoints.py", ("--kind", "save_pretrained"), needs=("transformers",)),
+    Loop("checkpoints.py", ("--kind", "safetensors"), needs=("safetensors",), variant=True),
+    Loop("checkpoints.py", ("--kind", "save_pretrained"), needs=("transformers",), variant=True),
     Loop("log_channels.py"),
     Loop("log_channels.py", ("--channel", "logging")),
-    Loop("log_channels.py", ("--channel", "tqdm"), needs=("tqdm",)),
-    Loop("log_channels.py", ("--channel", "tensorboard"), needs=("tensorboard",)),
+    Loop("log_channels.py", ("--channel", "tqdm"), needs=("tqdm",), variant=True),
+    Loop("log_channels.py", ("--channel", "tensorboard"), needs=("tensorboard",), variant=True),
     Loop("gc_pauses.py"),
     Loop("rollout.py"),
     Loop("functional.py"),
@@ -135,7 +135,7 @@ ALL_LOOPS = (
     Loop("functional.py", ("--style", "leaves"), variant=True),
     Loop("train_step.py"),
     Loop("children.py"),
-    Loop("children.py", ("--method", "spawn")),
+    Loop("children.py", ("--method", "spawn"), variant=True),
     Loop("two_optimizers.py", variant=True),
     Loop("optimizer_in_backward.py", variant=True),
     Loop("two_trainings.py", variant=True),

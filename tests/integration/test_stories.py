@@ -40,10 +40,18 @@ class Story:
 
 
 ALL_STORIES = [Story(path.parent) for path in sorted(STORIES.glob("*/case.json"))]
-BOTTLENECKS = [story for story in ALL_STORIES if story.has_bottleneck]
-HEALTHY_SCRIPTS = [
-    story.folder / ("fixed.py" if story.has_bottleneck else "train.py") for story in ALL_STORIES
-]
+SLOW = ("short_epochs",)
+"""Another story has the same rule; `pytest -m slow` runs these."""
+
+
+def _stories(wanted):
+    """As parameters."""
+    return [
+        pytest.param(
+            story, id=story.folder.name, marks=[pytest.mark.slow] * (story.folder.name in SLOW)
+        )
+        for story in wanted
+    ]
 
 
 def name_of(story):
@@ -54,7 +62,9 @@ def findings_at_warn(diagnosis):
     return [finding for finding in diagnosis["findings"] if finding["severity"] != "info"]
 
 
-@pytest.fixture(scope="module", params=BOTTLENECKS, ids=name_of)
+@pytest.fixture(
+    scope="module", params=_stories(story for story in ALL_STORIES if story.has_bottleneck)
+)
 def diagnosed(request, profile):
     """A story with a bottleneck, and what trainprof says of its train.py."""
     story = request.param
@@ -117,10 +127,9 @@ def test_report_shows_the_line_and_the_fix(diagnosed):
     assert "train.py:" in profiled.stderr
 
 
-@pytest.mark.parametrize(
-    "script", HEALTHY_SCRIPTS, ids=lambda script: f"{script.parent.name}-{script.stem}"
-)
-def test_healthy_script_is_left_alone(script, profile):
+@pytest.mark.parametrize("story", _stories(ALL_STORIES))
+def test_healthy_script_is_left_alone(story, profile):
+    script = story.folder / ("fixed.py" if story.has_bottleneck else "train.py")
     profiled = profile([sys.executable, "-W", "ignore", script])
     assert profiled.status == 0, profiled.stderr
     alarms = [(one["rule"], one["summary"]) for one in findings_at_warn(profiled.diagnosis)]

@@ -17,12 +17,11 @@ from zoo.results import result_of
 
 CASES = list(all_cases())
 IN_CI = (
-    "cases/printed_weights",
     "compound/log_and_checkpoints",
     "healthy/item_each_step",
     "healthy/memory_warms_up",
 )
-"""Short ones of each kind; the stories, of which one collects garbage, run in tests/integration."""
+"""Short ones; the stories in tests/integration are cases with one cause and their twins."""
 
 
 def name_of(case):
