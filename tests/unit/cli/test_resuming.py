@@ -1,12 +1,10 @@
 """`tune --resume`: the right tune goes on, and none whose measurements no longer hold."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
-from trainprof.cli import tuning
 from trainprof.cli.resuming import earlier_tune
 from trainprof.cli.tune import tune
 from trainprof.errors import UsageError
@@ -117,22 +115,3 @@ def test_without_a_command_there_is_nothing_to_tune(project):
     result = CliRunner().invoke(tune, [])
     assert isinstance(result.exception, UsageError)
     assert "there is nothing to tune" in str(result.exception)
-
-
-def test_a_trial_that_hangs_is_known_by_those_before_the_interrupt(project, monkeypatch):
-    """Else the first one after it could hang for ten minutes."""
-    place = SimpleNamespace(workplace=None)
-    monkeypatch.setattr(tuning, "trial_place", lambda *_, **__: place)
-    trials = [("a", Trial(1.0, took_s=7.0)), ("b", Trial(1.0)), ("c", Trial(1.0, took_s=5.0))]
-
-    goes_on = tuning.Tuning(
-        ("train.py",),
-        project,
-        options=Options(),
-        budget_s=60.0,
-        unguarded=False,
-        say=print,
-        earlier=trials,
-    )
-
-    assert goes_on._longest_s() == 7.0
