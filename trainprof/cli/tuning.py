@@ -223,7 +223,7 @@ class Tuning:
             return self._written(outcome, length.steps)
 
     def _longest_s(self) -> float:
-        """Seconds that the script took at most so far; of a tune that goes on, its longest trial."""
+        """Seconds that the script took at most, in trials before an interrupt too."""
         earlier = (trial.took_s or 0.0 for _, trial in self._earlier or ())
         return max(self._baseline_s, *earlier, 0.0)
 
