@@ -9,27 +9,36 @@ from ...profiler.agent import guard
 from ...profiler.agent.patching import like
 from .fix import Fix, Process, ReadBack
 from .nested import Nested
-from .padded_batch import IGNORED, PaddedBatch, Unpadded, padded_batch
-from .random_state import RandomNumbersKept
+from .padded_batch import PaddedBatch, Unpadded, padded_batch
+from .padding_trial import PaddingTrial
 from .root_calls import RootCalls
 
-TOLERANCE = 1e-3
-"""Relative; sums over fewer zeros differ by rounding only."""
-TRIAL = "pad-to-longest trial"
+TRIALS_WITHOUT_MASK = 3
+"""Batches that prove it where no mask does, of two lengths at least."""
+MOST_TRIALS = 8
+"""After as many batches of one length it is proven for that length."""
+TRY_AGAIN = 64
+"""Without a mask one of so many batches is tried again: two forwards more."""
 
 
 class PadToLongest(Fix):
     """Each batch is cut to its own longest row: places that are padding in every row go.
 
-    Only where the batch says by a mask what is padding, and the model is told by it. The first
-    batch that could be cut is not: the model gets it both ways, in evaluation mode and without
-    gradients, random numbers put back after that, and what it returns for the places that hold data
-    has to be the same. From the next batch on, all tensors whose second dimension are these places
-    are cut in the same way.
+    A mask in the batch says what is padding, and the model is told by it. The first batch that
+    could be cut is not: the model gets it both ways, in evaluation mode and without gradients,
+    batch norm as in training, its statistics and random numbers put back after that, and what it
+    returns for the places that hold data has to be the same. From the next batch on, all tensors
+    whose second dimension are these places are cut in the same way.
 
-    It is refused where no mask lies in the batches, or the model does not get it; where rows are
+    Where no mask lies in the batch, rows of whole numbers may be cut that all end in one value,
+    always the same: the model may know it for padding. Every module that gets them has to return
+    the same both ways for three batches of at least two lengths (for eight, if all have one), and
+    for one of 64 after that.
+
+    It is refused where neither lies in the batches, or the model does not get it; where rows are
     filled up at their beginning; where a tensor beside the model's inputs has other values than
-    -100 there; where the model fails on a shorter batch or returns something else. Rounding
+    -100 there; where the model fails on a shorter batch or returns something else; and where,
+    without a mask, it returns something for each place and nothing leaves padding out. Rounding
     differs, and dropout draws fewer numbers. A script that counts on the length itself, behind the
     model, fails in a trial.
     """
@@ -42,12 +51,16 @@ class PadToLongest(Fix):
     by_hand = 'padding="longest" in the tokenizer\'s call; pad_sequence(rows, batch_first=True)'
 
     def install(self, process: Process) -> None:
-        """Wraps the delivery of batches and, until the trial, the calls of root modules."""
+        """Wraps the delivery of batches and, for trials, the calls of root modules."""
         self._torch = process.torch
         self._nested = Nested(process.torch.Tensor)
+        self._trial = PaddingTrial(process.torch)
         self._pending: PaddedBatch | None = None
         self._batch: Any = None  # the one that is pending
-        self._inputs: set[int] = set()  # which of a batch's tensors the model gets
+        self._tried: set[int] = set()  # modules that got it
+        self._untried = 0  # batches that no module got
+        self._lengths: list[int] = []  # of batches that were tried
+        self._fill: int | None = None
         self._proven = False
         self._refused: str | None = None
         self._unpadded: str | None = None
@@ -68,18 +81,19 @@ class PadToLongest(Fix):
 
     def _delivered(self, batch: Any) -> Any:
         """What the script is to get."""
+        self._end_of_trial()
         self._seen["batches"] += 1
         try:
-            padded = padded_batch(self._torch, batch)
+            padded = padded_batch(self._torch, batch, self._fill)
         except Unpadded as error:
             self._unpadded = str(error)
             return batch
-        if padded.longest >= padded.length:
+        if self._refused is not None or padded.longest >= padded.length:
             return batch
-        if not self._proven:
-            self._pending, self._batch = padded, batch
+        if not self._proven or self._is_due(padded):
+            self._pending, self._batch, self._tried = padded, batch, set()
             return batch
-        if self._beside(batch, padded):
+        if self._trial.beside(batch, padded):
             return batch
         self._seen["cut"] += 1
         left_out = 1.0 - padded.longest / padded.length
@@ -87,92 +101,39 @@ class PadToLongest(Fix):
         self._seen["places_left_out"] += (left_out - self._seen["places_left_out"]) / count
         return self._nested.changed(batch, padded.cut)
 
-    def _beside(self, batch: Any, padded: PaddedBatch) -> bool:
-        """Whether a tensor that the model did not get holds something in the padding."""
-        rest = [
-            tensor[:, padded.longest :]
-            for place, tensor in enumerate(self._nested.tensors(batch))
-            if padded.is_long(tensor) and place not in self._inputs and tensor is not padded.mask
-        ]
-        return not all(bool((part == IGNORED).all()) for part in rest)
+    def _is_due(self, padded: PaddedBatch) -> bool:
+        return padded.fill is not None and self._seen["batches"] % TRY_AGAIN == 0
 
     # The trial.
 
     def _around(self, module: Any, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        padded, batch, self._pending, self._batch = self._pending, self._batch, None, None
-        if padded is not None and not self._proven and self._refused is None:
-            reason = guard.attempt(TRIAL, self._why_not, padded, batch, module, call, args, kwargs)
-            error = guard.error_of(TRIAL)
-            if error is not None:
-                reason = f"the model fails on a shorter batch ({error[:120]})"
-                guard.failures[:] = [one for one in guard.failures if one[0] != TRIAL]
-            self._refused = reason
-            self._proven = reason is None
+        padded = self._pending
+        if padded is not None and self._refused is None and id(module) not in self._tried:
+            if padded.fill is None:
+                self._pending = None
+            if padded.fill is None or guard.attempt(
+                f"fix {self.id}", self._trial.gets, padded, args, kwargs
+            ):
+                self._tried.add(id(module))
+                self._refused = self._trial.why_not(padded, self._batch, module, call, args, kwargs)
+                self._proven = self._proven or (padded.fill is None and self._refused is None)
         return call(*args, **kwargs)
 
-    def _why_not(
-        self,
-        padded: PaddedBatch,
-        batch: Any,
-        module: Any,
-        call: Callable[..., Any],
-        args: Any,
-        kwargs: Any,
-    ) -> str | None:
-        given = list(self._nested.tensors((args, kwargs)))
-        self._inputs = self._inputs_among(batch, given)
-        if self._beside(batch, padded):
-            return f"a tensor beside the model's inputs is not {IGNORED} in the padding"
-        long = [tensor for tensor in given if padded.is_long(tensor)]
-        if not any(self._is_told(padded, tensor) for tensor in long):
-            return "the model is not told by a mask what is padding"
-        if any(padded.length in tensor.shape[2:] for tensor in given):
-            return "an input of the model has the length of the rows twice"
-        cut_args, cut_kwargs = self._nested.changed((args, kwargs), padded.cut)
-        modes = [(part, part.training) for part in module.modules()]
-        try:
-            module.eval()
-            with RandomNumbersKept(self._torch), self._torch.no_grad():
-                whole = list(self._nested.tensors(call(*args, **kwargs)))
-                cut = list(self._nested.tensors(call(*cut_args, **cut_kwargs)))
-        finally:
-            for part, training in modes:
-                part.training = training
-        same = len(whole) == len(cut) and all(
-            self._is_same(padded, *pair) for pair in zip(whole, cut, strict=True)
-        )
-        return None if same and whole else "the model returns something else for a shorter batch"
-
-    def _inputs_among(self, batch: Any, given: list[Any]) -> set[int]:
-        """Which tensors of the batch are among those that the model gets, by their values."""
-        here = [tensor.to("cpu") for tensor in given]
-        return {
-            place
-            for place, tensor in enumerate(self._nested.tensors(batch))
-            if any(
-                other.shape == tensor.shape and self._torch.equal(other, tensor.to(other.dtype))
-                for other in here
-            )
-        }
-
-    def _is_told(self, padded: PaddedBatch, tensor: Any) -> bool:
-        if tensor.shape != padded.mask.shape:
-            return False
-        here = tensor.to("cpu")
-        return any(
-            self._torch.equal(here.bool(), mask) for mask in (padded.valid, ~padded.valid)
-        ) and bool(((here == 0) | (here == 1)).all())
-
-    def _is_same(self, padded: PaddedBatch, whole: Any, cut: Any) -> bool:
-        valid = padded.valid[:, : padded.longest].to(cut.device)
-        if padded.is_long(whole) and cut.shape[:2] == valid.shape:
-            whole, cut = whole[:, : padded.longest][valid], cut[valid]
-        if whole.shape != cut.shape:
-            return False
-        if not whole.is_floating_point():
-            return bool(self._torch.equal(whole, cut))
-        scale = float(whole.abs().max()) if whole.numel() else 0.0
-        return bool(self._torch.allclose(whole, cut, rtol=TOLERANCE, atol=TOLERANCE * scale))
+    def _end_of_trial(self) -> None:
+        """Without a mask: what the batch before has proven, with every module that got it."""
+        padded, self._pending, self._batch = self._pending, None, None
+        if padded is None or padded.fill is None or self._refused is not None:
+            return
+        if not self._tried:
+            self._untried += 1
+            if self._untried >= MOST_TRIALS and not self._lengths:
+                self._refused = "no module gets the rows of the batches as they are"
+            return
+        self._fill = padded.fill
+        self._lengths.append(padded.longest)
+        count, lengths = len(self._lengths), len(set(self._lengths))
+        enough = count >= TRIALS_WITHOUT_MASK and lengths > 1
+        self._proven = self._proven or enough or count >= MOST_TRIALS
 
     def read_back(self) -> ReadBack:
         """How many batches were cut."""
