@@ -25,7 +25,10 @@ class DdpFlags(ParallelArguments):
     every parameter. If a later backward leaves one out, it is averaged as the search would have
     done, before any rank waits, and the fix counts as not in force.
 
-    That is refused where a watched backward leaves parameters out or comes in parts, for
+    `static_graph=True` is left to a person's hand: where the graph changes later, torch raises in
+    the middle of a backward, and a look at the graph before each one is the search that it saves.
+
+    The search goes on where a watched backward leaves parameters out or comes in parts, for
     `static_graph`, communication hooks, and exchanges in another precision.
     """
 

@@ -22,7 +22,9 @@ class Optimizer8bit(Fix):
 
     By bitsandbytes, else torchao (Adam, AdamW), as the script's environment has them; nothing is
     installed. The optimizer is exchanged while the script makes it, and is one of torch's class
-    still. It frees memory and makes no step faster: the gain is a larger batch in it.
+    still. It frees memory and makes no step faster: the gain is a larger batch in it. On a CPU the
+    update takes several times as long. torchao compiles its update anew for each value of the
+    betas, so that a schedule that moves them (`OneCycleLR` does) makes it slow.
 
     Semantics: a number of the state is one of 256 of its block's, percents off, and later updates
     build on that. Losses that agree over a few hundred steps do not show where that ends.

@@ -20,8 +20,8 @@ class StateMem(Rule):
     ## Why it costs time
     Adam keeps two numbers for each parameter, in single precision as a rule. Memory that they take
     is not there for a larger batch or for activations. States in 8 bits take a quarter of that
-    (bitsandbytes), factored ones (Adafactor) next to nothing. The step itself does not get faster:
-    any gain comes from what is done with the room, so none is predicted, and it is a note.
+    (bitsandbytes, torchao), factored ones (Adafactor) next to nothing. The step itself does not get
+    faster: any gain comes from what is done with the room, so none is predicted, and it is a note.
 
     ## Evidence needed
     - State of at least 25 % of the memory there is.
@@ -32,7 +32,8 @@ class StateMem(Rule):
     parameters.
 
     ## Fix safety
-    Semantics, if only a little: the state is rounded.
+    Semantics: the state is rounded to 256 values in each block, and later updates build on it. A
+    tune tries it only with `--allow semantics`.
 
     ## When it is wrong
     Where batch and step are as large as they should be, memory in use costs nothing.
@@ -40,6 +41,7 @@ class StateMem(Rule):
     ## References
     - Dettmers et al., 8-bit optimizers: https://arxiv.org/abs/2110.02861
     - bitsandbytes: https://github.com/bitsandbytes-foundation/bitsandbytes
+    - torchao's low-bit optimizers: https://github.com/pytorch/ao/tree/main/torchao/optim
     - Memory of a training, by part:
       https://github.com/stas00/ml-engineering/blob/master/training/performance/README.md
     """
