@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import FixAdvice
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.batch_cost import NEEDS, BatchCost
+from trainprof.rules.batch_cost import NEEDS, BatchCost, free_memory
 from trainprof.rules.reading import (
     duration,
     gain,
@@ -17,6 +17,7 @@ from trainprof.rules.reading import (
     observed,
     percent,
     place,
+    size,
     text,
 )
 from trainprof.rules.rule import Candidate, Case, Rule
@@ -76,7 +77,8 @@ class TokenizeInloop(Rule):
     ## Fix
     Tokenize once: in the constructor of the data set, with `datasets.Dataset.map`, or into a file
     of integers that is memory-mapped. Keep the numbers as tensors, and pad in the collate
-    function.
+    function. Where items come out the same each time and all of them fit into half of the free
+    memory, they may be kept whole: then nothing makes tensors of the numbers again either.
 
     ## Fix safety
     Safe: the numbers are the same. Where the tokenizer draws at random (BPE-dropout, sampling of
@@ -149,6 +151,8 @@ class TokenizeInloop(Rule):
     """Share of the step; XProf calls an input-bound step moderate from 5 %."""
     min_epochs = 2
     """Epochs begun; with one nothing is repeated."""
+    max_memory_use = 0.5
+    """Part of the free memory that kept samples may take."""
     ratio_low, ratio_high = 4.0, 50.0
     """Old over new time: copying the numbers, against a fast and a slow tokenizer."""
 
@@ -217,7 +221,7 @@ class TokenizeInloop(Rule):
             share_low=share_low,
             gain=cost.gain(part, self.ratio_low, self.ratio_high, self._repeats(signals)),
             where=place(signals, "dataset.token_where") or place(signals, "loader.dataset_where"),
-            fixes=(self._once(),),
+            fixes=(self._once(), *(self._whole(signals) if of_items > 0 and not random else ())),
             confidence="low" if random else "medium",
         )
 
@@ -231,6 +235,20 @@ class TokenizeInloop(Rule):
             "return them.",
             code="self.tokens = [tokenize(text) for text in texts]  # in __init__",
         )
+
+    def _whole(self, signals: Signals) -> Iterator[FixAdvice]:
+        """Keeping the samples that the numbers go into, where that is safe."""
+        total, free = number(signals, "dataset.bytes"), free_memory(signals)
+        if total is None or free is None or not is_on(signals, "dataset.repeatable"):
+            return
+        if total <= self.max_memory_use * free:
+            yield FixAdvice(
+                fix="dataset-cache",
+                params={"bytes": round(total)},
+                safety="safe",
+                text=f"Or keep the samples whole ({size(total)}), as tensors.",
+                where=place(signals, "loader.dataset_where") or place(signals, "loader.where"),
+            )
 
     def _repeats(self, signals: Signals) -> float:
         epochs = number(signals, "loader.epochs") or 1.0

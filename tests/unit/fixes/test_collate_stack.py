@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from trainprof.profiler.model.plan import Target  # noqa: E402
 from trainprof.rules.fixes import number_lists  # noqa: E402
+from trainprof.rules.fixes.kept_rows import KeptRows  # noqa: E402
 from trainprof.rules.fixes.number_lists import quick_tensor  # noqa: E402
 from trainprof.rules.fixes.same_values import same_bits  # noqa: E402
 
@@ -214,3 +215,84 @@ def test_the_line_of_the_loader_and_of_its_parts(apply, run_script, tmp_path, pl
     applied = apply("collate-stack", target=Target(str(tmp_path / "train.py"), line))
     run_script(script)
     assert applied.read()[0] is True
+
+
+def kept_rows(rows, most_bytes=10**6):
+    kept = KeptRows(torch, most_bytes)
+    kept.keep(rows, torch.tensor(rows))
+    return kept
+
+
+def floats(count=4, length=8):
+    source = random.Random(1)
+    return [[source.random() + 1 for _ in range(length)] for _ in range(count)]
+
+
+def test_rows_that_are_asked_for_again():
+    rows = floats()
+    kept = kept_rows(rows)
+    some = (rows[2], rows[0])
+    assert same_bits(torch, kept.tensor(some, None), torch.tensor(some))
+    kept.tensor(some, None).zero_()  # what the script does to its batch
+    assert same_bits(torch, kept.tensor(some, torch.float32), torch.tensor(some))
+    assert kept.found == 3
+    assert kept.tensor(rows, torch.float64) is None
+    assert kept.tensor([*rows, [1.0] * 8], None) is None
+    assert kept.tensor(rows[0], None) is None
+    assert kept.tensor([], None) is None
+
+
+@pytest.mark.parametrize("new", [[2.5] * 8, [1.0] * 7, [1] * 8, []])
+def test_rows_that_were_changed(new):
+    rows = [[1.0] * 8, *floats()]
+    kept = kept_rows(rows)
+    rows[0][:] = new
+    assert kept.tensor(rows, None) is None
+    rows[0][:] = [3.0] * 8
+    kept.keep(rows, torch.tensor(rows))
+    assert same_bits(torch, kept.tensor(rows, None), torch.tensor(rows))
+
+
+def test_rows_with_a_zero_are_not_kept():
+    rows = floats()
+    rows[1][3] = 0.0
+    kept = kept_rows(rows)
+    rows[1][3] = -0.0
+    assert kept.tensor(rows, None) is None
+    assert kept.tensor(rows[2:], None) is not None
+
+
+def test_rows_that_are_new_each_time_are_let_go():
+    kept = kept_rows(floats(), most_bytes=40 * 8 * 6)
+    kept.keep(*(lambda rows: (rows, torch.tensor(rows)))(floats()))
+    assert kept._rows == {}
+    kept.keep(*(lambda rows: (rows, torch.tensor(rows)))(floats()))
+    assert kept._rows == {}
+
+
+class HeldRows(Rows):
+    def __init__(self):
+        self.rows = floats(64, 100)
+
+    def __getitem__(self, index):
+        return self.rows[index], index
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_epochs_over_rows_that_the_data_set_holds(apply, workers, monkeypatch):
+    data = HeldRows()
+
+    def batches(epochs):
+        loader = DataLoader(data, batch_size=8, collate_fn=collate, num_workers=workers)
+        found = []
+        for epoch in range(epochs):
+            data.rows[5][7] = 1.5 + epoch
+            found += [rows.clone() for rows, _ in loader]
+        return found
+
+    plain = batches(5)
+    applied = apply("collate-stack")
+    assert all(same_bits(torch, *pair) for pair in zip(batches(5), plain, strict=True))
+    assert applied.read()[::2] == (True, None)
+    rows = applied.fix._rows
+    assert (rows is not None and rows.found == 4 * 7) == (workers == 0)
