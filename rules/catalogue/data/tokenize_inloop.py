@@ -47,6 +47,8 @@ OF_BATCHES = (
     "dataset.item_token_s",
     "dataset.collate_token_s",
 )
+FORBIDS = ("off", "false", "f", "no", "n", "0")
+"""Values of TOKENIZERS_PARALLELISM, in small letters; any other allows threads."""
 OF_LOOP = ("step.residual_share", "stacks.residual_token_share")
 """What the two ways of seeing it need."""
 
@@ -79,6 +81,9 @@ class TokenizeInloop(Rule):
     of integers that is memory-mapped. Keep the numbers as tensors, and pad in the collate
     function. Where items come out the same each time and all of them fit into half of the free
     memory, they may be kept whole: then nothing makes tensors of the numbers again either.
+    Where TOKENIZERS_PARALLELISM forbids the threads of Hugging Face's tokenizers while
+    cores idle, and the training process itself tokenizes, they are a second way; they share out
+    the texts of one call, so that it has to get several.
 
     ## Fix safety
     Safe: the numbers are the same. Where the tokenizer draws at random (BPE-dropout, sampling of
@@ -92,6 +97,8 @@ class TokenizeInloop(Rule):
     - A function that parses numbers from text counts as well; doing it once is right there, too.
 
     ## References
+    - Tokenizers, what the variable may say:
+      https://github.com/huggingface/tokenizers/blob/main/tokenizers/src/utils/parallelism.rs
     - Datasets, processing with map:
       https://huggingface.co/docs/datasets/about_map_batch
     - Tokenizers, the summary:
@@ -130,6 +137,17 @@ class TokenizeInloop(Rule):
             severity="critical",
             gain=(2.0, 4.0),
         ),
+        Case(
+            "the loop tokenizes without threads, as the environment wants it, beside idle cores",
+            {
+                "step.residual_share": (0.77, 0.75, 0.79),
+                "stacks.residual_token_share": 0.98,
+                "environment.TOKENIZERS_PARALLELISM": "False",
+                "host.idle_cores": 6.5,
+            },
+            severity="critical",
+            gain=(2.0, 4.0),
+        ),
     )
     silent_on = (
         Case(
@@ -153,6 +171,8 @@ class TokenizeInloop(Rule):
     """Epochs begun; with one nothing is repeated."""
     max_memory_use = 0.5
     """Part of the free memory that kept samples may take."""
+    min_idle_cores = 0.75
+    """Nearly one core, over the whole run; else threads have nothing to run on."""
     ratio_low, ratio_high = 4.0, 50.0
     """Old over new time: copying the numbers, against a fast and a slow tokenizer."""
 
@@ -177,6 +197,7 @@ class TokenizeInloop(Rule):
             evidence=(
                 *observed(signals, "step.residual_share"),
                 *observed(signals, "stacks.residual_token_share", self.min_part_of_loop),
+                *observed(signals, "environment.TOKENIZERS_PARALLELISM"),
             ),
             share=share,
             share_low=(low(signals, "step.residual_share") or 0.0) * part,
@@ -187,7 +208,7 @@ class TokenizeInloop(Rule):
                 self.ratio_high,
             ),
             where=place(signals, "stacks.residual_where"),
-            fixes=(self._once(),),
+            fixes=(self._once(), *self._threads(signals)),
             confidence="medium",
         )
 
@@ -249,6 +270,24 @@ class TokenizeInloop(Rule):
                 text=f"Or keep the samples whole ({size(total)}), as tensors.",
                 where=place(signals, "loader.dataset_where") or place(signals, "loader.where"),
             )
+
+    def _threads(self, signals: Signals) -> tuple[FixAdvice, ...]:
+        """Of the tokenizer, where the environment forbids them and cores idle."""
+        setting = text(signals, "environment.TOKENIZERS_PARALLELISM")
+        idle = number(signals, "host.idle_cores")
+        if setting is None or setting.lower() not in FORBIDS:
+            return ()
+        if idle is None or idle < self.min_idle_cores:
+            return ()
+        return (
+            FixAdvice(
+                fix="tokenizers-parallelism",
+                params={"parallel": True},
+                safety="safe",
+                text="Or let the tokenizer use threads, and give it all texts of a batch at once.",
+                code="TOKENIZERS_PARALLELISM=true",
+            ),
+        )
 
     def _repeats(self, signals: Signals) -> float:
         epochs = number(signals, "loader.epochs") or 1.0
