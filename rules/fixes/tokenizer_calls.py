@@ -9,6 +9,7 @@ from ...profiler.agent import guard
 from ...profiler.agent.patching import like
 from .fix import Process
 from .number_lists import quick_tensor
+from .ready_rows import ReadyRows
 from .remembered_texts import RememberedTexts
 from .same_values import same_values
 
@@ -17,6 +18,7 @@ OF_ONE_TOO = ("return_attention_mask", "verbose")
 """Arguments that say what becomes of one text."""
 OF_BATCH = ("padding", "return_tensors", "pad_to_multiple_of")
 """Arguments that say how texts are put together."""
+READY = "fix tokenize-once, ready rows"
 COMPARED, COMPARE_AGAIN = 8, 128
 """First batches of each process that are made in the usual way too, then one of so many."""
 PADS = {"input_ids": "pad_token_id", "token_type_ids": "pad_token_type_id", "attention_mask": None}
@@ -37,6 +39,7 @@ class TokenizerCalls:
         self._texts = texts
         self._encoding = library.BatchEncoding
         self._batches = 0
+        self._ready = ReadyRows(self._torch)
         self._numbers: dict[int, Callable[..., Any]] = {}
         process.patches.replace(library.PreTrainedTokenizerBase, "__call__", self._call)
         process.patches.replace(library.BatchEncoding, "__getattr__", self._attribute)
@@ -88,8 +91,12 @@ class TokenizerCalls:
         of_one = {name: value for name, value in kwargs.items() if name not in OF_BATCH}
         if kwargs.get("padding") != "max_length" and not kwargs.get("truncation"):
             of_one.pop("max_length", None)  # says nothing of one text
-        rows = [self._texts.call(numbers, tokenizer, text, **of_one) for text in texts]
-        batch = guard.attempt("fix tokenize-once", self._together, tokenizer, rows, kwargs)
+        batch = guard.attempt(READY, self._of_ready, tokenizer, texts, of_one, kwargs)
+        if batch is None:
+            rows = [self._texts.call(numbers, tokenizer, text, **of_one) for text in texts]
+            batch = guard.attempt("fix tokenize-once", self._together, tokenizer, rows, kwargs)
+            if batch is not None and not self._texts.counts.off:
+                guard.attempt(READY, self._keep_ready, tokenizer, texts, of_one, kwargs, rows)
         self._batches += 1
         if batch is None or (self._batches > COMPARED and self._batches % COMPARE_AGAIN):
             return batch
@@ -98,18 +105,59 @@ class TokenizerCalls:
             self._texts.counts.refuse("a batch of texts came out other than the tokenizer makes it")
         return encoded
 
+    def _ready_key(
+        self, tokenizer: Any, of_one: Mapping[str, Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """For batches of tensors filled up at their end, in a process that goes on."""
+        plain = tokenizer.padding_side == "right" and bool(kwargs.get("return_tensors"))
+        if self._texts.in_worker or not plain or not kwargs.get("padding"):
+            return None
+        return ReadyRows.key(tokenizer, of_one)
+
+    def _of_ready(
+        self, tokenizer: Any, texts: Any, of_one: Mapping[str, Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        key = self._ready_key(tokenizer, of_one, kwargs)
+        rows = self._ready.find(key, texts) if key is not None and texts else None
+        if rows is None:
+            return None
+        length = self._length(max(len(row["input_ids"]) for row in rows), kwargs)
+        if not length:
+            return None
+        self._texts.counts.add("looked_up", len(texts))
+        fills = {name: getattr(tokenizer, PADS[name] or "", 0) for name in rows[0]}
+        return self._ready.together(rows, fills, length)
+
+    def _keep_ready(
+        self,
+        tokenizer: Any,
+        texts: Any,
+        of_one: Mapping[str, Any],
+        kwargs: Mapping[str, Any],
+        rows: Any,
+    ) -> None:
+        key = self._ready_key(tokenizer, of_one, kwargs)
+        if key is not None:
+            self._ready.keep(key, texts, rows)
+
+    @staticmethod
+    def _length(longest: int, kwargs: Mapping[str, Any]) -> int:
+        """Of a batch's rows; 0 where that is not said plainly."""
+        if kwargs.get("padding") == "max_length":
+            if not kwargs.get("max_length"):
+                return 0
+            longest = max(longest, kwargs["max_length"])
+        multiple = kwargs.get("pad_to_multiple_of") or 1
+        return -(-longest // multiple) * multiple
+
     def _together(self, tokenizer: Any, rows: Any, kwargs: Mapping[str, Any]) -> Any:
         padding = kwargs.get("padding", False)
         keys = list(rows[0]) if rows else []
         if padding not in (True, "longest", "max_length", False) or not set(keys) <= set(PADS):
             return None
-        length = max(len(row["input_ids"]) for row in rows)
-        if padding == "max_length":
-            length = max(length, kwargs.get("max_length") or 0)
-            if not kwargs.get("max_length"):
-                return None
-        multiple = kwargs.get("pad_to_multiple_of") or 1
-        length = -(-length // multiple) * multiple
+        length = self._length(max(len(row["input_ids"]) for row in rows), kwargs)
+        if not length and padding:
+            return None
         batch = {}
         for key in keys:
             fill = getattr(tokenizer, PADS[key] or "", 0)

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader  # noqa: E402
 
 from trainprof.profiler.model.plan import Target  # noqa: E402
+from trainprof.rules.fixes.ready_rows import ReadyRows  # noqa: E402
 from trainprof.rules.fixes.same_values import same_values  # noqa: E402
 
 WORDS = [f"w{i}" for i in range(50)]
@@ -271,6 +272,59 @@ def test_batches_of_a_library(apply, tokenizer, arguments, side):
     assert (active, reason) == (True, None)
     assert seen["made"] <= len(TEXTS) + 8 * 4
     assert seen["looked_up"] >= 72
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS[:3])
+def test_ready_rows_are_put_together(apply, tokenizer, arguments):
+    """After the batches that are made in the usual way too, texts are not even looked up."""
+    tokenizer.padding_side = "right"
+    batches = [TEXTS[at : at + 4] for at in range(0, 24, 4)]
+    plain = [dict(tokenizer(texts, **arguments)) for texts in batches]
+    applied = apply("tokenize-once")
+    applied.fix._begin()
+    for _ in range(3):
+        for texts, expected in zip(batches, plain, strict=True):
+            found = tokenizer(texts, **arguments)
+            assert same_values(torch, dict(found), expected)
+            found["input_ids"].zero_()  # what the script does to its batch
+    calls = []
+    applied.fix._texts.call = lambda *args, **kwargs: calls.append(args)
+    tokenizer(TEXTS[3:9], **arguments)
+    assert calls == []
+    active, seen, reason = applied.read()
+    assert (active, reason) == (True, None)
+    assert (seen["made"], seen["looked_up"]) == (24, 54)
+
+
+def test_a_tokenizer_that_learns_a_word(apply, tokenizer):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer.padding_side = "right"
+    applied = apply("tokenize-once")
+    applied.fix._begin()
+    arguments = ARGUMENTS[0]
+    for _ in range(12):
+        before = tokenizer(["w1 w2", "new w3 w4"], **arguments)["input_ids"].tolist()
+    own = type(tokenizer)(
+        tokenizer_object=tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()),
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+    )
+    for _ in range(12):
+        assert own(["w1 w2", "new w3 w4"], **arguments)["input_ids"].tolist() == before
+    own.add_tokens(["new"])
+    after = own(["w1 w2", "new w3 w4"], **arguments)["input_ids"].tolist()
+    assert after == [[3, 4, 0], [52, 5, 6]]
+    assert before == [[3, 4, 0], [1, 5, 6]]
+
+
+def test_ready_rows_have_their_limit():
+    rows = ReadyRows(torch, most_bytes=1100)
+    key = ReadyRows.key(rows, {"truncation": True})
+    rows.keep(key, ["a", "b", "c"], [{"input_ids": [1, 2]}] * 3)
+    assert rows.find(key, ["a", "b", "a"]) is not None
+    assert rows.find(key, ["a", "c"]) is None
+    assert rows.find(ReadyRows.key(rows, {"truncation": 1}), ["a"]) is None
+    assert ReadyRows.key(rows, {"truncation": [1]}) is None
 
 
 def test_what_a_library_tells_beside_the_numbers(apply, tokenizer):
