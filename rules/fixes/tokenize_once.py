@@ -25,8 +25,8 @@ class TokenizeOnce(Fix):
     It remembers what the function of the script at the target's line returns for a text, and what
     tokenizers of transformers return for one. A list of texts is put together out of the numbers of
     each, padded as the tokenizer pads. The result is kept as bytes in memory that loader workers
-    share (a quarter of what is free, 512 MB at most), and every call gets a copy of its own. Outside
-    of workers, texts of a tokenizer's padded batches are kept as tensors too (128 MB at most).
+    share (a quarter of what is free, 512 MB at most), and every call gets a copy of its own. Where
+    no worker does it, texts of padded batches are kept as tensors too (128 MB at most).
 
     The key is the text with all other arguments: numbers and texts by value, objects by identity
     and length. The first eight results looked up in each process, and one of 128 after that, are
