@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -214,9 +215,27 @@ def _exchanged(torch: Any, form: Form, plain: Any, init: Callable[..., None], ba
                 back.go(self, "the script loads a state with all its bits")
             plain.load_state_dict(self, state_dict)
 
+        def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+            new = Exchanged.__new__(Exchanged)
+            memo[id(self)] = new
+            new.__setstate__(deepcopy(_own(self), memo))
+            return new
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return object.__new__, (low,), _own(self)
+
     Exchanged.__name__ = Exchanged.__qualname__ = low.__name__
     Exchanged.__module__ = low.__module__
     return Exchanged
+
+
+def _own(optimizer: Any) -> dict[str, Any]:
+    """Its attributes but for hooks; torch's classes would only keep state and groups."""
+    return {
+        name: value
+        for name, value in vars(optimizer).items()
+        if name != "step" and not name.startswith("_optimizer_")
+    }
 
 
 def _gradients(optimizer: Any) -> Iterator[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 from types import ModuleType
 
@@ -180,6 +182,22 @@ def test_hooks_are_called_once(apply, bitsandbytes):
     optimizer.register_step_post_hook(lambda *_: calls.append("after"))
     train(optimizer, net, 2)
     assert calls == ["after", "after"]
+
+
+def test_copies_and_pickles_go_on(apply, bitsandbytes):
+    apply("optimizer-8bit")
+    net = model()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.5)
+    torch.optim.lr_scheduler.StepLR(optimizer, 5)
+    train(optimizer, net)
+    pair = copy.deepcopy([net, optimizer])
+    train(pair[1], pair[0])
+    assert type(pair[1]) is type(optimizer)
+    assert pair[1].state[pair[0][0].weight]["step"] == 6
+    assert optimizer.state[net[0].weight]["step"] == 3
+    read = pickle.loads(pickle.dumps(optimizer))
+    assert type(read) is SGD8bit
+    assert [state["step"] for state in read.state.values()] == [3] * 4
 
 
 @pytest.mark.parametrize("failing", [64 * 64, 128])  # the first tensor, and a later one
