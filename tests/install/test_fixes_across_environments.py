@@ -58,14 +58,14 @@ def test_a_fix_is_applied_read_back_and_written(editing_tool, training_bin, exec
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_tune_proves_a_fix_and_hands_over_plan_and_patch(
     tuning_tool, training_bin, execute, checked, project
 ):
     python, trainprof = training_bin / "python", tuning_tool / "trainprof"
-    asked = ["--fix", "optimizer-fused:fused=true", "--steps", "150", "--budget", "400"]
-    asked += ["--format", "json", "--out", "tuned"]
-    done = execute([trainprof, "tune", *asked, "--", python, "train.py"], project, timeout_s=600)
+    asked = ["--fix", "optimizer-fused:fused=true", "--steps", "100"]
+    asked += ["--budget", "900", "--format", "json", "--out", "tuned"]  # also on a busy machine
+    done = execute([trainprof, "tune", *asked, "--", python, "train.py"], project, timeout_s=1200)
     if "cannot be kept from writing" in done.stderr:
         pytest.skip(done.stderr)
     assert done.returncode == 0, done.stderr

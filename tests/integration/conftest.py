@@ -125,7 +125,7 @@ ALL_LOOPS = (
     Loop("checkpoints.py", ("--kind", "safetensors"), needs=("safetensors",), variant=True),
     Loop("checkpoints.py", ("--kind", "save_pretrained"), needs=("transformers",), variant=True),
     Loop("log_channels.py"),
-    Loop("log_channels.py", ("--channel", "logging")),
+    Loop("log_channels.py", ("--channel", "logging"), variant=True),
     Loop("log_channels.py", ("--channel", "tqdm"), needs=("tqdm",), variant=True),
     Loop("log_channels.py", ("--channel", "tensorboard"), needs=("tensorboard",), variant=True),
     Loop("gc_pauses.py"),

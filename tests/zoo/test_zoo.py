@@ -18,7 +18,6 @@ from zoo.results import result_of
 CASES = list(all_cases())
 IN_CI = (
     "compound/log_and_checkpoints",
-    "healthy/item_each_step",
     "healthy/memory_warms_up",
 )
 """Short ones; the stories in tests/integration are cases with one cause and their twins."""
