@@ -73,7 +73,7 @@ def tune(folder, script, *options):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1000,
     )
     if "cannot be kept from writing" in done.stderr:
         pytest.skip(done.stderr)
@@ -89,23 +89,26 @@ def fingerprint(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_workers_of_a_slow_store_are_proven_and_nothing_stays(tmp_path):
     (tmp_path / "train.py").write_text(SLOW_READS)
     (tmp_path / "notes.txt").write_text("mine")
     before = fingerprint(tmp_path)
 
-    done = tune(tmp_path, SLOW_READS, "--budget", "300", "--quiet")
+    done = tune(tmp_path, SLOW_READS, "--budget", "600", "--quiet")
 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert [one["fix"] for one in result["kept"]] == ["loader-workers"]
+    kept = {one["fix"] for one in result["kept"]}
+    assert {"loader-workers"} <= kept <= {"loader-workers", "checkpoint-background"}
     assert result["speedup"] >= 1.4
     assert result["ci"][0] > 1.0
     assert result["pairs"] in (6, 10, 16)
     assert result["loss_check"]["passed"] is True
     assert fingerprint(tmp_path) == before
     plan = json.loads((tmp_path / "tuned" / "plan.json").read_text())
-    assert plan["applications"][0]["target"]["line"] == 19
+    lines = {one["fix"]: one["target"]["line"] for one in plan["applications"] if one["target"]}
+    assert lines["loader-workers"] == 19
 
 
 @pytest.mark.slow
