@@ -37,10 +37,10 @@ class PadToLongest(Fix):
 
     It is refused where neither lies in the batches, or the model does not get it; where rows are
     filled up at their beginning; where a tensor beside the model's inputs has other values than
-    -100 there; where the model fails on a shorter batch or returns something else; and where,
-    without a mask, it returns something for each place and nothing leaves padding out. Rounding
-    differs, and dropout draws fewer numbers. A script that counts on the length itself, behind the
-    model, fails in a trial.
+    -100 there; where the model fails on a shorter batch or returns something else; and, without a
+    mask, where it returns something for each place and nothing leaves padding out, or several
+    processes train together. Rounding differs, and dropout draws fewer numbers. A script that
+    counts on the length itself, behind the model, fails in a trial.
     """
 
     id = "pad-to-longest"
@@ -90,6 +90,9 @@ class PadToLongest(Fix):
             return batch
         if self._refused is not None or padded.longest >= padded.length:
             return batch
+        if padded.fill is not None and self._trains_with_others():
+            self._refused = "without a mask it is tried in one process only; several train together"
+            return batch
         if not self._proven or self._is_due(padded):
             self._pending, self._batch, self._tried = padded, batch, set()
             return batch
@@ -100,6 +103,12 @@ class PadToLongest(Fix):
         count = self._seen["cut"]
         self._seen["places_left_out"] += (left_out - self._seen["places_left_out"]) / count
         return self._nested.changed(batch, padded.cut)
+
+    def _trains_with_others(self) -> bool:
+        """Forwards that only one rank does twice may wait for the others for ever."""
+        ranks = self._torch.distributed
+        together = ranks.is_available() and ranks.is_initialized() and ranks.get_world_size() > 1
+        return bool(together)
 
     def _is_due(self, padded: PaddedBatch) -> bool:
         return padded.fill is not None and self._seen["batches"] % TRY_AGAIN == 0

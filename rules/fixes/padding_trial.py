@@ -117,8 +117,9 @@ class PaddingTrial:
         """Evaluation mode, but batch norm as in training: it counts padding only there."""
         parts = list(module.modules())
         modes = [(part, part.training) for part in parts]
-        kind = self._torch.nn.modules.batchnorm._BatchNorm
-        norms = [part for part in parts if isinstance(part, kind) and part.training]
+        kinds = self._torch.nn.modules.batchnorm
+        norms = [part for part in parts if isinstance(part, kinds._BatchNorm) and part.training]
+        norms = [part for part in norms if not isinstance(part, kinds.SyncBatchNorm)]  # it waits
         kept = [(one, one.clone()) for part in norms for one in part.buffers(recurse=False)]
         try:
             module.eval()

@@ -247,6 +247,21 @@ def test_every_module_that_gets_the_rows_has_to_agree(apply, run_script):
     assert applied.read()[::2] == (False, "the model returns something else for a shorter batch")
 
 
+def test_processes_that_train_together(apply, run_script, monkeypatch):
+    plain = trained_without_mask(run_script)
+    group = {"store": torch.distributed.HashStore(), "rank": 0, "world_size": 1}
+    torch.distributed.init_process_group("gloo", **group)
+    try:
+        applied = apply("pad-to-longest")
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+        assert trained_without_mask(run_script) == plain
+    finally:
+        torch.distributed.destroy_process_group()
+    active, _, reason = applied.read()
+    assert active is False
+    assert reason == "without a mask it is tried in one process only; several train together"
+
+
 def test_a_model_that_changes_its_mind(apply, run_script, monkeypatch):
     """It is tried again now and then: from some step on it counts all places."""
     monkeypatch.setattr(pad_to_longest, "TRY_AGAIN", 12)
