@@ -151,7 +151,11 @@ def _totals(results: Sequence[Result]) -> str:
         for one in results
         if one.plan is not None and one.plan.high is not None and one.plan.high < 1.0
     ]
-    equal = [one.patched_over_plan for one in results if one.patched_over_plan is not None]
+    equal = [
+        one.patched_over_plan
+        for one in results
+        if one.patched_over_plan is not None and not one.row["by_hand"]
+    ]
     as_fast = sum(one.point >= AS_FAST if one.high is None else one.high >= 1.0 for one in equal)
     pooled = paired_ratio([math.log(one.point) for one in equal]) if equal else None
     losses = [check["passed"] for one in results for check in one.row.get("losses", {}).values()]
@@ -160,8 +164,8 @@ def _totals(results: Sequence[Result]) -> str:
         f"at least 0.5 in **{half} of {len(found)}**.",
         f"- Plans that are slower than the unchanged script: {', '.join(slower) or 'none'}.",
         f"- Patched source as fast as the plan, within the interval (or within "
-        f"{1 - AS_FAST:.0%} where there are too few rounds for one): {as_fast} of {len(equal)}; "
-        f"patch / plan over all of these cases: {_times(pooled)}.",
+        f"{1 - AS_FAST:.0%} where there are too few rounds for one), where it holds all of the plan: "
+        f"{as_fast} of {len(equal)}; patch / plan over all of these cases: {_times(pooled)}.",
         f"- Loss checks passed: {losses.count(True)} of {len(losses)}; failed "
         f"{losses.count(False)}; the losses cannot tell in {losses.count(None)}.",
     ]
