@@ -163,8 +163,8 @@ def _totals(results: Sequence[Result]) -> str:
         f"- Recovered, median of {len(found)} cases: **{statistics.median(found):.2f}**; "
         f"at least 0.5 in **{half} of {len(found)}**.",
         f"- Plans that are slower than the unchanged script: {', '.join(slower) or 'none'}.",
-        f"- Patched source as fast as the plan, within the interval (or within "
-        f"{1 - AS_FAST:.0%} where there are too few rounds for one), where it holds all of the plan: "
+        f"- Patched source as fast as the plan, where it holds all of the plan, within the "
+        f"interval (or within {1 - AS_FAST:.0%} where there are too few rounds for one): "
         f"{as_fast} of {len(equal)}; patch / plan over all of these cases: {_times(pooled)}.",
         f"- Loss checks passed: {losses.count(True)} of {len(losses)}; failed "
         f"{losses.count(False)}; the losses cannot tell in {losses.count(None)}.",
