@@ -27,7 +27,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from recovered_page import described, page, summary
+from recovered_page import commit, described, page, summary
 from recovered_plan import SAFETIES, Prepared, as_json, is_fixable, plan_in, prepare, write_patch
 from zoo.cases import REPOSITORY, Case, all_cases, in_running_order
 
@@ -231,6 +231,7 @@ class Arms:
             self._trials.setdefault(name, []).append(results[name].pop("losses"))
         self.row["rounds"].append({name: results[name] for name in arms})
         self.row["losses"] = self._losses()
+        self.row["commits"] = sorted({*self.row.get("commits", ()), commit()})
         _write(self._case, self.row)
 
     def _losses(self) -> dict[str, Any]:

@@ -121,19 +121,20 @@ def page(rows: Sequence[dict[str, Any]], cases: int) -> str:
     return "\n".join([*parts, _notes(results)]).rstrip() + "\n"
 
 
+def commit() -> str:
+    """Of the repository as it is now, with a plus sign where something is not committed."""
+    asked = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(asked, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
 def _provenance(results: Sequence[Result], cases: int) -> str:
     if not results:
         return ""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    commits = sorted({commit for one in results for commit in one.row.get("commits", ())})
     rounds = sorted(len(one.row.get("rounds", ())) for one in results)
     text = (
-        f"Commit `{done.stdout.strip() or 'unknown'}`; "
+        f"Measured at {', '.join(f'`{one}`' for one in commits) or 'an unknown commit'}; written "
         f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC; {platform.machine()}, "
         f"{os.cpu_count()} cores; {len(results)} of {cases} cases, "
         f"{rounds[0]} to {rounds[-1]} rounds."
