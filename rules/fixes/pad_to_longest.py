@@ -21,6 +21,9 @@ TRY_AGAIN = 64
 """Without a mask one of so many batches is tried again: two forwards more."""
 
 
+PARALLEL = "DistributedDataParallel"
+
+
 class PadToLongest(Fix):
     """Each batch is cut to its own longest row: places that are padding in every row go.
 
@@ -37,10 +40,11 @@ class PadToLongest(Fix):
 
     It is refused where neither lies in the batches, or the model does not get it; where rows are
     filled up at their beginning; where a tensor beside the model's inputs has other values than
-    -100 there; where the model fails on a shorter batch or returns something else; and, without a
-    mask, where it returns something for each place and nothing leaves padding out, or several
-    processes train together. Rounding differs, and dropout draws fewer numbers. A script that
-    counts on the length itself, behind the model, fails in a trial.
+    -100 there; where the model fails on a shorter batch or returns something else; where several
+    processes train together without DistributedDataParallel, or without a mask; and, without a
+    mask, where it returns something for each place and nothing leaves padding out. Rounding
+    differs, and dropout draws fewer numbers. A script that counts on the length itself, behind the
+    model, fails in a trial.
     """
 
     id = "pad-to-longest"
@@ -124,9 +128,18 @@ class PadToLongest(Fix):
                 f"fix {self.id}", self._trial.gets, padded, args, kwargs
             ):
                 self._tried.add(id(module))
-                self._refused = self._trial.why_not(padded, self._batch, module, call, args, kwargs)
+                self._refused = self._why_not(padded, module, call, args, kwargs)
                 self._proven = self._proven or (padded.fill is None and self._refused is None)
         return call(*args, **kwargs)
+
+    def _why_not(
+        self, padded: PaddedBatch, module: Any, call: Callable[..., Any], args: Any, kwargs: Any
+    ) -> str | None:
+        if self._trains_with_others():
+            if type(module).__name__ != PARALLEL:
+                return f"several processes train together, and not by {PARALLEL}"
+            module = call = module.module  # its own forward waits for no other rank
+        return self._trial.why_not(padded, self._batch, module, call, args, kwargs)
 
     def _end_of_trial(self) -> None:
         """Without a mask: what the batch before has proven, with every module that got it."""

@@ -262,6 +262,40 @@ def test_processes_that_train_together(apply, run_script, monkeypatch):
     assert reason == "without a mask it is tried in one process only; several train together"
 
 
+@pytest.fixture
+def two_processes(monkeypatch):
+    """One, which is told that there are two: what waits for the other is not called."""
+    group = {"store": torch.distributed.HashStore(), "rank": 0, "world_size": 1}
+    torch.distributed.init_process_group("gloo", **group)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_a_rank_that_tries_a_batch_waits_for_no_other(
+    apply, run_script, monkeypatch, two_processes, parallel
+):
+    script = SCRIPT
+    if parallel:
+        wrapped = "nn.parallel.DistributedDataParallel(Reader(), find_unused_parameters=True)"
+        script = SCRIPT.replace("model = Reader()", f"model = {wrapped}")
+    forwards = []
+    forward = torch.nn.parallel.DistributedDataParallel.forward
+    monkeypatch.setattr(
+        torch.nn.parallel.DistributedDataParallel,
+        "forward",
+        lambda *args, **kwargs: (forwards.append(1), forward(*args, **kwargs))[1],
+    )
+    applied = apply("pad-to-longest")
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
+    run_script(script.format(**{**PLAIN, "output": "self.head(hidden)"}))
+    active, _, reason = applied.read()
+    if parallel:
+        assert (active, reason, len(forwards)) == (True, None, 16)
+    else:
+        assert reason == "several processes train together, and not by DistributedDataParallel"
+
+
 def test_a_model_that_changes_its_mind(apply, run_script, monkeypatch):
     """It is tried again now and then: from some step on it counts all places."""
     monkeypatch.setattr(pad_to_longest, "TRY_AGAIN", 12)
