@@ -40,6 +40,22 @@ def test_rounding_may_move_the_curve_by_half_a_per_cent():
     assert check([losses()], [losses(factor=1.01)], "numerics").passed is False
 
 
+@pytest.mark.parametrize(
+    ("parts_at", "end", "passed"), [(50, 0.0, False), (150, 0.0, True), (150, 0.1, False)]
+)
+def test_rounding_that_grows_late_is_held_against_other_seeds(parts_at, end, passed):
+    """In a deep network the curves part by themselves; then only where they end counts."""
+    baseline = losses(steps=300, seed=1, noise=0.02)
+    parted = {
+        step: loss * (1.03 if step >= parts_at else 1.0) + (end if step >= parts_at else 0.0)
+        for step, loss in baseline.items()
+    }
+    unchanged = [losses(steps=300, seed=seed, noise=0.02) for seed in range(10, 15)]
+    assert check([baseline], [parted], "numerics", seeded=unchanged).passed is passed
+    few = check([baseline], [parted], "numerics", seeded=unchanged[:2])
+    assert (few.passed, few.by_seeds) == ((False, False) if parts_at < 100 else (None, True))
+
+
 def seeded(count=5):
     return [losses(seed=seed, noise=0.02) for seed in range(10, 10 + count)]
 
