@@ -381,6 +381,22 @@ def test_the_budget_ends_it_with_what_is_known():
     assert runner.clock.now <= 5.0 * (2 * EQUAL_PAIRS + 12 + 3)
 
 
+def test_in_a_short_budget_what_is_nearly_proven_goes_on_before_others_begin():
+    """Six noisy pairs do not prove it among four; time for ten is there, or for the others."""
+    others = [candidate(f"nothing{number}", predicted=None) for number in range(3)]
+    pairs = EQUAL_PAIRS + 10 + 6
+    outcome, _ = tune(
+        [candidate("fast", predicted=None), *others],
+        budget_s=5.0 * (2 * pairs + 1),
+        gains={"fast": 1.3},
+        noise=0.08,
+        seed=4,
+    )
+    fast = outcome.experiments[0]
+    assert (fast.verdict, len(fast.log_ratios)) == ("keep", 10)
+    assert [len(one.log_ratios) for one in outcome.experiments[1:]] == [6, 0, 0]
+
+
 def test_an_interrupt_leaves_what_was_proven():
     class Interrupted(Replay):
         def run(self, plan, steps, label, seed_shift=0):
