@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -23,6 +24,8 @@ SLOW_START_S = 600.0
 """More for trials whose start takes long: compiling a large model takes minutes."""
 FIRST_PATIENCE_S = 600.0
 """For the first trial, of which nothing is known."""
+LEAST_FREE_BYTES = 1 << 16
+"""On the disk of a trial's output: with less, nothing printed says nothing of the script."""
 KILLED = (128 + signal.SIGKILL, -signal.SIGKILL)
 NICE_OPTIONS = ("--quiet", "--no-probe", "--no-stacks", "--trace", "off")
 """What only a diagnosis needs is left out of trials."""
@@ -145,4 +148,7 @@ def _starts_slowly(plan: Plan) -> bool:
 
 def _last_line(path: Path) -> str:
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else "it printed nothing"
+    if lines:
+        return lines[-1][:200]
+    full = shutil.disk_usage(path.parent).free < LEAST_FREE_BYTES
+    return f"the disk of {path.parent} is full" if full else "it printed nothing"

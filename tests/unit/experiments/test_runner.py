@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import types
 
 import psutil
 import pytest
@@ -85,6 +86,19 @@ def test_memory_that_runs_out_is_told(place):
         "x = bytearray(1 << 30)"
     )
     assert place.run(code).problem == "it ended with exit status 1: MemoryError"
+
+
+@pytest.mark.parametrize(
+    ("free", "said"),
+    [(1 << 30, "exit status 1: it printed nothing"), (0, "exit status 1: the disk of")],
+)
+def test_nothing_printed_may_be_a_full_disk(tmp_path, monkeypatch, free, said):
+    output = tmp_path / "output.txt"
+    output.write_text(" \n")
+    monkeypatch.setattr(
+        runner_module.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=free)
+    )
+    assert runner_module.how_it_ended(1, output).startswith(said)
 
 
 def test_one_that_hangs_is_ended_by_what_the_unchanged_one_took(place, monkeypatch):
