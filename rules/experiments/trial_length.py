@@ -60,8 +60,13 @@ def trial_length(
 
 
 def _epoch_steps(diagnosis: Diagnosis) -> int | None:
-    """Steps of one pass over the training's loader; None where its length is not known."""
-    batches = measured(diagnosis, "loader.batches")
+    """Steps of one pass over the training's loader; None where its length is not known.
+
+    A loader of an iterable data set has no length: then what was counted between its starts.
+    """
+    batches = measured(diagnosis, "loader.batches") or measured(
+        diagnosis, "loader.batches_per_epoch"
+    )
     micro_batches = measured(diagnosis, "step.micro_batches")
     if not isinstance(batches, int | float) or batches <= 0:
         return None

@@ -13,8 +13,9 @@ PLAIN = Candidate(Application("gc-freeze", {}), "loop-gc", "safe", True, None, N
 CACHE = replace(PLAIN, application=Application("dataset-cache", {}), from_second_epoch=True)
 
 
-def diagnosis(mean_s, count=400, batches=None, micro_batches=None):
+def diagnosis(mean_s, count=400, batches=None, micro_batches=None, counted=None):
     values = {"loader.batches": batches, "step.micro_batches": micro_batches}
+    values["loader.batches_per_epoch"] = counted
     signals = {name: {"value": value} for name, value in values.items() if value is not None}
     steps = StepSummary(count, count - 10, mean_s)
     return Diagnosis(
@@ -36,6 +37,11 @@ def test_the_first_epoch_is_warm_up_of_what_it_only_prepares():
     found = diagnosis(0.01, batches=50, micro_batches=2.0)
     assert trial_length(found, [PLAIN, CACHE], whole=False) == TrialLength(200 + 30, 30)
     assert trial_length(found, [PLAIN], whole=False).warm_up == 5
+
+
+def test_an_iterable_data_set_has_no_length_and_its_epochs_are_counted():
+    found = diagnosis(0.01, counted=51.2)
+    assert trial_length(found, [CACHE], whole=False).warm_up == 5 + 52
 
 
 @pytest.mark.parametrize("batches", [None, 3000])
