@@ -1,0 +1,254 @@
+"""Turns the text of events into columns, part by part, without a Python dictionary for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from .events import CATEGORIES, COLUMNS, MISSING, Events, Kind
+
+LARGEST = 2**62
+"""Numbers beyond it are no ids, sizes or times of a trace."""
+SHAPED = frozenset({Kind.OPERATOR})
+
+
+_NOTHING = msgspec.Raw()
+
+
+class Arguments(msgspec.Struct, gc=False):
+    """The arguments of an event that are used; an older name of each comes second."""
+
+    correlation: int = MISSING
+    external: int = msgspec.field(default=MISSING, name="External id")
+    old_external: int = msgspec.field(default=MISSING, name="external id")
+    device: int = MISSING
+    stream: int = MISSING
+    size: int = msgspec.field(default=MISSING, name="bytes")
+    sizes: msgspec.Raw = msgspec.field(default=_NOTHING, name="Input Dims")
+    old_sizes: msgspec.Raw = msgspec.field(default=_NOTHING, name="Input dims")
+    types: msgspec.Raw = msgspec.field(default=_NOTHING, name="Input type")
+    label: Any = msgspec.field(default=None, name="name")
+    allocated: int = msgspec.field(default=MISSING, name="Total Allocated")
+    reserved: int = msgspec.field(default=MISSING, name="Total Reserved")
+    change: int = msgspec.field(default=0, name="Bytes")
+    memory_device: int = msgspec.field(default=MISSING, name="Device Id")
+
+
+class Event(msgspec.Struct, gc=False):
+    """One entry of `traceEvents`; times in microseconds."""
+
+    ph: str = ""
+    name: str = ""
+    cat: str | None = None
+    ts: int | float = 0
+    dur: int | float = 0
+    pid: int | float | str = 0
+    tid: int | float | str = 0
+    args: Arguments | None = None
+
+
+_NO_ARGUMENTS = Arguments()
+_strict = msgspec.json.Decoder(list[Event], strict=False)
+_raw = msgspec.json.Decoder(list[msgspec.Raw])
+_anything = msgspec.json.Decoder(dict[str, Any])
+
+
+def decode_events(text: bytes) -> tuple[list[Event], int]:
+    """Events of a JSON array's inside, and how many could not be understood.
+
+    Raises:
+        msgspec.DecodeError: it is no JSON.
+    """
+    array = b"[%b]" % text
+    try:
+        return _strict.decode(array), 0
+    except (msgspec.ValidationError, UnicodeDecodeError):
+        events = [_tolerant(one) for one in _raw.decode(array)]
+        return [one for one in events if one is not None], events.count(None)
+
+
+def _tolerant(text: msgspec.Raw) -> Event | None:
+    """An event in which something has another type than it should: that is left out."""
+    try:
+        found = _anything.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    event, arguments = Event(), Arguments()
+    given = found.get("args")
+    for field in msgspec.structs.fields(Event)[:-1]:
+        _put(event, field, found)
+    for field in msgspec.structs.fields(Arguments) if isinstance(given, dict) else ():
+        _put(arguments, field, given)
+    event.args = arguments
+    return event
+
+
+def _put(target: Any, field: Any, found: dict[str, Any]) -> None:
+    value = found.get(field.encode_name)
+    if value is None or field.type is Any:
+        return
+    try:
+        if "Raw" in str(field.type):
+            value = msgspec.Raw(msgspec.json.encode(value))
+        else:
+            value = msgspec.convert(value, field.type, strict=False)
+    except (msgspec.ValidationError, OverflowError):
+        return
+    setattr(target, field.name, value)
+
+
+class Interned:
+    """Gives each value a number, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._places: dict[Any, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def places(self, values: Sequence[Any]) -> NDArray[np.int32]:
+        """The number of each."""
+        places = self._places
+        found = [places.setdefault(one, len(places)) for one in values]
+        return np.array(found, np.int32)
+
+    def values(self) -> list[Any]:
+        """All, by number."""
+        return list(self._places)
+
+
+class Columns:
+    """Gathers the columns of many parts.
+
+    Attributes:
+        metadata: Events that name processes and threads. memory: Times in ns, bytes that changed,
+            bytes allocated and reserved after it, and the device, of each memory event.
+    """
+
+    def __init__(self) -> None:
+        self.names, self.lanes, self.shapes = Interned(), Interned(), Interned()
+        self.metadata: list[Event] = []
+        self.memory: list[tuple[int, int, int, int, int]] = []
+        self._open: dict[tuple[Any, Any], list[Event]] = {}
+        self._parts: list[Events] = []
+        self.count = 0
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Adds what lasts; keeps what names a lane, and what the allocator did."""
+        self.count += len(events)
+        lasting = [one for one in events if one.ph == "X"]
+        if len(lasting) < len(events):
+            lasting += self._others(events)
+        if lasting:
+            self._parts.append(self._columns(lasting))
+
+    def _others(self, events: Sequence[Event]) -> list[Event]:
+        closed = []
+        for one in events:
+            if one.ph == "M":
+                self.metadata.append(one)
+            elif one.ph == "i" and one.name == "[memory]" and one.args is not None:
+                given = one.args
+                row = (given.change, given.allocated, given.reserved, given.memory_device)
+                self.memory.append((int(_nanoseconds([one.ts])[0]), *row))
+            elif one.ph == "B":
+                self._open.setdefault((one.pid, one.tid), []).append(one)
+            elif one.ph == "E" and self._open.get((one.pid, one.tid)):
+                begun = self._open[one.pid, one.tid].pop()
+                begun.dur = one.ts - begun.ts
+                closed.append(begun)
+        return closed
+
+    def _columns(self, events: Sequence[Event]) -> Events:
+        arguments = [one.args or _NO_ARGUMENTS for one in events]
+        start = _nanoseconds([one.ts for one in events])
+        length = np.maximum(_nanoseconds([one.dur for one in events]), 0)
+        kinds = _kinds([one.cat for one in events])
+        external = _whole([one.external for one in arguments])
+        if not (external != MISSING).any():
+            external = _whole([one.old_external for one in arguments])
+        return Events(
+            kind=kinds,
+            name=self.names.places([one.name for one in events]),
+            start_ns=start,
+            end_ns=start + length,
+            lane=self.lanes.places([(one.pid, one.tid) for one in events]),
+            device=np.clip(_whole([one.device for one in arguments]), -1, 2**31 - 1).astype(
+                np.int32
+            ),
+            stream=_whole([one.stream for one in arguments]),
+            correlation=_whole([one.correlation for one in arguments]),
+            external=external,
+            size=_whole([one.size for one in arguments]),
+            shape=self._shapes(arguments),
+        )
+
+    def _shapes(self, arguments: Sequence[Arguments]) -> NDArray[np.int32]:
+        texts = [
+            (bytes(sizes), bytes(one.types)) if sizes else None
+            for one in arguments
+            for sizes in (bytes(one.sizes) or bytes(one.old_sizes),)
+        ]
+        if not any(texts):
+            return np.full(len(texts), MISSING, np.int32)
+        places = self.shapes.places(texts)
+        return np.where([one is None for one in texts], np.int32(MISSING), places)
+
+    def finish(self) -> Events:
+        """All parts, ordered by start; longer events first where several start at once."""
+        if not self._parts:
+            return Events(*(np.zeros(0, kind) for kind in _TYPES))
+        joined = []
+        for column in COLUMNS:
+            joined.append(np.concatenate([getattr(part, column) for part in self._parts]))
+        self._parts.clear()
+        whole = Events(*joined)
+        order = np.lexsort((-whole.end_ns, whole.start_ns))
+        return whole.where(order)
+
+
+_TYPES = (np.uint8, np.int32, np.int64, np.int64, np.int32, np.int32, *([np.int64] * 4), np.int32)
+_kind_of = {None: Kind.OTHER}
+
+
+def _kinds(categories: Sequence[str | None]) -> NDArray[np.uint8]:
+    known = _kind_of
+    for one in set(categories) - known.keys():
+        known[one] = CATEGORIES.get(str(one).lower(), Kind.OTHER)
+    return np.array([known[one] for one in categories], np.uint8)
+
+
+def _nanoseconds(times_us: Sequence[int | float]) -> NDArray[np.int64]:
+    """Exact for whole microseconds; three decimals are kept as far as a double holds them."""
+    times = _numbers(times_us)
+    if times.dtype.kind == "i":
+        return times * 1000
+    whole = np.floor(times)
+    return whole.astype(np.int64) * 1000 + np.rint((times - whole) * 1000).astype(np.int64)
+
+
+def _numbers(values: Sequence[int | float]) -> NDArray[Any]:
+    """As whole numbers where all are; what is no number, or none of a trace, is 0."""
+    try:
+        found = np.array(values)
+    except OverflowError:
+        found = np.array([float(one) for one in values])
+    if found.dtype.kind == "i" and not (abs(found) > LARGEST // 1000).any():
+        return found
+    found = found.astype(np.float64)
+    sound = np.isfinite(found) & (abs(found) < LARGEST / 1000)
+    return np.where(sound, found, 0.0)
+
+
+def _whole(values: Sequence[int]) -> NDArray[np.int64]:
+    try:
+        return np.array(values, np.int64)
+    except OverflowError:
+        return np.array([one if abs(one) < LARGEST else MISSING for one in values], np.int64)
+
+
+Decode = Callable[[bytes], tuple[list[Event], int]]

@@ -1,0 +1,131 @@
+"""The columns into which a trace is read: one entry for each event that lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Whole = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+MISSING = -1
+"""In a column of numbers that an event does not carry."""
+
+
+class Kind(IntEnum):
+    """What an event is, whatever the version of the profiler calls its category."""
+
+    OTHER = 0
+    KERNEL = 1
+    MEMCPY = 2
+    MEMSET = 3
+    RUNTIME = 4  # calls of the CUDA or HIP runtime and driver
+    OPERATOR = 5
+    ANNOTATION = 6
+    DEVICE_ANNOTATION = 7
+    PYTHON = 8
+    OVERHEAD = 9
+    COLLECTIVE = 10  # the host's side, of gloo and the like
+
+
+CATEGORIES: dict[str, Kind] = {
+    "kernel": Kind.KERNEL,
+    "concurrent_kernel": Kind.KERNEL,
+    "gpu_memcpy": Kind.MEMCPY,
+    "memcpy": Kind.MEMCPY,
+    "gpu_memset": Kind.MEMSET,
+    "memset": Kind.MEMSET,
+    "cuda_runtime": Kind.RUNTIME,
+    "cuda_driver": Kind.RUNTIME,
+    "hip_runtime": Kind.RUNTIME,
+    "runtime": Kind.RUNTIME,
+    "privateuse1_runtime": Kind.RUNTIME,
+    "mtia_runtime": Kind.RUNTIME,
+    "xpu_runtime": Kind.RUNTIME,
+    "cpu_op": Kind.OPERATOR,
+    "operator": Kind.OPERATOR,
+    "user_annotation": Kind.ANNOTATION,
+    "gpu_user_annotation": Kind.DEVICE_ANNOTATION,
+    "python_function": Kind.PYTHON,
+    "overhead": Kind.OVERHEAD,
+    "collective_comm": Kind.COLLECTIVE,
+}
+"""In lower case. Kineto's output_json.cpp and ActivityType.h name them; those of 2021 began with a
+capital letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Columns of equal length, ordered by start.
+
+    Attributes:
+        kind: `Kind`. name: Place in `Trace.names`. start_ns, end_ns: On the trace's own clock.
+        lane: Place in `Trace.lanes`. device, stream: MISSING on the host.
+        correlation: Joins a launch with what it launched. external: Joins an operator with it.
+        size: Bytes of a copy. shape: Place in `Trace.shapes`, of operators that carry any.
+    """
+
+    kind: NDArray[np.uint8]
+    name: NDArray[np.int32]
+    start_ns: Whole
+    end_ns: Whole
+    lane: NDArray[np.int32]
+    device: NDArray[np.int32]
+    stream: Whole
+    correlation: Whole
+    external: Whole
+    size: Whole
+    shape: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def where(self, chosen: Flags) -> Events:
+        """Those that are chosen, in their order."""
+        return Events(*(getattr(self, column)[chosen] for column in COLUMNS))
+
+
+COLUMNS = tuple(Events.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What one file holds.
+
+    Attributes:
+        path: Of the file. events: See `Events`. names: Of the events, each once.
+        lanes: Process and thread (or stream) of each lane, as the file writes them.
+        lane_names: What the file calls a lane, where it does.
+        shapes: Texts of the input sizes and types of operators.
+        header: What the file says of itself beside the events.
+        instants: Times in ns and arguments of memory events.
+        skipped: Events that could not be understood. torn: The file ends in the middle.
+    """
+
+    path: str
+    events: Events
+    names: list[str]
+    lanes: list[tuple[str, str]]
+    lane_names: Mapping[int, str] = field(default_factory=dict)
+    shapes: list[str] = field(default_factory=list)
+    header: Mapping[str, Any] = field(default_factory=dict)
+    skipped: int = 0
+    torn: bool = False
+
+    def of_kind(self, *kinds: Kind) -> Events:
+        """The events of these kinds."""
+        return self.events.where(np.isin(self.events.kind, kinds))
+
+    def named(self, wanted: Any) -> Flags:
+        """For each event whether its name is wanted.
+
+        Args:
+            wanted: A function of a name; it is asked once for each.
+        """
+        chosen = np.fromiter((bool(wanted(name)) for name in self.names), bool, len(self.names))
+        return chosen[self.events.name] if len(self.names) else np.zeros(0, bool)

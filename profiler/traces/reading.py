@@ -1,0 +1,228 @@
+"""Reads a trace file, plain or gzipped, part by part: a file may be larger than memory."""
+
+from __future__ import annotations
+
+import gc
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from trainprof.errors import TrainprofError
+
+from .decode import Columns, Event, decode_events
+from .events import Trace
+
+PART_BYTES = 1 << 24
+"""Of text that is decoded at a time; some ten times as much is needed meanwhile."""
+MOST_PENDING = 1 << 27
+"""Bytes without the end of an event: no trace has so long a header, or one event."""
+MOST_EVENTS = 100_000_000
+"""Some 10 GB of columns."""
+MOST_TRIES = 40
+"""Places at which a part may seem to end and does not."""
+
+_BETWEEN = re.compile(rb"\}\s*,\s*\{")
+_START = re.compile(rb'"traceEvents"\s*:\s*\[')
+_END = re.compile(rb"\]\s*(?:,\s*\"|\}\s*$|$)")
+
+
+class TraceError(TrainprofError):
+    """The file is no trace, or cannot be read."""
+
+
+def read_trace(path: Path) -> Trace:
+    """The events of one file as columns.
+
+    Args:
+        path: Of a Kineto or Chrome trace: JSON, or that gzipped.
+
+    Raises:
+        TraceError: the file cannot be opened, or holds no events.
+    """
+    collecting = gc.isenabled()
+    gc.disable()  # nothing that is made here has cycles, and there is much of it
+    try:
+        with path.open("rb") as file:
+            return _Reader(path).read(file)
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+        raise TraceError(f"{path}: {reason}; name a trace file.") from None
+    finally:
+        if collecting:
+            gc.enable()
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._columns = Columns()
+        self._header = b""
+        self._skipped = 0
+        self._torn = False
+        self._ended = False
+
+    def read(self, file: BinaryIO) -> Trace:
+        pending = b""
+        inside = False
+        for text in self._texts(file):
+            pending += text
+            if not inside:
+                begin = self._begin(pending)
+                if begin is None:
+                    self._check(pending)
+                    continue
+                self._header, pending, inside = pending[: begin[0]], pending[begin[1] :], True
+            if len(pending) >= PART_BYTES and not self._ended:
+                pending = self._take(pending)
+            self._check(pending)
+        if not inside:
+            raise self._no_trace("it holds no list of events")
+        self._finish(pending)
+        return self._trace()
+
+    def _check(self, pending: bytes) -> None:
+        if len(pending) > MOST_PENDING:
+            raise self._no_trace(f"{MOST_PENDING >> 20} MiB of it hold no event")
+        if self._columns.count > MOST_EVENTS:
+            raise TraceError(
+                f"{self._path} holds more than {MOST_EVENTS:,} events; record fewer steps."
+            )
+
+    def _texts(self, file: BinaryIO) -> Iterator[bytes]:
+        first = file.read(PART_BYTES)
+        if first[:2] != b"\x1f\x8b":
+            while first:
+                yield first
+                first = file.read(PART_BYTES)
+            return
+        yield from self._inflated(first, file)
+
+    def _inflated(self, packed: bytes, file: BinaryIO) -> Iterator[bytes]:
+        inflate = zlib.decompressobj(31)
+        try:
+            while packed:
+                text = inflate.decompress(packed, PART_BYTES)
+                if text:
+                    yield text
+                packed = inflate.unconsumed_tail or inflate.unused_data.lstrip(b"\0")
+                if inflate.eof and packed:  # files may be joined
+                    inflate = zlib.decompressobj(31)
+                packed = packed or file.read(PART_BYTES)
+            self._torn |= not inflate.eof
+        except zlib.error:
+            self._torn = True
+
+    def _begin(self, text: bytes) -> tuple[int, int] | None:
+        """Where the header ends and the events begin; None while that cannot be told."""
+        bare = text.lstrip(b"\xef\xbb\xbf \t\r\n")
+        if bare.startswith(b"["):
+            begin = len(text) - len(bare)
+            return 0, begin + 1
+        found = _START.search(text)
+        return None if found is None else (found.start(), found.end())
+
+    def _take(self, pending: bytes) -> bytes:
+        """Decodes all events that are whole; gives what follows."""
+        end = len(pending)
+        for _ in range(MOST_TRIES):
+            end = pending.rfind(b"}", 0, end)
+            if end < 0:
+                return pending
+            if _BETWEEN.match(pending, end) and self._decoded(pending[: end + 1]):
+                return pending[end + 1 :].lstrip().removeprefix(b",")
+        return self._piecewise(pending)
+
+    def _decoded(self, text: bytes) -> bool:
+        try:
+            events, skipped = decode_events(text)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        self._columns.add(events)
+        self._skipped += skipped
+        return True
+
+    def _piecewise(self, pending: bytes) -> bytes:
+        """Event by event, where a part is no JSON: what cannot be read is left out."""
+        if self._at_end(pending):
+            return b""
+        begin = 0
+        events: list[Event] = []
+        for found in _BETWEEN.finditer(pending):
+            try:
+                one, skipped = decode_events(pending[begin : found.start() + 1])
+                events += one
+                self._skipped += skipped
+            except (msgspec.DecodeError, RecursionError):
+                self._skipped += 1
+            begin = found.end() - 1
+        self._columns.add(events)
+        return pending[begin:]
+
+    def _at_end(self, pending: bytes) -> bool:
+        """Whether the list of events ends in here; what follows belongs to the header."""
+        for count, found in enumerate(reversed(list(_END.finditer(pending)))):
+            if count >= MOST_TRIES:
+                return False
+            if self._decoded(pending[: found.start()]):
+                self._header += b'"trainprof-end":0' + pending[found.start() + 1 :]
+                self._ended = True
+                return True
+        return False
+
+    def _finish(self, pending: bytes) -> None:
+        if self._ended or self._at_end(pending):
+            return
+        self._torn = True
+        rest = self._take(pending + b",{") if pending.strip() else b""
+        if rest.strip(b"{, \r\n\t"):
+            self._skipped += 1
+
+    def _trace(self) -> Trace:
+        columns = self._columns
+        if not columns.count:
+            raise self._no_trace("it holds no events")
+        lanes = columns.lanes.values()
+        return Trace(
+            path=str(self._path),
+            events=columns.finish(),
+            names=columns.names.values(),
+            lanes=[(str(process), str(thread)) for process, thread in lanes],
+            lane_names=_lane_names(columns.metadata, lanes),
+            shapes=[_shape_text(one) for one in columns.shapes.values()],
+            header=self._said(),
+            skipped=self._skipped,
+            torn=self._torn,
+        )
+
+    def _said(self) -> Mapping[str, Any]:
+        """What stands around the events; nothing where that is no JSON."""
+        text = self._header if self._ended else self._header.rstrip().rstrip(b",") + b"}"
+        try:
+            found = msgspec.json.decode(text) if text.strip() not in (b"", b"}") else {}
+        except (msgspec.DecodeError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _no_trace(self, why: str) -> TraceError:
+        return TraceError(
+            f"{self._path} is no trace that can be read: {why}; name a file that torch.profiler "
+            "has exported."
+        )
+
+
+def _lane_names(metadata: list[Event], lanes: list[Any]) -> dict[int, str]:
+    places = {lane: place for place, lane in enumerate(lanes)}
+    names = {}
+    for one in metadata:
+        place = places.get((one.pid, one.tid))
+        if one.name == "thread_name" and place is not None and one.args is not None:
+            names[place] = str(one.args.label)
+    return names
+
+
+def _shape_text(found: Any) -> str:
+    return "" if found is None else f"{found[0].decode(errors='replace')}"
