@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from .events import CATEGORIES, COLUMNS, MISSING, Events, Kind
+from trainprof.profiler.traces.events import CATEGORIES, COLUMNS, MISSING, Events, Kind
 
 LARGEST = 2**62
 """Numbers beyond it are no ids, sizes or times of a trace."""
@@ -81,8 +81,9 @@ def _tolerant(text: msgspec.Raw) -> Event | None:
     given = found.get("args")
     for field in msgspec.structs.fields(Event)[:-1]:
         _put(event, field, found)
-    for field in msgspec.structs.fields(Arguments) if isinstance(given, dict) else ():
-        _put(arguments, field, given)
+    if isinstance(given, dict):
+        for field in msgspec.structs.fields(Arguments):
+            _put(arguments, field, given)
     event.args = arguments
     return event
 
@@ -202,9 +203,7 @@ class Columns:
         """All parts, ordered by start; longer events first where several start at once."""
         if not self._parts:
             return Events(*(np.zeros(0, kind) for kind in _TYPES))
-        joined = []
-        for column in COLUMNS:
-            joined.append(np.concatenate([getattr(part, column) for part in self._parts]))
+        joined = [np.concatenate([getattr(one, name) for one in self._parts]) for name in COLUMNS]
         self._parts.clear()
         whole = Events(*joined)
         order = np.lexsort((-whole.end_ns, whole.start_ns))
@@ -212,7 +211,7 @@ class Columns:
 
 
 _TYPES = (np.uint8, np.int32, np.int64, np.int64, np.int32, np.int32, *([np.int64] * 4), np.int32)
-_kind_of = {None: Kind.OTHER}
+_kind_of: dict[str | None, Kind] = {None: Kind.OTHER}
 
 
 def _kinds(categories: Sequence[str | None]) -> NDArray[np.uint8]:
@@ -226,7 +225,7 @@ def _nanoseconds(times_us: Sequence[int | float]) -> NDArray[np.int64]:
     """Exact for whole microseconds; three decimals are kept as far as a double holds them."""
     times = _numbers(times_us)
     if times.dtype.kind == "i":
-        return times * 1000
+        return times.astype(np.int64) * 1000
     whole = np.floor(times)
     return whole.astype(np.int64) * 1000 + np.rint((times - whole) * 1000).astype(np.int64)
 
@@ -250,5 +249,3 @@ def _whole(values: Sequence[int]) -> NDArray[np.int64]:
     except OverflowError:
         return np.array([one if abs(one) < LARGEST else MISSING for one in values], np.int64)
 
-
-Decode = Callable[[bytes], tuple[list[Event], int]]

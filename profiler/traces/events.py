@@ -85,8 +85,8 @@ class Events:
     def __len__(self) -> int:
         return len(self.kind)
 
-    def where(self, chosen: Flags) -> Events:
-        """Those that are chosen, in their order."""
+    def where(self, chosen: Flags | Whole) -> Events:
+        """Those that are chosen by flags, or by their places."""
         return Events(*(getattr(self, column)[chosen] for column in COLUMNS))
 
 

@@ -12,9 +12,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from trainprof.errors import TrainprofError
-
-from .decode import Columns, Event, decode_events
-from .events import Trace
+from trainprof.profiler.traces.decode import Columns, Event, decode_events
+from trainprof.profiler.traces.events import Trace
 
 PART_BYTES = 1 << 24
 """Of text that is decoded at a time; some ten times as much is needed meanwhile."""

@@ -1,0 +1,200 @@
+"""What the devices of a trace did, and what the host did while a device had nothing to do.
+
+All times are whole nanoseconds on the clock of the trace, and every share names its window: whole
+steps where the trace marks any, else from the first event to the last.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trainprof.profiler.traces.events import Events, Kind, Trace
+from trainprof.profiler.traces.intervals import Intervals, union
+
+STEP = re.compile(r"ProfilerStep\s*#\s*\d+")
+COMMUNICATION = re.compile(r"nccl|rccl|allreduce|all_reduce", re.IGNORECASE)
+"""Kernels of NVIDIA's and AMD's collectives, and of those that older backends bring."""
+DATA_WAIT = re.compile(r"enumerate\(DataLoader\)|DataLoaderIter\.__next__|wait_for_batch")
+SYNCHRONISES = re.compile(
+    r"^(cuda|hip|cu)(Device|Stream|Event|Ctx)Synchronize|^(cuda|hip)Memcpy(?!.*Async)"
+)
+ALLOCATES = re.compile(r"^(cuda|hip|cu)(Malloc|Free|MemAlloc|MemFree|HostAlloc|HostRegister|MemMap)")
+LAUNCHES = re.compile(r"Launch|^(cuda|hip)(Memcpy|Memset).*Async|^hipMemcpyWithStream")
+CAUSES = (
+    "data wait",
+    "synchronisation",
+    "allocator",
+    "copy call",
+    "launch call",
+    "operator",
+    "other work of the host",
+)
+"""Of idle time, in this order where several hold at once."""
+ON_DEVICE = (Kind.KERNEL, Kind.MEMCPY, Kind.MEMSET)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What shares refer to.
+
+    Attributes:
+        start_ns, end_ns: On the trace's clock. steps: Whole steps in it; 0 where none is marked.
+    """
+
+    start_ns: int
+    end_ns: int
+    steps: int
+
+    @property
+    def length_ns(self) -> int:
+        """From its start to its end."""
+        return self.end_ns - self.start_ns
+
+    @property
+    def text(self) -> str:
+        """As a report names it."""
+        if not self.steps:
+            return "from the first event to the last"
+        return "one whole step" if self.steps == 1 else f"{self.steps} whole steps"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTimeline:
+    """One device within the window; all in ns, and disjoint but for `busy` and `communication`.
+
+    Attributes:
+        device: Its number. busy: Any kernel, copy or fill ran. compute: A kernel that is no
+            communication. communication: Of it, kernels of collectives. exposed: Of these, while
+            nothing computed. copies: Copies and fills while no kernel ran. idle: The rest.
+        causes: Idle time by what the host did, keys of `CAUSES`.
+        gaps: The idle intervals.
+    """
+
+    device: int
+    busy_ns: int
+    compute_ns: int
+    communication_ns: int
+    exposed_ns: int
+    copies_ns: int
+    idle_ns: int
+    gaps: Intervals
+    causes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """What one file tells of time.
+
+    Attributes:
+        window: What all shares refer to. steps: Start and end of each whole step.
+        devices: The busiest first; none in a trace of a CPU.
+        data_wait_ns: The host waited for batches, in the window.
+    """
+
+    window: Window
+    steps: Intervals
+    devices: tuple[DeviceTimeline, ...]
+    data_wait_ns: int
+
+
+def timeline(trace: Trace) -> Timeline:
+    """The timeline of a trace that holds any events that last."""
+    events = trace.events
+    steps = find_steps(trace)
+    window = _window(events, steps)
+    start, end = window.start_ns, window.end_ns
+    host = _HostWork(trace)
+    on_device = trace.of_kind(*ON_DEVICE)
+    communicates = np.array([bool(COMMUNICATION.search(name)) for name in trace.names], bool)
+    devices = [
+        _device(on_device, int(number), communicates, host, window)
+        for number in np.unique(on_device.device)
+    ]
+    waits = events.where(_on_host(events) & trace.named(DATA_WAIT.search))
+    return Timeline(
+        window=window,
+        steps=steps,
+        devices=tuple(sorted(devices, key=lambda one: one.busy_ns, reverse=True)),
+        data_wait_ns=union(waits.start_ns, waits.end_ns).clipped(start, end).total,
+    )
+
+
+def find_steps(trace: Trace) -> Intervals:
+    """The steps that the profiler has marked on the host, in order."""
+    events = trace.events
+    marked = events.where(_on_host(events) & trace.named(STEP.match))
+    return Intervals(marked.start_ns, marked.end_ns)
+
+
+def _on_host(events: Events) -> np.ndarray:
+    return ~np.isin(events.kind, (*ON_DEVICE, Kind.DEVICE_ANNOTATION))
+
+
+def _window(events: Events, steps: Intervals) -> Window:
+    if len(steps):
+        return Window(int(steps.start.min()), int(steps.end.max()), len(steps))
+    core = events.where(~np.isin(events.kind, (Kind.OTHER, Kind.DEVICE_ANNOTATION)))
+    core = core if len(core) else events
+    return Window(int(core.start_ns.min()), int(core.end_ns.max()), 0)
+
+
+def _device(
+    on_device: Events, number: int, communicates: np.ndarray, host: _HostWork, window: Window
+) -> DeviceTimeline:
+    own = on_device.where(on_device.device == number)
+    start, end = window.start_ns, window.end_ns
+
+    def of(chosen: np.ndarray) -> Intervals:
+        return union(own.start_ns[chosen], own.end_ns[chosen]).clipped(start, end)
+
+    kernels = own.kind == Kind.KERNEL
+    talks = kernels & communicates[own.name]
+    busy, compute, communication = of(np.ones(len(own), bool)), of(kernels & ~talks), of(talks)
+    exposed = communication.minus(compute)
+    gaps = busy.gaps(start, end)
+    return DeviceTimeline(
+        device=number,
+        busy_ns=busy.total,
+        compute_ns=compute.total,
+        communication_ns=communication.total,
+        exposed_ns=exposed.total,
+        copies_ns=busy.total - compute.total - exposed.total,
+        idle_ns=gaps.total,
+        gaps=gaps,
+        causes=host.causes_of(gaps),
+    )
+
+
+class _HostWork:
+    """What the threads that feed devices do, by cause."""
+
+    def __init__(self, trace: Trace) -> None:
+        events = trace.events
+        calls = events.kind == Kind.RUNTIME
+        launching = calls & trace.named(LAUNCHES.search)
+        copying = launching & trace.named(lambda name: "emcpy" in name)
+        operators = events.kind == Kind.OPERATOR
+        of_causes = (
+            _on_host(events) & trace.named(DATA_WAIT.search),
+            calls & trace.named(SYNCHRONISES.search),
+            calls & trace.named(ALLOCATES.search),
+            copying,
+            launching & ~copying,
+            operators,
+        )
+        self._causes = [
+            union(events.start_ns[chosen], events.end_ns[chosen]) for chosen in of_causes
+        ]
+
+    def causes_of(self, gaps: Intervals) -> dict[str, int]:
+        """Length of the gaps by cause; what no cause holds for comes last."""
+        found = {}
+        for cause, work in zip(CAUSES, self._causes, strict=False):
+            held = gaps.common(work)
+            found[cause] = held.total
+            gaps = gaps.minus(work)
+        found[CAUSES[-1]] = gaps.total
+        return found
