@@ -51,8 +51,13 @@ class Event(msgspec.Struct, gc=False):
     args: Arguments | None = None
 
 
+BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises on text that is no JSON, or holds another type than it should."""
 _NO_ARGUMENTS = Arguments()
+_EVENT_FIELDS = msgspec.structs.fields(Event)[:-1]
+_ARGUMENT_FIELDS = [one for one in msgspec.structs.fields(Arguments) if one.name != "label"]
 _strict = msgspec.json.Decoder(list[Event], strict=False)
+_one = msgspec.json.Decoder(Event, strict=False)
 _raw = msgspec.json.Decoder(list[msgspec.Raw])
 _anything = msgspec.json.Decoder(dict[str, Any])
 
@@ -61,7 +66,7 @@ def decode_events(text: bytes) -> tuple[list[Event], int]:
     """Events of a JSON array's inside, and how many could not be understood.
 
     Raises:
-        msgspec.DecodeError: it is no JSON.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is no JSON.
     """
     array = b"[%b]" % text
     try:
@@ -74,26 +79,29 @@ def decode_events(text: bytes) -> tuple[list[Event], int]:
 def _tolerant(text: msgspec.Raw) -> Event | None:
     """An event in which something has another type than it should: that is left out."""
     try:
+        return _one.decode(text)
+    except BROKEN:
+        pass
+    try:
         found = _anything.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BROKEN:
         return None
     event, arguments = Event(), Arguments()
     given = found.get("args")
-    for field in msgspec.structs.fields(Event)[:-1]:
+    for field in _EVENT_FIELDS:
         _put(event, field, found)
-    if isinstance(given, dict):
-        for field in msgspec.structs.fields(Arguments):
-            _put(arguments, field, given)
+    for field in _ARGUMENT_FIELDS if isinstance(given, dict) else ():
+        _put(arguments, field, given)
     event.args = arguments
     return event
 
 
-def _put(target: Any, field: Any, found: dict[str, Any]) -> None:
+def _put(target: Any, field: Any, found: Any) -> None:
     value = found.get(field.encode_name)
-    if value is None or field.type is Any:
+    if value is None:
         return
     try:
-        if "Raw" in str(field.type):
+        if field.type is msgspec.Raw:
             value = msgspec.Raw(msgspec.json.encode(value))
         else:
             value = msgspec.convert(value, field.type, strict=False)
@@ -238,7 +246,7 @@ def _numbers(values: Sequence[int | float]) -> NDArray[Any]:
         found = np.array([float(one) for one in values])
     if found.dtype.kind == "i" and not (abs(found) > LARGEST // 1000).any():
         return found
-    found = found.astype(np.float64)
+    found = np.asarray(found, np.float64)
     sound = np.isfinite(found) & (abs(found) < LARGEST / 1000)
     return np.where(sound, found, 0.0)
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from trainprof.errors import TrainprofError
-from trainprof.profiler.traces.decode import Columns, Event, decode_events
+from trainprof.profiler.traces.decode import BROKEN, Columns, Event, decode_events
 from trainprof.profiler.traces.events import Trace
 
 PART_BYTES = 1 << 24
@@ -133,29 +133,27 @@ class _Reader:
                 return pending
             if _BETWEEN.match(pending, end) and self._decoded(pending[: end + 1]):
                 return pending[end + 1 :].lstrip().removeprefix(b",")
-        return self._piecewise(pending)
+        return b"" if self._at_end(pending) else self._salvage(pending)
 
     def _decoded(self, text: bytes) -> bool:
         try:
             events, skipped = decode_events(text)
-        except (msgspec.DecodeError, RecursionError):
+        except BROKEN:
             return False
         self._columns.add(events)
         self._skipped += skipped
         return True
 
-    def _piecewise(self, pending: bytes) -> bytes:
+    def _salvage(self, pending: bytes) -> bytes:
         """Event by event, where a part is no JSON: what cannot be read is left out."""
-        if self._at_end(pending):
-            return b""
         begin = 0
         events: list[Event] = []
         for found in _BETWEEN.finditer(pending):
             try:
-                one, skipped = decode_events(pending[begin : found.start() + 1])
-                events += one
+                some, skipped = decode_events(pending[begin : found.start() + 1])
+                events += some
                 self._skipped += skipped
-            except (msgspec.DecodeError, RecursionError):
+            except BROKEN:
                 self._skipped += 1
             begin = found.end() - 1
         self._columns.add(events)
@@ -167,7 +165,7 @@ class _Reader:
             if count >= MOST_TRIES:
                 return False
             if self._decoded(pending[: found.start()]):
-                self._header += b'"trainprof-end":0' + pending[found.start() + 1 :]
+                self._header += b'"":0' + pending[found.start() + 1 :]
                 self._ended = True
                 return True
         return False
@@ -175,19 +173,20 @@ class _Reader:
     def _finish(self, pending: bytes) -> None:
         if self._ended or self._at_end(pending):
             return
-        self._torn = True
-        rest = self._take(pending + b",{") if pending.strip() else b""
-        if rest.strip(b"{, \r\n\t"):
+        rest = self._salvage(pending)
+        if not self._at_end(rest) and not self._decoded(rest.rstrip().rstrip(b",")):
             self._skipped += 1
+            self._torn |= not pending.rstrip().endswith((b"]", b"}"))
 
     def _trace(self) -> Trace:
         columns = self._columns
-        if not columns.count:
-            raise self._no_trace("it holds no events")
+        events = columns.finish()
+        if not len(events):
+            raise self._no_trace("it holds no events that last")
         lanes = columns.lanes.values()
         return Trace(
             path=str(self._path),
-            events=columns.finish(),
+            events=events,
             names=columns.names.values(),
             lanes=[(str(process), str(thread)) for process, thread in lanes],
             lane_names=_lane_names(columns.metadata, lanes),
@@ -202,7 +201,7 @@ class _Reader:
         text = self._header if self._ended else self._header.rstrip().rstrip(b",") + b"}"
         try:
             found = msgspec.json.decode(text) if text.strip() not in (b"", b"}") else {}
-        except (msgspec.DecodeError, RecursionError):
+        except BROKEN:
             return {}
         return found if isinstance(found, dict) else {}
 

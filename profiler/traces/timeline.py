@@ -21,7 +21,9 @@ DATA_WAIT = re.compile(r"enumerate\(DataLoader\)|DataLoaderIter\.__next__|wait_f
 SYNCHRONISES = re.compile(
     r"^(cuda|hip|cu)(Device|Stream|Event|Ctx)Synchronize|^(cuda|hip)Memcpy(?!.*Async)"
 )
-ALLOCATES = re.compile(r"^(cuda|hip|cu)(Malloc|Free|MemAlloc|MemFree|HostAlloc|HostRegister|MemMap)")
+ALLOCATES = re.compile(
+    r"^(cuda|hip|cu)(Malloc|Free|MemAlloc|MemFree|HostAlloc|HostRegister|MemMap)"
+)
 LAUNCHES = re.compile(r"Launch|^(cuda|hip)(Memcpy|Memset).*Async|^hipMemcpyWithStream")
 CAUSES = (
     "data wait",
