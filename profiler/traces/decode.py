@@ -256,4 +256,3 @@ def _whole(values: Sequence[int]) -> NDArray[np.int64]:
         return np.array(values, np.int64)
     except OverflowError:
         return np.array([one if abs(one) < LARGEST else MISSING for one in values], np.int64)
-

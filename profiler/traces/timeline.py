@@ -17,7 +17,7 @@ from trainprof.profiler.traces.intervals import Intervals, union
 STEP = re.compile(r"ProfilerStep\s*#\s*\d+")
 COMMUNICATION = re.compile(r"nccl|rccl|allreduce|all_reduce", re.IGNORECASE)
 """Kernels of NVIDIA's and AMD's collectives, and of those that older backends bring."""
-DATA_WAIT = re.compile(r"enumerate\(DataLoader\)|DataLoaderIter\.__next__|wait_for_batch")
+DATA_WAIT = re.compile(r"enumerate\(DataLoader\)|DataLoaderIter\.__next__")
 SYNCHRONISES = re.compile(
     r"^(cuda|hip|cu)(Device|Stream|Event|Ctx)Synchronize|^(cuda|hip)Memcpy(?!.*Async)"
 )
