@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -51,26 +54,43 @@ class Event(msgspec.Struct, gc=False):
     args: Arguments | None = None
 
 
+class ExactEvent(Event, gc=False):
+    """With a time that a double would round: microseconds since 1970 with decimals."""
+
+    ts: Decimal = Decimal(0)  # type: ignore[assignment]
+
+
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises on text that is no JSON, or holds another type than it should."""
 _NO_ARGUMENTS = Arguments()
 _EVENT_FIELDS = msgspec.structs.fields(Event)[:-1]
 _ARGUMENT_FIELDS = [one for one in msgspec.structs.fields(Arguments) if one.name != "label"]
 _strict = msgspec.json.Decoder(list[Event], strict=False)
-_one = msgspec.json.Decoder(Event, strict=False)
+_exact = msgspec.json.Decoder(list[ExactEvent], strict=False)
+_one = msgspec.json.Decoder(ExactEvent, strict=False)
+_EPOCH = re.compile(rb'"ts"\s*:\s*"?\d{13,}\.\d')
 _raw = msgspec.json.Decoder(list[msgspec.Raw])
 _anything = msgspec.json.Decoder(dict[str, Any])
 
 
-def decode_events(text: bytes) -> tuple[list[Event], int]:
+def has_exact_times(text: bytes) -> bool:
+    """Whether times have more digits than a double holds."""
+    return _EPOCH.search(text) is not None
+
+
+def decode_events(text: bytes, exact: bool = False) -> tuple[Sequence[Event], int]:
     """Events of a JSON array's inside, and how many could not be understood.
+
+    Args:
+        text: What stands between the array's brackets.
+        exact: Of a file that `has_exact_times`.
 
     Raises:
         msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is no JSON.
     """
     array = b"[%b]" % text
     try:
-        return _strict.decode(array), 0
+        return (_exact if exact else _strict).decode(array), 0
     except (msgspec.ValidationError, UnicodeDecodeError):
         events = [_tolerant(one) for one in _raw.decode(array)]
         return [one for one in events if one is not None], events.count(None)
@@ -229,13 +249,20 @@ def _kinds(categories: Sequence[str | None]) -> NDArray[np.uint8]:
     return np.array([known[one] for one in categories], np.uint8)
 
 
-def _nanoseconds(times_us: Sequence[int | float]) -> NDArray[np.int64]:
+def _nanoseconds(times_us: Sequence[Any]) -> NDArray[np.int64]:
     """Exact for whole microseconds; three decimals are kept as far as a double holds them."""
+    if any(type(one) is Decimal for one in times_us):
+        return np.array([_exact_ns(one) for one in times_us], np.int64)
     times = _numbers(times_us)
-    if times.dtype.kind == "i":
-        return times.astype(np.int64) * 1000
-    whole = np.floor(times)
-    return whole.astype(np.int64) * 1000 + np.rint((times - whole) * 1000).astype(np.int64)
+    whole = np.floor(times).astype(np.int64)
+    parts = np.rint((times - whole) * 1000).astype(np.int64)
+    found: NDArray[np.int64] = whole * 1000 + parts
+    return found
+
+
+def _exact_ns(time_us: Any) -> int:
+    sound = math.isfinite(time_us) and abs(time_us) < LARGEST // 1000
+    return round(time_us * 1000) if sound else 0
 
 
 def _numbers(values: Sequence[int | float]) -> NDArray[Any]:

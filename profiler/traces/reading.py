@@ -12,7 +12,13 @@ from typing import Any, BinaryIO
 import msgspec
 
 from trainprof.errors import TrainprofError
-from trainprof.profiler.traces.decode import BROKEN, Columns, Event, decode_events
+from trainprof.profiler.traces.decode import (
+    BROKEN,
+    Columns,
+    Event,
+    decode_events,
+    has_exact_times,
+)
 from trainprof.profiler.traces.events import Trace
 
 PART_BYTES = 1 << 24
@@ -63,6 +69,7 @@ class _Reader:
         self._skipped = 0
         self._torn = False
         self._ended = False
+        self._exact = False
 
     def read(self, file: BinaryIO) -> Trace:
         pending = b""
@@ -75,9 +82,12 @@ class _Reader:
                     self._check(pending)
                     continue
                 self._header, pending, inside = pending[: begin[0]], pending[begin[1] :], True
+                self._exact = has_exact_times(pending)
             if len(pending) >= PART_BYTES and not self._ended:
                 pending = self._take(pending)
-            self._check(pending)
+            if self._ended:
+                self._header, pending = self._header + pending, b""
+            self._check(pending or self._header)
         if not inside:
             raise self._no_trace("it holds no list of events")
         self._finish(pending)
@@ -137,7 +147,7 @@ class _Reader:
 
     def _decoded(self, text: bytes) -> bool:
         try:
-            events, skipped = decode_events(text)
+            events, skipped = decode_events(text, self._exact)
         except BROKEN:
             return False
         self._columns.add(events)
@@ -150,7 +160,7 @@ class _Reader:
         events: list[Event] = []
         for found in _BETWEEN.finditer(pending):
             try:
-                some, skipped = decode_events(pending[begin : found.start() + 1])
+                some, skipped = decode_events(pending[begin : found.start() + 1], self._exact)
                 events += some
                 self._skipped += skipped
             except BROKEN:
