@@ -182,8 +182,8 @@ class Columns:
                 self.metadata.append(one)
             elif one.ph == "i" and one.name == "[memory]" and one.args is not None:
                 given = one.args
-                row = (given.change, given.allocated, given.reserved, given.memory_device)
-                self.memory.append((int(_nanoseconds([one.ts])[0]), *row))
+                row = [given.change, given.allocated, given.reserved, given.memory_device]
+                self.memory.append((int(_nanoseconds([one.ts])[0]), *_whole(row).tolist()))
             elif one.ph == "B":
                 self._open.setdefault((one.pid, one.tid), []).append(one)
             elif one.ph == "E" and self._open.get((one.pid, one.tid)):

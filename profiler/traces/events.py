@@ -103,7 +103,8 @@ class Trace:
         lane_names: What the file calls a lane, where it does.
         shapes: Texts of the input sizes and types of operators.
         header: What the file says of itself beside the events.
-        instants: Times in ns and arguments of memory events.
+        memory: A row for each event of the allocator: time in ns, bytes that it took (or gave back,
+            below 0), bytes allocated and reserved after it, and the device (MISSING on the host).
         skipped: Events that could not be understood. torn: The file ends in the middle.
     """
 
@@ -114,6 +115,7 @@ class Trace:
     lane_names: Mapping[int, str] = field(default_factory=dict)
     shapes: list[str] = field(default_factory=list)
     header: Mapping[str, Any] = field(default_factory=dict)
+    memory: Whole = field(default_factory=lambda: np.zeros((0, 5), np.int64))
     skipped: int = 0
     torn: bool = False
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
+import numpy as np
 
 from trainprof.errors import TrainprofError
 from trainprof.profiler.traces.decode import (
@@ -202,6 +203,7 @@ class _Reader:
             lane_names=_lane_names(columns.metadata, lanes),
             shapes=[_shape_text(one) for one in columns.shapes.values()],
             header=self._said(),
+            memory=np.array(columns.memory, np.int64).reshape(-1, 5),
             skipped=self._skipped,
             torn=self._torn,
         )

@@ -102,6 +102,15 @@ def test_an_argument_of_another_type_is_left_out_alone(tmp_path):
     assert (len(trace.events), trace.skipped) == (80, 1)
 
 
+def test_what_the_allocator_did_is_kept(tmp_path):
+    builder = small()
+    said = {"Bytes": -512, "Total Allocated": 1024, "Total Reserved": 2048, "Device Id": 0}
+    event = {"ph": "i", "name": "[memory]", "pid": 1, "tid": 1, "ts": 12.5}
+    builder.events += [{**event, "args": said}, {**event, "args": {"Bytes": 64, "Device Id": -1}}]
+    memory = read_trace(builder.write(tmp_path / "trace.json")).memory
+    assert memory.tolist() == [[12_500, -512, 1024, 2048, 0], [12_500, 64, -1, -1, -1]]
+
+
 def test_begins_and_ends_are_put_together(tmp_path):
     both = [{"ph": "B", "cat": "cpu_op", "name": "outer", "pid": 1, "tid": 1, "ts": 10}]
     both += [{"ph": "B", "cat": "cpu_op", "name": "inner", "pid": 1, "tid": 1, "ts": 12}]
