@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from trainprof.profiler.model.diagnosis import Diagnosis, Finding
+from trainprof.profiler.model.diagnosis import DeviceTime, Diagnosis, Finding
 from trainprof.reports import numbers, sentences
 from trainprof.reports.next_commands import next_commands
 from trainprof.reports.phases import phase_rows
@@ -45,8 +45,9 @@ def _document(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"## Training {other.run.session + 1} of {len(diagnosis.other_sessions) + 1}"
         yield ""
         yield from _session(other)
-    yield ""
-    yield f"trainprof itself: {escaped(sentences.overhead_line(diagnosis))}"
+    if diagnosis.source != "trace":  # whoever recorded it knows what that cost
+        yield ""
+        yield f"trainprof itself: {escaped(sentences.overhead_line(diagnosis))}"
     for command, purpose in next_commands(diagnosis):
         yield ""
         yield f"{code(command)}: {purpose}"
@@ -64,6 +65,8 @@ def _session(diagnosis: Diagnosis) -> Iterator[str]:
     for label, text in sentences.run_lines(diagnosis):
         yield f"- {label}: {escaped(text)}"
     yield from _phases(diagnosis)
+    for device in diagnosis.devices:
+        yield from _device(device)
     for number, finding in enumerate(diagnosis.findings, start=1):
         yield from _finding(number, finding, diagnosis)
     remarks = sentences.remarks(diagnosis)
@@ -93,6 +96,20 @@ def _phases(diagnosis: Diagnosis) -> Iterator[str]:
             *shown,
         )
         yield f"| {' | '.join(cells)} |"
+
+
+def _device(device: DeviceTime) -> Iterator[str]:
+    yield ""
+    yield escaped(sentences.device_heading(device))
+    yield ""
+    yield "| the device | share | time |"
+    yield "|---|--:|--:|"
+    for label, share, seconds in sentences.device_lines(device):
+        idle = "idle: " if label.startswith(" ") else ""
+        yield (
+            f"| {idle}{escaped(label.strip())} | {numbers.share(share)} "
+            f"| {numbers.seconds(seconds)} |"
+        )
 
 
 def _finding(number: int, finding: Finding, diagnosis: Diagnosis) -> Iterator[str]:

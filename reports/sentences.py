@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterable
 
 from trainprof.profiler.model.diagnosis import (
+    DeviceTime,
     Diagnosis,
     Evidence,
     Finding,
@@ -27,6 +28,8 @@ SAFETY = {
     "numerics": "rounding or random numbers may differ",
     "semantics": "changes what is trained, or in which order",
 }
+LEAST_SHARE_SHOWN = 0.005
+"""Of what a device did; less is left out of its table."""
 _MAX_REASONS = 4
 _MAX_NAMES = 4
 _COLLECTOR_WORDS = {"partial": "in part", "missing": "missing", "failed": "failed"}
@@ -85,7 +88,7 @@ def _with_status(exit_status: int | None) -> str:
 def caution(diagnosis: Diagnosis) -> str | None:
     """One sentence when the run did not end by itself, so that what follows is only a part."""
     run, count = diagnosis.run, diagnosis.steps.count
-    if run.status not in ("crashed", "incomplete", "running"):
+    if diagnosis.source == "trace" or run.status not in ("crashed", "incomplete", "running"):
         return None
     what = {
         "crashed": f"The script crashed{_with_status(run.exit_status)}",
@@ -102,7 +105,10 @@ def caution(diagnosis: Diagnosis) -> str | None:
 def run_lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     """The header as (label, text): which run, its steps, its ranks."""
     run = diagnosis.run
-    lines = [("run", " · ".join(part for part in (command(run), ending(run)) if part))]
+    if diagnosis.source == "trace":
+        lines = [("trace", printable(run.name or "", SHORT))]
+    else:
+        lines = [("run", " · ".join(part for part in (command(run), ending(run)) if part))]
     steps = _steps(diagnosis)
     if steps:
         lines.append(("steps", steps))
@@ -115,11 +121,26 @@ def run_lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     return lines
 
 
+def device_lines(device: DeviceTime) -> list[tuple[str, float, float]]:
+    """What a device did, as (label, share of the window, seconds); idle time by its causes too."""
+    lines = [(name, share, share * device.window_s) for name, share in device.shares.items()]
+    causes = sorted(device.idle.items(), key=lambda one: -one[1])
+    shown = [(f"  {name}", share, share * device.window_s) for name, share in causes]
+    return [line for line in [*lines, *shown] if line[1] >= LEAST_SHARE_SHOWN]
+
+
+def device_heading(device: DeviceTime) -> str:
+    """Which device, and what its shares refer to."""
+    window = f"{printable(device.window, SHORT)}, {numbers.seconds(device.window_s)}"
+    return f"Device {printable(device.device, SHORT)}: shares of {window}"
+
+
 def _steps(diagnosis: Diagnosis) -> str:
     steps = diagnosis.steps
     if steps.count == 0:
         return "none seen"
-    parts = [f"{numbers.count(steps.count)} ({numbers.count(steps.steady)} steady)"]
+    steady = "" if diagnosis.source == "trace" else f" ({numbers.count(steps.steady)} steady)"
+    parts = [f"{numbers.count(steps.count)}{steady}"]
     if steps.mean_s is not None:
         mean = f"{numbers.seconds(steps.mean_s)} a step"
         if steps.mean_s_low is not None and steps.mean_s_high is not None:

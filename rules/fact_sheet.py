@@ -38,8 +38,12 @@ def collect_facts(trainer: ProcessRecord, signals: Signals) -> dict[str, object]
         latest = {key: _short(fact.data) for key, fact in trainer.latest_facts(kind).items()}
         if latest:
             facts[kind] = plain(latest)
-    facts["signals"] = {name: _signal(signal) for name, signal in signals.values.items()}
-    return facts
+    return facts | signal_facts(signals)
+
+
+def signal_facts(signals: Signals) -> dict[str, object]:
+    """All that was measured, under "signals"."""
+    return {"signals": {name: _signal(signal) for name, signal in signals.values.items()}}
 
 
 def _short(data: Mapping[str, object]) -> dict[str, object]:

@@ -48,15 +48,23 @@ REASONS: dict[tuple[type, str], str] = {
 _SIGNAL_OF = {"mean_s": "step.mean_s", "samples_per_s": "run.samples_per_s"}
 
 
+OF_TRACES = "a trace does not say"
+
+
 def reasons_for_nulls(diagnosis: Diagnosis, signals: Signals) -> dict[str, str]:
     """JSON path -> reason, for every number that is null and every phase that is left out."""
     missing: dict[str, str] = {}
+    traced = diagnosis.source == "trace"
     for phase in PHASES:
-        if phase not in diagnosis.steps.phases:
+        if phase not in diagnosis.steps.phases and traced:
+            missing[f"steps.phases.{phase}"] = OF_TRACES
+        elif phase not in diagnosis.steps.phases:
             share = signals.values.get(f"step.{phase}_share")
             missing[f"steps.phases.{phase}"] = (share and share.reason) or _NO_STEP
     for path, owner, name in _nulls(diagnosis, ""):
         reason = REASONS.get((owner, name))
+        if traced and reason is not None and owner is not Finding:
+            reason = OF_TRACES
         signal = signals.values.get(_SIGNAL_OF.get(name, ""))
         if owner is StepSummary and signal is not None:
             reason = signal.reason or reason

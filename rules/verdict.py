@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainprof.profiler.model.diagnosis import Finding
@@ -29,7 +30,7 @@ def pronounce(evaluation: Evaluation, steps: int, steady: int) -> Verdict:
     """
     grave = [finding for finding in evaluation.findings if finding.severity != "info"]
     if grave:
-        return Verdict("bottleneck", _gravest(grave).summary)
+        return Verdict("bottleneck", gravest(grave).summary)
     if steady < LEAST_STEADY_STEPS:
         return insufficient(_too_few(steps, steady))
     if evaluation.gated:
@@ -43,7 +44,8 @@ def insufficient(reason: str) -> Verdict:
     return Verdict("insufficient", f"Not enough evidence, because {reason.rstrip('.')}.")
 
 
-def _gravest(findings: list[Finding]) -> Finding:
+def gravest(findings: Sequence[Finding]) -> Finding:
+    """The one whose summary is the headline: what loses the run, else the gravest by its gain."""
     return max(
         findings,
         key=lambda finding: (

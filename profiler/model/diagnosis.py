@@ -207,6 +207,25 @@ class RankSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceTime:
+    """What one device did in the window of a trace.
+
+    Attributes:
+        device: Its number and, where the trace says it, its name.
+        window: What the shares refer to, in words.
+        window_s: Its length.
+        shares: Of the window, by what the device did; they sum to 1.
+        idle: The share in which it did nothing, by what the host did meanwhile.
+    """
+
+    device: str
+    window: str
+    window_s: float
+    shares: dict[str, float]
+    idle: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """Everything a report may show.
 
@@ -217,6 +236,7 @@ class Diagnosis:
         missing: JSON path of a null value -> why it is null.
         other_sessions: The further trainings of the same command, each diagnosed by itself.
         ignored: Findings left out because their source line says `# trainprof: ignore[rule]`.
+        devices: Of a trace, the busiest first.
     """
 
     schema: int
@@ -238,3 +258,4 @@ class Diagnosis:
     problems: tuple[str, ...] = ()
     other_sessions: tuple[Diagnosis, ...] = ()
     ignored: tuple[Finding, ...] = ()
+    devices: tuple[DeviceTime, ...] = ()

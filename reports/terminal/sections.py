@@ -9,7 +9,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from trainprof.profiler.model.diagnosis import Diagnosis, Finding, FixAdvice, PhaseTime
+from trainprof.profiler.model.diagnosis import (
+    DeviceTime,
+    Diagnosis,
+    Finding,
+    FixAdvice,
+    PhaseTime,
+)
 from trainprof.profiler.model.phases import PHASE_INDEX
 from trainprof.reports import numbers, sentences
 from trainprof.reports.next_commands import next_commands
@@ -77,6 +83,10 @@ class Layout:
         if rows:
             yield Text()
             yield from self._phases(rows)
+        for device in diagnosis.devices:
+            yield Text()
+            yield Text(sentences.device_heading(device), style="bold")
+            yield _device_table(device)
         for number, finding in enumerate(diagnosis.findings, start=1):
             yield Text()
             yield from self._finding(number, finding, diagnosis)
@@ -150,8 +160,9 @@ class Layout:
         yield Padding(_labelled(_finding_rows(finding)), (0, 0, 0, 2))
 
     def _ending(self, diagnosis: Diagnosis) -> Iterator[RenderableType]:
-        yield Text()
-        yield _labelled([("cost", f"trainprof itself: {sentences.overhead_line(diagnosis)}")])
+        if diagnosis.source != "trace":  # whoever recorded it knows what that cost
+            yield Text()
+            yield _labelled([("cost", f"trainprof itself: {sentences.overhead_line(diagnosis)}")])
         for command, purpose in next_commands(diagnosis):
             yield Text()
             yield Text(f"Next, {purpose}:")
@@ -184,6 +195,16 @@ def _legend(rows: list[PhaseRow], with_states: bool) -> Table:
             numbers.seconds(time.s_per_step),
             *(shown if with_states else ()),
         )
+    return table
+
+
+def _device_table(device: DeviceTime) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(overflow="fold")
+    for _ in range(2):
+        table.add_column(justify="right")
+    for label, share, seconds in sentences.device_lines(device):
+        table.add_row(Text(label), numbers.share(share), numbers.seconds(seconds))
     return table
 
 

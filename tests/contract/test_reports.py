@@ -13,6 +13,7 @@ import pytest
 from trainprof.cli.main import COMMANDS
 from trainprof.profiler.model.diagnosis import (
     Bucket,
+    DeviceTime,
     Diagnosis,
     Evidence,
     Finding,
@@ -177,6 +178,24 @@ NOT_A_NUMBER = replace(
     overhead=Overhead(math.nan, "hooks"),
 )
 GRADES = ("critical", "warn", "info")
+TRACE = Diagnosis(
+    schema=1,
+    source="trace",
+    run=RunSummary("complete", name="rank0.pt.trace.json.gz", path="rank0.pt.trace.json.gz"),
+    verdict="bottleneck",
+    headline=FINDING.summary,
+    steps=StepSummary(6, 6, 0.175),
+    findings=(FINDING,),
+    devices=(
+        DeviceTime(
+            "0 (Tesla V100-SXM2-32GB)",
+            "6 whole steps",
+            1.05,
+            {"compute": 0.55, "exposed communication": 0.0, "exposed copies": 0.011, "idle": 0.439},
+            {"data wait": 0.34, "operator": 0.085, "other work of the host": 0.014},
+        ),
+    ),
+)
 SCENARIOS = {
     "healthy": HEALTHY,
     "insufficient": replace(
@@ -190,6 +209,7 @@ SCENARIOS = {
         NO_STEPS, collectors=(CollectorStatus("steps", "failed", "the disk is full"),)
     ),
     "one finding": ONE_FINDING,
+    "a trace": TRACE,
     "twelve findings": replace(
         ONE_FINDING,
         findings=tuple(
@@ -356,3 +376,13 @@ def test_suggested_commands_exist(diagnosis):
         program, name, *_ = shlex.split(command)
         assert program == "trainprof"
         assert name in COMMANDS
+
+
+@pytest.mark.parametrize("report_name", ["terminal 80", "markdown"])
+def test_a_trace_shows_what_its_devices_did(report_name):
+    text = REPORTS[report_name].render(TRACE).replace("\\", "")
+    assert "Device 0 (Tesla V100-SXM2-32GB): shares of 6 whole steps, 1.05 s" in text
+    for part in ("compute", "55 %", "578 ms", "idle", "44 %", "data wait", "34 %", "357 ms"):
+        assert part in text
+    assert "exposed communication" not in text
+    assert "trainprof itself" not in text

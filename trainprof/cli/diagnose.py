@@ -23,7 +23,7 @@ _RANK = {"info": 0, "warn": 1, "critical": 2}
 
 
 @click.command()
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", nargs=-1, metavar="[RUN|TRACE]...")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("--fail-on", type=click.Choice(FAIL_ON), help="Exit 1 on a finding this grave.")
 @click.option("--select", multiple=True, metavar="RULE", help="Only this rule (repeatable).")
@@ -49,10 +49,10 @@ def diagnose(
 ) -> int:
     """Say where the time of recorded runs went, and why.
 
-    RUN is a run folder or its name under trainprof-runs/; the latest by default. A run that still
-    goes on is diagnosed as far as it got. `# trainprof: ignore[rule-id]` on a source line leaves
-    out that rule's finding there; `[tool.trainprof]` in pyproject.toml sets select, ignore and
-    fail-on for a project.
+    TRACE is a file that torch.profiler has exported, on any machine. RUN is a run folder or its
+    name under trainprof-runs/; the latest by default. A run that still goes on is diagnosed as far
+    as it got. `# trainprof: ignore[rule-id]` on a source line leaves out that rule's finding there;
+    `[tool.trainprof]` in pyproject.toml sets select, ignore and fail-on for a project.
     """
     if style == "json" and len(runs) > 1:
         raise UsageError("--format json prints one object; give one run at a time.")
@@ -71,6 +71,10 @@ def diagnose(
 
 
 def _diagnosis(run: str | None, settings: Settings) -> Diagnosis:
+    if run is not None and Path(run).is_file():
+        from trainprof.rules.trace_diagnosis import diagnose_trace
+
+        return diagnose_trace(Path(run), select=settings.select, ignore=settings.ignore)
     from trainprof.cli.judgement import judge  # numpy takes a tenth of a second
     from trainprof.profiler.store.folder import run_inside
     from trainprof.profiler.store.reader import resolve_run

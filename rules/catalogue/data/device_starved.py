@@ -1,0 +1,131 @@
+"""data-device-starved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trainprof.profiler.model.diagnosis import FixAdvice, Gain
+from trainprof.profiler.model.signals import Signals
+from trainprof.rules.reading import amdahl, needed, observed, percent, text
+from trainprof.rules.rule import Candidate, Case, Rule
+
+SINGLE = "_SingleProcessDataLoaderIter"
+
+
+class DeviceStarved(Rule):
+    """The device has nothing to do because the host waits for a batch.
+
+    ## What it finds
+    In a trace: times in which the device runs nothing while the host stands in the iterator of
+    torch's `DataLoader`.
+
+    ## Why it costs time
+    Work is queued on a device by the host. A host that waits for its next batch queues nothing, and
+    once the queue has run dry the device stands still. The wait itself costs nothing as long as the
+    queue lasts: only the part in which the device is idle counts.
+
+    ## Evidence needed
+    - The trace marks waits for batches on the host, and work of a device.
+    - In at least 5 % of the window (the whole steps, where the trace marks any) the device was idle
+      and the host waited.
+
+    The expected gain is Amdahl's bound on that share; half of it at the lower end, as the host has
+    other work to do that the wait hid. Two trainings traced before and after they got four workers
+    became 1.25 and 1.21 times faster; predicted were 1.20 to 1.51 and 1.11 to 1.25.
+
+    ## Fix
+    Let workers prepare batches: `DataLoader(..., num_workers=4, persistent_workers=True)`, more of
+    them where there are some. `trainprof run` measures how many help.
+
+    ## Fix safety
+    Numerics. Workers draw other random numbers for augmentation.
+
+    ## When it is wrong
+    A profiler that records stacks slows the host down and makes waits longer than they are.
+
+    ## References
+    - XProf, input-pipeline analysis: https://openxla.org/xprof/input_pipeline_analyzer
+    - PyTorch performance tuning guide:
+      https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html
+    """
+
+    id = "data-device-starved"
+    title = "The device waits for batches"
+    needs = ("timeline.idle_data_wait_share", "timeline.window")
+    fires_on = (
+        Case(
+            "one process prepares all batches",
+            {
+                "timeline.idle_data_wait_share": 0.34,
+                "timeline.data_wait_share": 0.396,
+                "timeline.window": "6 whole steps",
+                "timeline.loader": SINGLE,
+            },
+            severity="critical",
+            gain=(1.2, 1.5),
+        ),
+        Case(
+            "workers that are too few",
+            {
+                "timeline.idle_data_wait_share": 0.12,
+                "timeline.window": "6 whole steps",
+                "timeline.loader": "_MultiProcessingDataLoaderIter",
+            },
+            severity="warn",
+        ),
+    )
+    silent_on = (
+        Case(
+            "the wait is hidden behind queued work",
+            {
+                "timeline.idle_data_wait_share": 0.01,
+                "timeline.data_wait_share": 0.3,
+                "timeline.window": "6 whole steps",
+            },
+        ),
+    )
+
+    min_share = 0.05
+    """Of the window (XProf calls a step input-bound from 5 %)."""
+    workers = 4
+    """To begin with: a trace does not say how many cores there are (a starting value)."""
+    least_saved = 0.5
+    """Part of it, for the lower end of the gain (a starting value, see the page)."""
+
+    def applies(self, signals: Signals) -> bool:
+        """There is a trace."""
+        return signals.get("timeline.window").value is not None
+
+    def check(self, signals: Signals) -> Iterator[Candidate]:
+        """Looks at the idle time that is charged to waits for batches."""
+        share = needed(signals, "timeline.idle_data_wait_share")
+        if share < self.min_share:
+            return
+        window = text(signals, "timeline.window")
+        single = text(signals, "timeline.loader") == SINGLE
+        who = ", which the training process prepares itself" if single else ""
+        workers = "Let workers prepare batches" if single else "Let more workers prepare batches"
+        yield Candidate(
+            summary=(
+                f"In {percent(share)} of {window} the device had nothing to do while the host "
+                f"waited for a batch{who}."
+            ),
+            evidence=(
+                *observed(signals, "timeline.idle_data_wait_share", self.min_share, "XProf"),
+                *observed(signals, "timeline.data_wait_share"),
+                *observed(signals, "timeline.loader"),
+                *observed(signals, "timeline.longest_gap_s"),
+            ),
+            share=share,
+            gain=Gain(amdahl(share * self.least_saved), amdahl(share)),
+            fixes=(
+                FixAdvice(
+                    fix="loader-workers",
+                    params={"num_workers": self.workers, "persistent_workers": True},
+                    safety="numerics",
+                    text=f"{workers}, and keep them from epoch to epoch.",
+                    code=f"DataLoader(…, num_workers={self.workers}, persistent_workers=True)",
+                ),
+            ),
+            confidence="medium",
+        )

@@ -1,0 +1,129 @@
+"""From a trace file to the record that every report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from trainprof.profiler.model.diagnosis import (
+    SCHEMA,
+    DeviceTime,
+    Diagnosis,
+    RunSummary,
+    StepSummary,
+)
+from trainprof.profiler.traces.events import Trace
+from trainprof.profiler.traces.reading import read_trace
+from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, timeline
+from trainprof.rules.engine import Evaluation, evaluate
+from trainprof.rules.fact_sheet import signal_facts
+from trainprof.rules.nulls import reasons_for_nulls
+from trainprof.rules.reading import percent
+from trainprof.rules.registry import chosen_rules
+from trainprof.rules.rule import Rule
+from trainprof.rules.signals.timeline import measure_timeline
+from trainprof.rules.verdict import Verdict, gravest, insufficient
+
+TOPIC = "timeline."
+"""What the names of signals that only a trace has begin with."""
+
+
+def diagnose_trace(
+    path: Path, *, select: Sequence[str] = (), ignore: Sequence[str] = ()
+) -> Diagnosis:
+    """The diagnosis of one trace file, by the rules that read traces.
+
+    Args:
+        path: Of a Kineto or Chrome trace.
+        select: Only these rules; all of them when empty.
+        ignore: Not these rules.
+
+    Raises:
+        TraceError: the file is no trace.
+        UsageError: `select` or `ignore` names a rule that does not exist.
+    """
+    rules = [rule for rule in chosen_rules(select, ignore) if reads_traces(rule)]
+    trace = read_trace(path)
+    found = timeline(trace)
+    signals = measure_timeline(trace, found)
+    evaluation = evaluate(rules, signals)
+    verdict = _verdict(evaluation, found)
+    diagnosis = Diagnosis(
+        schema=SCHEMA,
+        source="trace",
+        run=RunSummary(
+            status="incomplete" if trace.torn else "complete",
+            name=path.name,
+            path=str(path),
+            wall_s=found.window.length_ns / 1e9,
+            device=_name(trace, found.devices[0]) if found.devices else None,
+        ),
+        verdict=verdict.word,
+        headline=verdict.headline,
+        steps=_steps(found),
+        findings=evaluation.findings,
+        skipped_rules=evaluation.skipped,
+        devices=tuple(_device(trace, found, one) for one in found.devices),
+        facts=signal_facts(signals),
+        problems=tuple(_problems(trace)),
+    )
+    return replace(diagnosis, missing=reasons_for_nulls(diagnosis, signals))
+
+
+def reads_traces(rule: Rule) -> bool:
+    """Whether a rule judges the timeline of a trace."""
+    return any(name.startswith(TOPIC) for name in rule.needs)
+
+
+def _verdict(evaluation: Evaluation, found: Timeline) -> Verdict:
+    grave = [finding for finding in evaluation.findings if finding.severity != "info"]
+    if grave:
+        return Verdict("bottleneck", gravest(grave).summary)
+    if not found.devices:
+        return insufficient("the trace holds no work of a device")
+    busy = found.devices[0].busy_ns / max(found.window.length_ns, 1)
+    window = found.window.text
+    return Verdict("healthy", f"Healthy: the device is busy for {percent(busy)} of {window}.")
+
+
+def _steps(found: Timeline) -> StepSummary:
+    count = found.window.steps
+    mean_s = found.window.length_ns / count / 1e9 if count else None
+    return StepSummary(count=count, steady=count, mean_s=mean_s)
+
+
+def _device(trace: Trace, found: Timeline, device: DeviceTimeline) -> DeviceTime:
+    whole = max(found.window.length_ns, 1)
+    shares = {
+        "compute": device.compute_ns,
+        "exposed communication": device.exposed_ns,
+        "exposed copies": device.copies_ns,
+        "idle": device.idle_ns,
+    }
+    name = _name(trace, device)
+    return DeviceTime(
+        device=f"{device.device} ({name})" if name else str(device.device),
+        window=found.window.text,
+        window_s=found.window.length_ns / 1e9,
+        shares={name: length / whole for name, length in shares.items()},
+        idle={cause: length / whole for cause, length in device.causes.items()},
+    )
+
+
+def _name(trace: Trace, device: DeviceTimeline) -> str | None:
+    """What the trace calls the device; None where it does not."""
+    described = trace.header.get("deviceProperties")
+    for one in described if isinstance(described, list) else ():
+        if isinstance(one, dict) and one.get("id") == device.device and one.get("name"):
+            return str(one["name"])
+    return None
+
+
+def _problems(trace: Trace) -> list[str]:
+    problems = []
+    if trace.torn:
+        problems.append("the file ends in the middle; what follows is of the part that it holds")
+    if trace.skipped:
+        problems.append(f"{trace.skipped:,} events could not be understood and are left out")
+    return problems
