@@ -263,6 +263,8 @@ def _folded(groups: dict[str, list[str]], one: str, many: str, what: str) -> lis
 
 def _untold_gaps(diagnosis: Diagnosis) -> dict[str, str]:
     """What is missing and why, less the gaps of findings and of phases folded in the legend."""
+    if diagnosis.source == "trace":  # what only a run can tell is no gap of a trace
+        return {}
     shown = {row.phase for row in phase_rows(diagnosis.steps)}
     untold: dict[str, str] = {}
     for path, reason in diagnosis.missing.items():

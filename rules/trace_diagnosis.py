@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +10,14 @@ from trainprof.profiler.model.diagnosis import (
     SCHEMA,
     DeviceTime,
     Diagnosis,
+    RankSummary,
     RunSummary,
     StepSummary,
 )
+from trainprof.profiler.model.signals import Signal, Signals
+from trainprof.profiler.traces.arrivals import arrivals
 from trainprof.profiler.traces.events import Trace
-from trainprof.profiler.traces.reading import read_trace
+from trainprof.profiler.traces.reading import TraceError, read_trace
 from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, timeline
 from trainprof.rules.engine import Evaluation, evaluate
 from trainprof.rules.fact_sheet import signal_facts
@@ -22,11 +25,12 @@ from trainprof.rules.nulls import reasons_for_nulls
 from trainprof.rules.reading import percent
 from trainprof.rules.registry import chosen_rules
 from trainprof.rules.rule import Rule
+from trainprof.rules.signals.arrivals import measure_arrivals
 from trainprof.rules.signals.timeline import measure_timeline
 from trainprof.rules.verdict import Verdict, gravest, insufficient
 
-TOPIC = "timeline."
-"""What the names of signals that only a trace has begin with."""
+TOPICS = ("timeline.", "arrivals.")
+"""What the names of signals that only traces have begin with."""
 
 
 def diagnose_trace(
@@ -43,19 +47,114 @@ def diagnose_trace(
         TraceError: the file is no trace.
         UsageError: `select` or `ignore` names a rule that does not exist.
     """
+    (diagnosis,) = diagnose_traces([path], select=select, ignore=ignore)
+    return diagnosis
+
+
+def diagnose_traces(
+    paths: Sequence[Path], *, select: Sequence[str] = (), ignore: Sequence[str] = ()
+) -> list[Diagnosis]:
+    """One diagnosis of all where the files are ranks of one training, else one of each.
+
+    Raises: as `diagnose_trace`; of several ranks, those that cannot be read are named and left out.
+    """
     rules = [rule for rule in chosen_rules(select, ignore) if reads_traces(rule)]
-    trace = read_trace(path)
-    found = timeline(trace)
-    signals = measure_timeline(trace, found)
+    found, unread = [], []
+    for path in paths:
+        try:
+            trace = read_trace(path)
+        except TraceError as error:
+            unread.append(error)
+        else:
+            found.append((trace, timeline(trace)))
+    ranks = _ranks(found)
+    if unread and (ranks is None or not found):
+        raise unread[0]
+    if ranks is None:
+        return [_of_one(one, rules, {}) for one in found]
+    diagnosis = _of_ranks(ranks, rules)
+    told = tuple(f"left out: {error}" for error in unread)
+    return [replace(diagnosis, problems=(*diagnosis.problems, *told))]
+
+
+Traced = tuple[Trace, Timeline]
+
+
+def _ranks(found: Sequence[Traced]) -> dict[int, Traced] | None:
+    """By rank; None where the files are not several ranks of one training."""
+    by_rank: dict[int, Traced] = {}
+    sizes = set()
+    for one in found:
+        said = one[0].header.get("distributedInfo")
+        rank = said.get("rank") if isinstance(said, dict) else None
+        if not isinstance(rank, int) or rank in by_rank or not isinstance(said, dict):
+            return None
+        by_rank[rank] = one
+        sizes.add(said.get("world_size"))
+    return by_rank if len(by_rank) > 1 and len(sizes) == 1 else None
+
+
+def _of_ranks(ranks: Mapping[int, Traced], rules: Sequence[Rule]) -> Diagnosis:
+    """Of the rank that sets the pace, with what all of them tell together."""
+    together = arrivals(ranks)
+    windows = {rank: found.window.length_ns for rank, (_, found) in ranks.items()}
+    late = together.straggler if together is not None else None
+    longest = max(windows, key=lambda rank: windows[rank])
+    pace = longest if late is None else late
+    diagnosis = _of_one(ranks[pace], rules, measure_arrivals(together, windows))
+    size = ranks[pace][0].header["distributedInfo"].get("world_size")
+    size = size if isinstance(size, int) else None
+    name = f"{len(ranks)} ranks; rank {pace}, shown here, is {diagnosis.run.name}"
+    return replace(
+        diagnosis,
+        run=replace(diagnosis.run, name=name, path=None, world_size=size),
+        ranks=tuple(_rank(rank, *ranks[rank]) for rank in sorted(ranks)),
+        problems=(*diagnosis.problems, *_absent(ranks, size)),
+    )
+
+
+MOST_NAMED = 8
+"""Ranks that a sentence names."""
+
+
+def _absent(ranks: Mapping[int, Traced], size: int | None) -> list[str]:
+    """Says which ranks have no trace."""
+    absent = sorted({*range(size or 0)} - {*ranks})
+    if not absent:
+        return []
+    names = ", ".join(map(str, absent[:MOST_NAMED]))
+    more = f" and {len(absent) - MOST_NAMED} more" if len(absent) > MOST_NAMED else ""
+    return [f"there is no trace of rank {names}{more}"]
+
+
+def _rank(rank: int, trace: Trace, found: Timeline) -> RankSummary:
+    whole = max(found.window.length_ns, 1)
+    shares = {"data_wait": found.data_wait_ns / whole}
+    if found.devices:
+        shares["comm_exposed"] = found.devices[0].exposed_ns / whole
+    main = trace.lanes[0][0] if trace.lanes else ""
+    return RankSummary(
+        rank=rank,
+        pid=int(main) if main.isdecimal() else 0,
+        steps=found.window.steps,
+        mean_s=_steps(found).mean_s,
+        phases_share=shares,
+    )
+
+
+def _of_one(one: Traced, rules: Sequence[Rule], more: Mapping[str, Signal]) -> Diagnosis:
+    trace, found = one
+    signals = Signals({**measure_timeline(trace, found).values, **more})
     evaluation = evaluate(rules, signals)
     verdict = _verdict(evaluation, found)
+    path = Path(trace.path)
     diagnosis = Diagnosis(
         schema=SCHEMA,
         source="trace",
         run=RunSummary(
             status="incomplete" if trace.torn else "complete",
             name=path.name,
-            path=str(path),
+            path=trace.path,
             wall_s=found.window.length_ns / 1e9,
             device=_name(trace, found.devices[0]) if found.devices else None,
         ),
@@ -72,8 +171,8 @@ def diagnose_trace(
 
 
 def reads_traces(rule: Rule) -> bool:
-    """Whether a rule judges the timeline of a trace."""
-    return any(name.startswith(TOPIC) for name in rule.needs)
+    """Whether a rule judges what only traces tell."""
+    return any(name.startswith(TOPICS) for name in rule.needs)
 
 
 def _verdict(evaluation: Evaluation, found: Timeline) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainprof.profiler.model.phases import PHASES
-from trainprof.rules.signals import TOPICS, timeline
+from trainprof.rules.signals import TOPICS, arrivals, timeline
 from trainprof.rules.signals.sheet import Description
 
 PAGE = Path("docs", "signals.md")
@@ -27,7 +27,7 @@ A phase is one of {phases}.
 def page() -> str:
     """The whole page in Markdown."""
     parts = [_HEAD.format(phases=", ".join(f"`{phase}`" for phase in PHASES))]
-    for topic in (*TOPICS, timeline):
+    for topic in (*TOPICS, timeline, arrivals):
         summary = (topic.__doc__ or "").strip()
         rows = _without_repeated_phases(topic.DESCRIPTIONS)
         table = "\n".join(f"| `{one.name}` | {one.unit} | {one.text} |" for one in rows)

@@ -49,13 +49,12 @@ def diagnose(
 ) -> int:
     """Say where the time of recorded runs went, and why.
 
-    TRACE is a file that torch.profiler has exported, on any machine. RUN is a run folder or its
+    TRACE is a file that torch.profiler has exported, on any machine; those of several ranks of one
+    training are diagnosed together. RUN is a run folder or its
     name under trainprof-runs/; the latest by default. A run that still goes on is diagnosed as far
     as it got. `# trainprof: ignore[rule-id]` on a source line leaves out that rule's finding there;
     `[tool.trainprof]` in pyproject.toml sets select, ignore and fail-on for a project.
     """
-    if style == "json" and len(runs) > 1:
-        raise UsageError("--format json prints one object; give one run at a time.")
     settings = load_settings()
     settings = msgspec.structs.replace(
         settings,
@@ -64,17 +63,25 @@ def diagnose(
         fail_on=fail_on or settings.fail_on,
         calibration=calibration and settings.calibration,
     )
-    diagnoses = [_diagnosis(run, settings) for run in runs or (None,)]
+    diagnoses = _diagnoses(runs, settings)
+    if style == "json" and len(diagnoses) > 1:
+        raise UsageError("--format json prints one object; give one run at a time.")
     text = "\n".join(_render(diagnosis, style, quiet, out) for diagnosis in diagnoses)
     _write(text, out)
     return 1 if _fails(diagnoses, settings.fail_on) else 0
 
 
-def _diagnosis(run: str | None, settings: Settings) -> Diagnosis:
-    if run is not None and Path(run).is_file():
-        from trainprof.rules.trace_diagnosis import diagnose_trace
+def _diagnoses(runs: tuple[str, ...], settings: Settings) -> list[Diagnosis]:
+    """One of each run; traces of several ranks of one training have one together."""
+    traces = [Path(run) for run in runs if Path(run).is_file()]
+    if traces and len(traces) == len(runs):
+        from trainprof.rules.trace_diagnosis import diagnose_traces
 
-        return diagnose_trace(Path(run), select=settings.select, ignore=settings.ignore)
+        return diagnose_traces(traces, select=settings.select, ignore=settings.ignore)
+    return [_diagnosis(run, settings) for run in runs or (None,)]
+
+
+def _diagnosis(run: str | None, settings: Settings) -> Diagnosis:
     from trainprof.cli.judgement import judge  # numpy takes a tenth of a second
     from trainprof.profiler.store.folder import run_inside
     from trainprof.profiler.store.reader import resolve_run

@@ -10,7 +10,7 @@ from trace_builder import TraceBuilder
 
 from trainprof.cli.main import main
 from trainprof.errors import UsageError
-from trainprof.rules.trace_diagnosis import diagnose_trace
+from trainprof.rules.trace_diagnosis import diagnose_trace, diagnose_traces
 
 REAL = Path(__file__).parents[4] / "shared" / "traces"
 VERDICTS = {
@@ -98,3 +98,45 @@ def test_rules_are_chosen_by_name(tmp_path):
     assert diagnose_trace(path, select=["data-device-starved"]).findings
     with pytest.raises(UsageError, match="there is no rule"):
         diagnose_trace(path, select=["no-such-rule"])
+
+
+def test_the_late_rank_of_a_real_training(capsys):
+    paths = sorted(REAL.glob("dlrm-8ranks-v100/*"))
+    if not paths:
+        pytest.skip("the real traces are not there")
+    assert main(["diagnose", *map(str, paths)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "dist-late-rank" in text
+    assert "Rank 7 comes last to 5 collectives: the first to come waits 9.24 ms" in text
+    assert "rank 1, with the longest step, only waits" in text
+    assert "ranks 8 · mean step 12.5 ms (rank 7) to 19.9 ms (rank 1)" in text
+
+
+def of_rank(tmp_path, rank, arrives, size=3):
+    """A step of 1 ms with a collective that ends at 600 us."""
+    builder = TraceBuilder().step(1, 0, 1000).kernel("gemm", 0, arrives)
+    builder.kernel("ncclDevKernel_AllReduce", arrives, 600 - arrives)
+    path = tmp_path / f"rank{rank}.json"
+    return builder.write(path, distributedInfo={"rank": rank, "world_size": size})
+
+
+def test_ranks_are_diagnosed_together_and_absent_ones_are_named(tmp_path):
+    paths = [of_rank(tmp_path, rank, at, 4) for rank, at in [(0, 100), (1, 590), (2, 200)]]
+    broken = tmp_path / "rank3.json"
+    broken.write_text("no trace")
+    (found,) = diagnose_traces([*paths, broken])
+    late = next(one for one in found.findings if one.rule == "dist-late-rank")
+    assert late.share == pytest.approx((0.49 + 0.39) / 2)
+    assert late.gain.low == pytest.approx(1 / (1 - 0.39))
+    assert [rank.rank for rank in found.ranks] == [0, 1, 2]
+    assert "there is no trace of rank 3" in found.problems
+    assert any("rank3.json is no trace" in problem for problem in found.problems)
+
+
+def test_files_that_are_no_ranks_of_one_training_are_diagnosed_by_themselves(tmp_path):
+    same = [of_rank(tmp_path, 0, 100), tmp_path / "copy.json"]
+    same[1].write_bytes(same[0].read_bytes())
+    assert len(diagnose_traces(same)) == 2
+    sizes = [of_rank(tmp_path, 0, 100, size=2), of_rank(tmp_path, 1, 100, size=4)]
+    assert len(diagnose_traces(sizes)) == 2
+    assert len(diagnose_traces([sizes[0]])) == 1
