@@ -63,21 +63,23 @@ def diagnose(
         fail_on=fail_on or settings.fail_on,
         calibration=calibration and settings.calibration,
     )
-    diagnoses = _diagnoses(runs, settings)
-    if style == "json" and len(diagnoses) > 1:
-        raise UsageError("--format json prints one object; give one run at a time.")
+    diagnoses = _diagnoses(runs, settings, single=style == "json")
     text = "\n".join(_render(diagnosis, style, quiet, out) for diagnosis in diagnoses)
     _write(text, out)
     return 1 if _fails(diagnoses, settings.fail_on) else 0
 
 
-def _diagnoses(runs: tuple[str, ...], settings: Settings) -> list[Diagnosis]:
+def _diagnoses(runs: tuple[str, ...], settings: Settings, *, single: bool) -> list[Diagnosis]:
     """One of each run; traces of several ranks of one training have one together."""
     traces = [Path(run) for run in runs if Path(run).is_file()]
     if traces and len(traces) == len(runs):
         from trainprof.rules.trace_diagnosis import diagnose_traces
 
-        return diagnose_traces(traces, select=settings.select, ignore=settings.ignore)
+        found = diagnose_traces(traces, select=settings.select, ignore=settings.ignore)
+        if not single or len(found) == 1:
+            return found
+    if single and len(runs) > 1:
+        raise UsageError("--format json prints one object; give one run at a time.")
     return [_diagnosis(run, settings) for run in runs or (None,)]
 
 
