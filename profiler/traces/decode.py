@@ -16,7 +16,6 @@ from trainprof.profiler.traces.events import CATEGORIES, COLUMNS, MISSING, Event
 
 LARGEST = 2**62
 """Numbers beyond it are no ids, sizes or times of a trace."""
-SHAPED = frozenset({Kind.OPERATOR})
 
 
 _NOTHING = msgspec.Raw()

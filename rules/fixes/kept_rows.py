@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .memory import host_memory
+from .memory import room_for_rows
 
-MOST_BYTES = 1 << 27
-MOST_OF_FREE = 0.125
-"""Of the memory that is free."""
 BYTES_OF_NUMBER = 40
 """Of a float object, two pointers to it, and the number itself."""
 
@@ -26,9 +23,7 @@ class KeptRows:
 
     def __init__(self, torch: Any, most_bytes: int | None = None) -> None:
         self._torch = torch
-        if most_bytes is None:
-            most_bytes = min(MOST_BYTES, int(MOST_OF_FREE * (host_memory()[0] or 0)))
-        self._left = most_bytes
+        self._left = room_for_rows() if most_bytes is None else most_bytes
         self._rows: dict[int, tuple[list[float], list[float], Any]] = {}
         self._off = False
         self.found = 0  # batches

@@ -7,6 +7,10 @@ from typing import Any
 LEAST_SHARE = 0.1
 """Of the memory; what is less could be used up by the next large batch."""
 
+MOST_BYTES_OF_ROWS = 1 << 27
+MOST_OF_FREE_FOR_ROWS = 0.125
+"""Of the memory that is free."""
+
 
 def memory_is_short(torch: Any) -> bool:
     """Whether less than a tenth is left, on the host or on the device that is in use."""
@@ -38,6 +42,11 @@ def host_memory() -> tuple[int | None, int | None]:
         left = limit - used + reclaimable
         return min(left, available) if available is not None else left, limit
     return available, total
+
+
+def room_for_rows() -> int:
+    """Bytes in which one process may keep rows that are asked for again."""
+    return min(MOST_BYTES_OF_ROWS, int(MOST_OF_FREE_FOR_ROWS * (host_memory()[0] or 0)))
 
 
 def _number(name: str) -> int | None:

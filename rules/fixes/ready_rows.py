@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .dataset_state import PLAIN, length_of
-from .memory import host_memory
+from .memory import room_for_rows
 
-MOST_BYTES = 1 << 27
-MOST_OF_FREE = 0.125
-"""Of the memory that is free."""
 ROW_BYTES = 500
 """Of the objects around a text's tensors."""
 
@@ -29,9 +26,7 @@ class ReadyRows:
 
     def __init__(self, torch: Any, most_bytes: int | None = None) -> None:
         self._torch = torch
-        if most_bytes is None:
-            most_bytes = min(MOST_BYTES, int(MOST_OF_FREE * (host_memory()[0] or 0)))
-        self._left = most_bytes
+        self._left = room_for_rows() if most_bytes is None else most_bytes
         self._texts: dict[Key, dict[str, Row]] = {}
 
     @staticmethod

@@ -21,6 +21,18 @@ from trainprof.rules.reading import (
 )
 from trainprof.rules.rule import Candidate, Case, Rule
 
+TWO_CROWDED_CORES = {
+    "host.usable_cores": 2.0,
+    "host.own_cores": 1.9,
+    "host.other_cores": 0.1,
+    "host.idle_cores": 0.0,
+    "step.run_queue_share": (0.46, 0.42, 0.5),
+    "step.forward_share": (0.4, 0.38, 0.42),
+    "step.backward_share": (0.45, 0.43, 0.47),
+    "step.optimizer_share": (0.1, 0.09, 0.11),
+}
+"""What a training with more threads than its two cores shows."""
+
 
 class Threads(Rule):
     """torch computes with more threads than there are cores, or leaves cores unused.
@@ -79,15 +91,8 @@ class Threads(Rule):
         Case(
             "16 threads on 2 cores",
             {
+                **TWO_CROWDED_CORES,
                 "flags.num_threads": 16,
-                "host.usable_cores": 2.0,
-                "host.own_cores": 1.9,
-                "host.other_cores": 0.1,
-                "host.idle_cores": 0.0,
-                "step.run_queue_share": (0.46, 0.42, 0.5),
-                "step.forward_share": (0.4, 0.38, 0.42),
-                "step.backward_share": (0.45, 0.43, 0.47),
-                "step.optimizer_share": (0.1, 0.09, 0.11),
             },
             severity="critical",
             gain=(1.4, 2.6),
@@ -95,16 +100,9 @@ class Threads(Rule):
         Case(
             "OMP_NUM_THREADS asks for eight threads on two cores",
             {
+                **TWO_CROWDED_CORES,
                 "flags.num_threads": 8,
                 "environment.OMP_NUM_THREADS": "8",
-                "host.usable_cores": 2.0,
-                "host.own_cores": 1.9,
-                "host.other_cores": 0.1,
-                "host.idle_cores": 0.0,
-                "step.run_queue_share": (0.46, 0.42, 0.5),
-                "step.forward_share": (0.4, 0.38, 0.42),
-                "step.backward_share": (0.45, 0.43, 0.47),
-                "step.optimizer_share": (0.1, 0.09, 0.11),
             },
             severity="critical",
             gain=(1.4, 2.6),
