@@ -151,8 +151,9 @@ def _has_attention_switch(torch: Any, module: Any) -> bool:
     """A library's attention whose weights are written out, or may be, until it is told not to."""
     if isinstance(module, torch.nn.MultiheadAttention):
         return True
-    config = vars(module).get("config") if hasattr(module, "set_attn_implementation") else None
-    return getattr(config, "_attn_implementation", None) == "eager"
+    if not hasattr(type(module), "set_attn_implementation"):  # asking the module takes 2 us
+        return False
+    return getattr(vars(module).get("config"), "_attn_implementation", None) == "eager"
 
 
 def _unwrap(module: Any) -> tuple[list[str], Any, type]:
