@@ -91,6 +91,7 @@ class Rule:
         needs: Signals without which the rule is skipped, and listed as skipped with the reason.
         can_warn: False for rules that never grade above info.
         suppresses: Rules whose findings this one explains when it fires: its symptoms.
+        on_traces: It judges traces too, by signals that they share with runs.
     """
 
     id: ClassVar[str]
@@ -98,6 +99,7 @@ class Rule:
     needs: ClassVar[tuple[str, ...]] = ()
     can_warn: ClassVar[bool] = True
     suppresses: ClassVar[tuple[str, ...]] = ()
+    on_traces: ClassVar[bool] = False
     fires_on: ClassVar[tuple[Case, ...]] = ()
     silent_on: ClassVar[tuple[Case, ...]] = ()
 

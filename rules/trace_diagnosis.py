@@ -14,7 +14,6 @@ from trainprof.profiler.model.diagnosis import (
     RunSummary,
     StepSummary,
 )
-from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.profiler.traces.arrivals import arrivals
 from trainprof.profiler.traces.events import Trace
 from trainprof.profiler.traces.reading import TraceError, read_trace
@@ -25,12 +24,9 @@ from trainprof.rules.nulls import reasons_for_nulls
 from trainprof.rules.reading import percent
 from trainprof.rules.registry import chosen_rules
 from trainprof.rules.rule import Rule
-from trainprof.rules.signals.arrivals import measure_arrivals
-from trainprof.rules.signals.timeline import measure_timeline
+from trainprof.rules.trace_signals import NAMES, measure
+from trainprof.rules.trace_signals.traced import Traced
 from trainprof.rules.verdict import Verdict, gravest, insufficient
-
-TOPICS = ("timeline.", "arrivals.")
-"""What the names of signals that only traces have begin with."""
 
 
 def diagnose_trace(
@@ -66,18 +62,15 @@ def diagnose_traces(
         except TraceError as error:
             unread.append(error)
         else:
-            found.append((trace, timeline(trace)))
+            found.append(Traced(trace, timeline(trace)))
     ranks = _ranks(found)
     if unread and (ranks is None or not found):
         raise unread[0]
     if ranks is None:
-        return [_of_one(one, rules, {}) for one in found]
+        return [_of_one(one, rules) for one in found]
     diagnosis = _of_ranks(ranks, rules)
     told = tuple(f"left out: {error}" for error in unread)
     return [replace(diagnosis, problems=(*diagnosis.problems, *told))]
-
-
-Traced = tuple[Trace, Timeline]
 
 
 def _ranks(found: Sequence[Traced]) -> dict[int, Traced] | None:
@@ -85,7 +78,7 @@ def _ranks(found: Sequence[Traced]) -> dict[int, Traced] | None:
     by_rank: dict[int, Traced] = {}
     sizes = set()
     for one in found:
-        said = one[0].header.get("distributedInfo")
+        said = one.trace.header.get("distributedInfo")
         rank = said.get("rank") if isinstance(said, dict) else None
         if not isinstance(rank, int) or rank in by_rank or not isinstance(said, dict):
             return None
@@ -96,19 +89,20 @@ def _ranks(found: Sequence[Traced]) -> dict[int, Traced] | None:
 
 def _of_ranks(ranks: Mapping[int, Traced], rules: Sequence[Rule]) -> Diagnosis:
     """Of the rank that sets the pace, with what all of them tell together."""
-    together = arrivals(ranks)
-    windows = {rank: found.window.length_ns for rank, (_, found) in ranks.items()}
+    together = arrivals({rank: (one.trace, one.timeline) for rank, one in ranks.items()})
+    windows = {rank: one.timeline.window.length_ns for rank, one in ranks.items()}
     late = together.straggler if together is not None else None
     longest = max(windows, key=lambda rank: windows[rank])
     pace = longest if late is None else late
-    diagnosis = _of_one(ranks[pace], rules, measure_arrivals(together, windows))
-    size = ranks[pace][0].header["distributedInfo"].get("world_size")
+    shown = replace(ranks[pace], together=together, windows_ns=windows)
+    diagnosis = _of_one(shown, rules)
+    size = shown.trace.header["distributedInfo"].get("world_size")
     size = size if isinstance(size, int) else None
     name = f"{len(ranks)} ranks; rank {pace}, shown here, is {diagnosis.run.name}"
     return replace(
         diagnosis,
         run=replace(diagnosis.run, name=name, path=None, world_size=size),
-        ranks=tuple(_rank(rank, *ranks[rank]) for rank in sorted(ranks)),
+        ranks=tuple(_rank(rank, ranks[rank]) for rank in sorted(ranks)),
         problems=(*diagnosis.problems, *_absent(ranks, size)),
     )
 
@@ -127,7 +121,8 @@ def _absent(ranks: Mapping[int, Traced], size: int | None) -> list[str]:
     return [f"there is no trace of rank {names}{more}"]
 
 
-def _rank(rank: int, trace: Trace, found: Timeline) -> RankSummary:
+def _rank(rank: int, one: Traced) -> RankSummary:
+    trace, found = one.trace, one.timeline
     whole = max(found.window.length_ns, 1)
     shares = {"data_wait": found.data_wait_ns / whole}
     if found.devices:
@@ -142,9 +137,9 @@ def _rank(rank: int, trace: Trace, found: Timeline) -> RankSummary:
     )
 
 
-def _of_one(one: Traced, rules: Sequence[Rule], more: Mapping[str, Signal]) -> Diagnosis:
-    trace, found = one
-    signals = Signals({**measure_timeline(trace, found).values, **more})
+def _of_one(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
+    trace, found = one.trace, one.timeline
+    signals = measure(one)
     evaluation = evaluate(rules, signals)
     verdict = _verdict(evaluation, found)
     path = Path(trace.path)
@@ -171,8 +166,8 @@ def _of_one(one: Traced, rules: Sequence[Rule], more: Mapping[str, Signal]) -> D
 
 
 def reads_traces(rule: Rule) -> bool:
-    """Whether a rule judges what only traces tell."""
-    return any(name.startswith(TOPICS) for name in rule.needs)
+    """Whether a rule judges what only traces tell, or says that it judges them too."""
+    return rule.on_traces or not NAMES.isdisjoint(rule.needs)
 
 
 def _verdict(evaluation: Evaluation, found: Timeline) -> Verdict:

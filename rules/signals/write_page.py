@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainprof.profiler.model.phases import PHASES
-from trainprof.rules.signals import TOPICS, arrivals, timeline
+from trainprof.rules import trace_signals
+from trainprof.rules.signals import TOPICS
 from trainprof.rules.signals.sheet import Description
 
 PAGE = Path("docs", "signals.md")
@@ -27,7 +28,7 @@ A phase is one of {phases}.
 def page() -> str:
     """The whole page in Markdown."""
     parts = [_HEAD.format(phases=", ".join(f"`{phase}`" for phase in PHASES))]
-    for topic in (*TOPICS, timeline, arrivals):
+    for topic in (*TOPICS, *trace_signals.TOPICS):
         summary = (topic.__doc__ or "").strip()
         rows = _without_repeated_phases(topic.DESCRIPTIONS)
         table = "\n".join(f"| `{one.name}` | {one.unit} | {one.text} |" for one in rows)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainprof.profiler.model.signals import Signals
+from trainprof.profiler.model.signals import Signal
 from trainprof.profiler.traces.events import Kind, Trace
 from trainprof.profiler.traces.timeline import CAUSES, DeviceTimeline, Timeline
 from trainprof.rules.signals.sheet import Description, Sheet
+from trainprof.rules.trace_signals.traced import Traced
 
 IDLE = {cause: f"timeline.idle_{cause.replace(' ', '_')}_share" for cause in CAUSES}
 """Signal of each cause of idle time."""
@@ -39,8 +40,9 @@ DESCRIPTIONS = (
 )
 
 
-def measure_timeline(trace: Trace, timeline: Timeline) -> Signals:
+def measure(traced: Traced) -> dict[str, Signal]:
     """The signals of one trace."""
+    trace, timeline = traced.trace, traced.timeline
     sheet = Sheet((*DESCRIPTIONS, STEP))
     window = timeline.window
     whole_ns = max(window.length_ns, 1)
@@ -54,7 +56,7 @@ def measure_timeline(trace: Trace, timeline: Timeline) -> Signals:
     sheet.put("timeline.loader", _loader(trace), reason="no loader of torch was waited for")
     if timeline.devices:
         _device(sheet, trace, timeline.devices[0], timeline)
-    return Signals(sheet.finish("the trace holds no work of a device"))
+    return sheet.finish("the trace holds no work of a device")
 
 
 def _device(sheet: Sheet, trace: Trace, device: DeviceTimeline, timeline: Timeline) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from trainprof.profiler.model.signals import Signal
-from trainprof.profiler.traces.arrivals import Arrivals
 from trainprof.rules.signals.sheet import Description, Sheet
+from trainprof.rules.trace_signals.traced import Traced
 
 DESCRIPTIONS = (
     Description("arrivals.ranks", "count", "Ranks whose traces were compared."),
@@ -26,13 +26,9 @@ DESCRIPTIONS = (
 )
 
 
-def measure_arrivals(found: Arrivals | None, windows_ns: dict[int, int]) -> dict[str, Signal]:
-    """The signals of a comparison.
-
-    Args:
-        found: None where the ranks have no collectives in common.
-        windows_ns: Length of the window, by rank.
-    """
+def measure(traced: Traced) -> dict[str, Signal]:
+    """The signals of a comparison."""
+    found, windows_ns = traced.together, traced.windows_ns
     sheet = Sheet(DESCRIPTIONS)
     straggler = found.straggler if found is not None else None
     if found is not None and straggler is not None:
