@@ -73,7 +73,7 @@ def _diagnoses(runs: tuple[str, ...], settings: Settings, *, single: bool) -> li
     """One of each run; traces of several ranks of one training have one together."""
     traces = [Path(run) for run in runs if Path(run).is_file()]
     if traces and len(traces) == len(runs):
-        from trainprof.rules.trace_diagnosis import diagnose_traces
+        from trainprof.rules.rank_traces import diagnose_traces
 
         found = diagnose_traces(traces, select=settings.select, ignore=settings.ignore)
         if not single or len(found) == 1:

@@ -10,7 +10,8 @@ from trace_builder import TraceBuilder
 
 from trainprof.cli.main import main
 from trainprof.errors import UsageError
-from trainprof.rules.trace_diagnosis import diagnose_trace, diagnose_traces
+from trainprof.rules.rank_traces import diagnose_traces
+from trainprof.rules.trace_diagnosis import diagnose_trace
 
 REAL = Path(__file__).parents[4] / "shared" / "traces"
 VERDICTS = {
