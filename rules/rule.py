@@ -92,6 +92,7 @@ class Rule:
         can_warn: False for rules that never grade above info.
         suppresses: Rules whose findings this one explains when it fires: its symptoms.
         on_traces: It judges traces too, by signals that they share with runs.
+        what_if: What its fix changes in a trace, of `trainprof.profiler.traces.changes`.
     """
 
     id: ClassVar[str]
@@ -100,6 +101,7 @@ class Rule:
     can_warn: ClassVar[bool] = True
     suppresses: ClassVar[tuple[str, ...]] = ()
     on_traces: ClassVar[bool] = False
+    what_if: ClassVar[str | None] = None
     fires_on: ClassVar[tuple[Case, ...]] = ()
     silent_on: ClassVar[tuple[Case, ...]] = ()
 

@@ -52,6 +52,7 @@ class DeviceStarved(Rule):
     id = "data-device-starved"
     title = "The device waits for batches"
     needs = ("timeline.idle_data_wait_share", "timeline.window")
+    what_if = "no-data-wait"
     fires_on = (
         Case(
             "one process prepares all batches",

@@ -49,6 +49,7 @@ class LateRank(Rule):
     id = "dist-late-rank"
     title = "One rank is late"
     needs = ("arrivals.late_rank", "arrivals.caused_share", "arrivals.saved_share")
+    what_if = "balanced-ranks"
     fires_on = (
         Case(
             "one of eight ranks is late at half of the collectives",

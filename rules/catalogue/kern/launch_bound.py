@@ -51,6 +51,7 @@ class LaunchBound(Rule):
     id = "kern-launch-bound"
     title = "The device waits for launches"
     needs = (*BUSY, "timeline.window")
+    what_if = "fewer-launches"
     fires_on = (
         Case(
             "a small model on a fast device",
