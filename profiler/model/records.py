@@ -213,7 +213,17 @@ class ProcessSample:
 
 @dataclass(frozen=True, slots=True)
 class GpuSample:
-    """One GPU through NVML; what the driver does not answer stays None."""
+    """One GPU through NVML; what the driver does not answer stays None.
+
+    Attributes:
+        process_memory_bytes, process_sm_shares: One entry a process of `process_pids`, -1 where the
+            driver does not tell; empty where it tells it of none.
+        mig_uuids: Instances of a GPU that is split (MIG); it then answers as a whole.
+        power_violation_total_ns, thermal_violation_total_ns: Time with lowered clocks since the
+            driver was loaded, for want of power, for heat.
+        rows_remapped_total: Memory rows replaced for good, after errors of either kind.
+        numa_node: The one whose CPUs are nearest.
+    """
 
     index: int
     uuid: str | None = None
@@ -240,6 +250,20 @@ class GpuSample:
     ecc_errors_corrected_total: int | None = None
     ecc_errors_uncorrected_total: int | None = None
     process_pids: tuple[int, ...] = ()
+    process_memory_bytes: tuple[int, ...] = ()
+    process_sm_shares: tuple[float, ...] = ()
+    performance_state: int | None = None
+    temperature_slowdown_c: float | None = None
+    power_violation_total_ns: int | None = None
+    thermal_violation_total_ns: int | None = None
+    pcie_replays_total: int | None = None
+    rows_remapped_total: int | None = None
+    rows_remap_pending: bool | None = None
+    rows_remap_failed: bool | None = None
+    mig_enabled: bool | None = None
+    mig_uuids: tuple[str, ...] = ()
+    cuda_cores: int | None = None
+    numa_node: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

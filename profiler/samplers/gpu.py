@@ -5,22 +5,31 @@ Each figure is asked for by itself: what a card, a driver or a permission does n
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from trainprof.profiler.model.records import CollectorStatus, GpuSample
 from trainprof.profiler.samplers.notes import CollectorNotes
+from trainprof.profiler.samplers.procfs import read_text
 
 NVLINKS_MAX = 36
 """NVML_NVLINK_MAX_LINKS; the first link that a card does not have ends the count."""
+
+UNKNOWN = -1
+"""Of a process: what the driver does not tell."""
 
 
 class GpuSampler:
     """Samples every GPU the driver shows; without a driver there are none, and a reason says so.
 
     NVML is not shut down at the end: a call may still hang in a lost driver, and the process ends.
+
+    Args:
+        system: Where /sys is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, system: Path = Path("/sys")) -> None:
         self._notes = CollectorNotes("gpu")
         self._gpus: list[_Gpu] = []
         self._turn = 0
@@ -37,7 +46,7 @@ class GpuSampler:
             return
         for index in range(count):
             try:
-                self._gpus.append(_Gpu(pynvml, index, self._notes))
+                self._gpus.append(_Gpu(pynvml, index, self._notes, system))
             except pynvml.NVMLError as error:
                 self._notes.lack(f"gpu {index}", f"GPU {index} cannot be looked at ({error})")
         if count == 0:
@@ -52,8 +61,9 @@ class GpuSampler:
         """One look at each GPU; one that stopped answering is left out from then on.
 
         Args:
-            slow_figures: Ask one GPU, another at each look, for its PCIe traffic and NVLinks too.
-                NVML measures traffic over 20 ms in each direction, and the call waits meanwhile.
+            slow_figures: Ask one GPU, another at each look, for its PCIe traffic, its NVLinks and
+                what each process makes of it, too. NVML measures traffic over 20 ms in each
+                direction, and the call waits meanwhile.
         """
         samples = []
         asked = self._gpus[self._turn % len(self._gpus)] if self._gpus and slow_figures else None
@@ -79,7 +89,7 @@ class _Gpu:
         NVMLError: the driver gives no access to it at all.
     """
 
-    def __init__(self, nvml: Any, index: int, notes: CollectorNotes) -> None:
+    def __init__(self, nvml: Any, index: int, notes: CollectorNotes, system: Path) -> None:
         self._nvml = nvml
         self._index = index
         self._notes = notes
@@ -95,6 +105,14 @@ class _Gpu:
         self._reasons_function = self._reasons_known_as()
         self._pcie_generation_max = self._ask("PCIe limits", "nvmlDeviceGetMaxPcieLinkGeneration")
         self._pcie_width_max = self._ask("PCIe limits", "nvmlDeviceGetMaxPcieLinkWidth")
+        self._temperature_slowdown_c = self._ask(
+            "slowdown temperature",
+            "nvmlDeviceGetTemperatureThreshold",
+            nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN,
+        )
+        self._cuda_cores = self._ask("number of CUDA cores", "nvmlDeviceGetNumGpuCores")
+        self._numa_node = self._nearest_node(system)
+        self._uses_seen_us = 0
 
     def sample(self, slow_figures: bool) -> GpuSample | None:
         """All figures; None, and a failure noted, once the card answers nothing at all."""
@@ -102,7 +120,9 @@ class _Gpu:
         self._answers = 0
         used = ask("utilisation", "nvmlDeviceGetUtilizationRates")
         memory = ask("memory", "nvmlDeviceGetMemoryInfo")
-        processes = ask("processes", "nvmlDeviceGetComputeRunningProcesses")
+        processes = ask("processes", "nvmlDeviceGetComputeRunningProcesses") or ()
+        remapped = ask("remapped rows", "nvmlDeviceGetRemappedRows")
+        mig = ask("MIG", "nvmlDeviceGetMigMode")
         sample = GpuSample(
             index=self._index,
             uuid=self._uuid,
@@ -128,7 +148,21 @@ class _Gpu:
             nvlink_active=self._nvlinks() if slow_figures else None,
             ecc_errors_corrected_total=self._ecc("CORRECTED"),
             ecc_errors_uncorrected_total=self._ecc("UNCORRECTED"),
-            process_pids=tuple(process.pid for process in processes or ()),
+            process_pids=tuple(process.pid for process in processes),
+            process_memory_bytes=_known(process.usedGpuMemory for process in processes),
+            process_sm_shares=self._uses(processes) if slow_figures and processes else (),
+            performance_state=self._state(),
+            temperature_slowdown_c=self._temperature_slowdown_c,
+            power_violation_total_ns=self._violation("POWER"),
+            thermal_violation_total_ns=self._violation("THERMAL"),
+            pcie_replays_total=ask("PCIe replays", "nvmlDeviceGetPcieReplayCounter"),
+            rows_remapped_total=remapped[0] + remapped[1] if remapped else None,
+            rows_remap_pending=bool(remapped[2]) if remapped else None,
+            rows_remap_failed=bool(remapped[3]) if remapped else None,
+            mig_enabled=bool(mig[0]) if mig else None,
+            mig_uuids=self._instances() if mig and mig[0] else (),
+            cuda_cores=self._cuda_cores,
+            numa_node=self._numa_node,
         )
         if self._lost or not self._answers:
             self._notes.fail(f"GPU {self._index} answered no more in mid-run ({self._last_error})")
@@ -177,6 +211,53 @@ class _Gpu:
         )
         return count
 
+    def _state(self) -> int | None:
+        """0 is the fastest performance state, 15 the slowest."""
+        state = self._ask("performance state", "nvmlDeviceGetPerformanceState")
+        return None if state is None or state == self._nvml.NVML_PSTATE_UNKNOWN else int(state)
+
+    def _violation(self, policy: str) -> int | None:
+        number = getattr(self._nvml, f"NVML_PERF_POLICY_{policy}")
+        times = self._ask("time of lowered clocks", "nvmlDeviceGetViolationStatus", number)
+        return None if times is None else int(times.violationTime)
+
+    def _uses(self, processes: Any) -> tuple[float, ...]:
+        """Part of the multiprocessors' time that each process took, since the last such look."""
+        function = "nvmlDeviceGetProcessUtilization"
+        uses = self._ask("use by process", function, self._uses_seen_us) or ()
+        by_pid: dict[int, list[float]] = {}
+        for use in uses:
+            self._uses_seen_us = max(self._uses_seen_us, use.timeStamp)
+            by_pid.setdefault(use.pid, []).append(use.smUtil / 100)
+        means = {pid: sum(shares) / len(shares) for pid, shares in by_pid.items()}
+        return _known(means.get(process.pid) for process in processes)
+
+    def _instances(self) -> tuple[str, ...]:
+        """UUIDs of the instances of a split GPU."""
+        count = self._ask("MIG instances", "nvmlDeviceGetMaxMigDeviceCount") or 0
+        found = []
+        for index in range(count):
+            try:
+                instance = self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(self._handle, index)
+                uuid = self._nvml.nvmlDeviceGetUUID(instance)
+            except self._nvml.NVMLError as error:
+                if error.value != self._nvml.NVML_ERROR_NOT_FOUND:
+                    self._note("MIG instances", error)
+                continue
+            found.append(uuid.decode() if isinstance(uuid, bytes) else uuid)
+        return tuple(found)
+
+    def _nearest_node(self, system: Path) -> int | None:
+        """NUMA node of the card's PCI slot, by Linux; None on a machine with one node."""
+        pci = self._ask("PCI address", "nvmlDeviceGetPciInfo")
+        if pci is None:
+            return None
+        address = pci.busId.decode() if isinstance(pci.busId, bytes) else str(pci.busId)
+        domain, _, slot = address.lower().partition(":")
+        folder = system / "bus" / "pci" / "devices" / f"{domain[-4:]}:{slot}"
+        text = (read_text(folder / "numa_node") or "").strip()
+        return int(text) if text.isdecimal() else None  # the kernel says -1 where there is one node
+
     def _nvlinks(self) -> int | None:
         """Number of active links; None for a card without any."""
         active = None
@@ -196,10 +277,20 @@ class _Gpu:
         self._last_error = str(error)
         if error.value in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_UNINITIALIZED):
             self._lost = True
+        elif error.value == nvml.NVML_ERROR_NOT_FOUND:
+            pass  # no process has used the card since the last look
         elif error.value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND):
             self._notes.remark(figure, f"no {figure}")
         else:
             self._notes.lack(figure, f"no {figure} ({error})")
+
+
+def _known(values: Iterable[Any]) -> tuple[Any, ...]:
+    """The values with -1 for None; nothing where all are None."""
+    found = tuple(values)
+    if all(value is None for value in found):
+        return ()
+    return tuple(UNKNOWN if value is None else value for value in found)
 
 
 def _from_milli(thousandths: int | None) -> float | None:

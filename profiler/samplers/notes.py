@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from trainprof.profiler.model.records import CollectorStatus
 
+SAMPLER_ERRORS = (ImportError, LookupError, OSError, RuntimeError, ValueError)
+"""What a machine may do to psutil and pynvml that no collector has foreseen."""
+
 
 class CollectorNotes:
     """Gathers, for one collector, what it delivered and what it lacked.

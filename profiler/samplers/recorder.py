@@ -17,11 +17,12 @@ from trainprof.profiler.model.records import (
     ProcessSample,
     Sample,
 )
+from trainprof.profiler.samplers.notes import SAMPLER_ERRORS
 from trainprof.profiler.store.appended_file import AppendedFile
 from trainprof.profiler.store.layout import FORMAT, HOST_FILE
 
 if TYPE_CHECKING:
-    from trainprof.profiler.samplers.gpu import GpuSampler
+    from trainprof.profiler.samplers.gpu_thread import GpuThread
     from trainprof.profiler.samplers.host import HostSampler
 
 DOUBLES_EVERY_S = 120.0
@@ -42,9 +43,6 @@ COST_SHARE_MAX = 0.01
 
 STOP_WAIT_S = 0.04
 """`stop` waits so long for the last look; a slower one is written behind its back."""
-
-SAMPLER_ERRORS = (ImportError, LookupError, OSError, RuntimeError, ValueError)
-"""What a machine may do to psutil and pynvml that no collector has foreseen."""
 
 
 def next_interval_s(elapsed_s: float, first_s: float) -> float:
@@ -94,7 +92,7 @@ class SampleRecorder:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainprof-samples", daemon=True)
         self._host: HostSampler | None = None
-        self._gpus: GpuSampler | None = None
+        self._gpus: GpuThread | None = None
         self._failure: str | None = None
 
     def start(self) -> None:
@@ -125,11 +123,11 @@ class SampleRecorder:
             self._failure = f"the samplers ended with {type(error).__name__}: {error}"
 
     def _open_samplers(self) -> None:
-        from trainprof.profiler.samplers.gpu import GpuSampler
+        from trainprof.profiler.samplers.gpu_thread import GpuThread
         from trainprof.profiler.samplers.host import HostSampler
 
         self._host = HostSampler(self._root_pid)
-        self._gpus = GpuSampler()
+        self._gpus = GpuThread()
 
     def _record_until_stopped(self) -> None:
         started_s = time.monotonic()
@@ -140,12 +138,15 @@ class SampleRecorder:
             look_bytes = self._record(last=stopping)
             if stopping or look_bytes is None:
                 return
-            cost_s = time.thread_time() - cpu_s
+            cost_s = time.thread_time() - cpu_s + self._gpus_cost_s()
             # Of two looks the cheaper counts: every tenth also asks for PSS.
             at_least_s = affordable_interval_s(look_bytes, min(cost_s, cost_before_s))
             cost_before_s = cost_s
             wait_s = next_interval_s(time.monotonic() - started_s, self._interval_s)
             stopping = self._stopping.wait(max(wait_s, at_least_s))
+
+    def _gpus_cost_s(self) -> float:
+        return 0.0 if self._gpus is None else self._gpus.cost_s
 
     def _record(self, last: bool) -> int | None:
         """Takes one look and appends it; its size, or None when nothing can be written any more."""

@@ -38,10 +38,12 @@ OF_TYPE = {
     "int": st.integers(0, 2**63 - 1),
     "float": st.floats(0, 1e12),
     "str": st.text(max_size=20),
+    "bool | None": st.none() | st.booleans(),
     "int | None": counts,
     "float | None": figures,
     "str | None": words,
     "tuple[int, ...]": st.lists(st.integers(0, 2**31), max_size=3).map(tuple),
+    "tuple[str, ...]": st.lists(st.text(max_size=20), max_size=3).map(tuple),
     "tuple[float, ...]": st.lists(st.floats(0, 1), max_size=3).map(tuple),
 }
 

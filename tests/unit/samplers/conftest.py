@@ -34,13 +34,15 @@ def nvml_library(tmp_path_factory):
 
 @pytest.fixture
 def driver(nvml_library, tmp_path, monkeypatch):
-    """The real pynvml on the fake library; driver("throttled narrow") says how the cards fare."""
+    """The real pynvml on the fake library; driver("0 * temperature 91") says how cards fare."""
     state = tmp_path / "nvml-state"
     monkeypatch.setenv("FAKE_NVML_STATE", str(state))
 
-    def use(words="", *flags):
-        state.write_text(words)
-        monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(nvml_library(*flags))))
+    def use(scenario="", *flags):
+        state.write_text(scenario)
+        library = ctypes.CDLL(str(nvml_library(*flags)))
+        library.fake_nvml_restart()
+        monkeypatch.setattr(pynvml, "nvmlLib", library)
         monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
 
     return use

@@ -37,7 +37,29 @@ HEALTHY = GpuSample(
     ecc_errors_corrected_total=3,
     ecc_errors_uncorrected_total=0,
     process_pids=(100, 200),
+    process_memory_bytes=(10_000_000_000, 9_000_000_000),
+    process_sm_shares=(0.4, 0.4),
+    performance_state=0,
+    temperature_slowdown_c=92,
+    power_violation_total_ns=5000,
+    thermal_violation_total_ns=0,
+    pcie_replays_total=7,
+    rows_remapped_total=1,
+    rows_remap_pending=False,
+    rows_remap_failed=False,
+    mig_enabled=False,
+    cuda_cores=16896,
 )
+NO_ECC = """
+0 * ecc_corrected unsupported
+0 * ecc_uncorrected unsupported
+0 * rows_corrected unsupported
+"""
+HOT = """
+0 * reasons 0x60
+0 * sm_clock 600
+0 * temperature 91
+"""
 
 
 def status_of(sampler):
@@ -66,11 +88,12 @@ def test_slow_figures_are_asked_of_one_card_after_the_other(driver):
     last = sampler.sample(slow_figures=False)
     assert [gpu.pcie_received_bytes_per_s for gpu in last] == [None, None]
     assert [gpu.nvlink_active for gpu in last] == [None, None]
+    assert [gpu.process_sm_shares for gpu in last] == [(), ()]
     assert last[0].utilization_share == 0.8
 
 
 def test_what_a_card_does_not_have_is_none_and_no_fault(driver):
-    driver("unsupported")
+    driver("0 * energy unsupported\n0 * nvlink unsupported\n" + NO_ECC)
     sampler = GpuSampler()
     assert sampler.sample()[0] == replace(
         HEALTHY,
@@ -78,16 +101,26 @@ def test_what_a_card_does_not_have_is_none_and_no_fault(driver):
         nvlink_active=None,
         ecc_errors_corrected_total=None,
         ecc_errors_uncorrected_total=None,
+        rows_remapped_total=None,
+        rows_remap_pending=None,
+        rows_remap_failed=None,
     )
     status = status_of(sampler)
     assert status.status == "ok"
-    assert sorted(status.reason.split("; ")) == ["no ECC", "no NVLink", "no energy"]
+    lacks = ["no ECC", "no NVLink", "no energy", "no remapped rows"]
+    assert sorted(status.reason.split("; ")) == lacks
 
 
 def test_what_is_forbidden_is_none_and_named(driver):
-    driver("forbidden")
+    driver("0 * reasons forbidden\n0 * processes forbidden")
     sampler = GpuSampler()
-    assert sampler.sample()[0] == replace(HEALTHY, clock_event_reasons=None, process_pids=())
+    assert sampler.sample()[0] == replace(
+        HEALTHY,
+        clock_event_reasons=None,
+        process_pids=(),
+        process_memory_bytes=(),
+        process_sm_shares=(),
+    )
     status = status_of(sampler)
     assert status.status == "partial"
     assert "no processes (Insufficient Permissions)" in status.reason
@@ -95,7 +128,7 @@ def test_what_is_forbidden_is_none_and_named(driver):
 
 
 def test_a_throttled_card_with_a_narrow_link(driver):
-    driver("throttled narrow")
+    driver(f"{HOT}\n0 * width 4\n0 * generation 1")
     card = GpuSampler().sample()[0]
     assert card.clock_event_reasons == 0x60
     assert (card.sm_clock_mhz, card.sm_clock_max_mhz, card.temperature_c) == (600, 1981, 91)
@@ -104,17 +137,58 @@ def test_a_throttled_card_with_a_narrow_link(driver):
 
 
 def test_a_driver_from_before_535_names_the_reasons_otherwise(driver):
-    driver("throttled", "-DOLD_DRIVER")
+    driver(HOT, "-DOLD_DRIVER")
     sampler = GpuSampler()
     assert sampler.sample()[0].clock_event_reasons == 0x60
     assert status_of(sampler).status == "ok"
 
 
-def test_one_card_is_lost_in_mid_run(driver):
+def test_a_scenario_goes_by_looks(driver):
+    driver("1 0 temperature 85\n2 0 temperature 90")
+    sampler = GpuSampler()
+    looks = [[gpu.temperature_c for gpu in sampler.sample()] for _ in range(3)]
+    assert looks == [[61, 61], [85, 61], [90, 61]]
+
+
+def test_a_split_card_names_its_instances_and_tells_no_utilisation(driver):
+    driver("0 0 mig 1\n0 0 utilization unsupported\n0 0 process_use unsupported")
+    sampler = GpuSampler()
+    split, whole = sampler.sample()
+    assert (split.mig_enabled, split.utilization_share) == (True, None)
+    assert split.mig_uuids == ("MIG-fake-0-0", "MIG-fake-0-1")
+    assert split.process_sm_shares == ()
+    assert (whole.mig_enabled, whole.mig_uuids) == (False, ())
+    assert status_of(sampler).status == "ok"
+
+
+def test_memory_rows_and_replays(driver):
+    driver("0 0 rows_uncorrected 2\n0 0 rows_pending 1\n0 0 rows_failed 1\n0 0 replays 900")
+    card = GpuSampler().sample()[0]
+    assert (card.rows_remapped_total, card.pcie_replays_total) == (3, 900)
+    assert (card.rows_remap_pending, card.rows_remap_failed) == (True, True)
+
+
+def test_processes_whose_memory_or_use_is_not_told(driver):
+    driver("0 * pid1_memory -1\n0 * pid1_use unsupported")
+    card = GpuSampler().sample()[0]
+    assert card.process_pids == (100, 200)
+    assert card.process_memory_bytes == (10_000_000_000, -1)
+    assert card.process_sm_shares == (0.4, -1)
+
+
+def test_the_nearest_numa_node_is_that_of_the_slot(driver, tmp_path):
     driver()
+    for slot, node in (("1a", "1"), ("1b", "-1")):
+        folder = tmp_path / "bus" / "pci" / "devices" / f"0000:{slot}:00.0"
+        folder.mkdir(parents=True)
+        (folder / "numa_node").write_text(f"{node}\n")
+    assert [gpu.numa_node for gpu in GpuSampler(tmp_path).sample()] == [1, None]
+
+
+def test_one_card_is_lost_in_mid_run(driver):
+    driver("1 1 any lost")
     sampler = GpuSampler()
     assert len(sampler.sample()) == 2
-    driver("gpu-1-lost")
     assert [gpu.index for gpu in sampler.sample()] == [0]
     status = status_of(sampler)
     assert status.status == "failed"
@@ -125,10 +199,9 @@ def test_one_card_is_lost_in_mid_run(driver):
 
 
 def test_the_driver_goes_in_mid_run(driver):
-    driver()
+    driver("1 * any gone")
     sampler = GpuSampler()
     sampler.sample()
-    driver("driver-gone")
     assert sampler.sample() == ()
     assert sampler.sample() == ()
     assert status_of(sampler).status == "failed"
@@ -136,7 +209,7 @@ def test_the_driver_goes_in_mid_run(driver):
 
 
 def test_a_card_that_may_not_be_opened_hides_no_other(driver):
-    driver("gpu-1-locked")
+    driver("0 1 handle forbidden")
     sampler = GpuSampler()
     assert sampler.sample() == (HEALTHY,)
     assert status_of(sampler).status == "partial"
@@ -146,8 +219,8 @@ def test_a_card_that_may_not_be_opened_hides_no_other(driver):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ("driver-missing", "the NVIDIA driver does not answer"),
-        ("gpus-none", "the NVIDIA driver shows no GPU"),
+        ("0 * driver missing", "the NVIDIA driver does not answer"),
+        ("0 * count 0", "the NVIDIA driver shows no GPU"),
     ],
 )
 def test_no_card(driver, words, reason):
@@ -186,7 +259,7 @@ def test_no_pynvml(monkeypatch):
 def test_a_run_records_what_the_driver_says(nvml_library, tmp_path):
     """The library found by its own name, as on a machine with a GPU."""
     run, state = tmp_path / "run", tmp_path / "state"
-    state.write_text("narrow")
+    state.write_text("0 * width 4")
     environment = os.environ | {
         "LD_LIBRARY_PATH": str(nvml_library().parent),
         "FAKE_NVML_STATE": str(state),
