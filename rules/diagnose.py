@@ -23,8 +23,8 @@ from trainprof.rules.registry import chosen_rules
 from trainprof.rules.rule import Rule
 from trainprof.rules.run_summary import summarise_run
 from trainprof.rules.series import build_series
-from trainprof.rules.signals import measure
 from trainprof.rules.signals.ranks import mean_step_ns
+from trainprof.rules.signals.topics import measure
 from trainprof.rules.signals.training import NO_COSTS, Training
 from trainprof.rules.stack_evidence import explain
 from trainprof.rules.step_summary import summarise_steps

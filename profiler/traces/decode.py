@@ -141,8 +141,9 @@ class Interned:
     def places(self, values: Sequence[Any]) -> NDArray[np.int32]:
         """The number of each."""
         places = self._places
-        found = [places.setdefault(one, len(places)) for one in values]
-        return np.array(found, np.int32)
+        for one in dict.fromkeys(values):
+            places.setdefault(one, len(places))
+        return np.fromiter(map(places.__getitem__, values), np.int32, len(values))
 
     def values(self) -> list[Any]:
         """All, by number."""
@@ -153,14 +154,13 @@ class Columns:
     """Gathers the columns of many parts.
 
     Attributes:
-        metadata: Events that name processes and threads. memory: Times in ns, bytes that changed,
-            bytes allocated and reserved after it, and the device, of each memory event.
+        metadata: Events that name processes and threads. count: Events that were added.
     """
 
     def __init__(self) -> None:
         self.names, self.lanes, self.shapes = Interned(), Interned(), Interned()
         self.metadata: list[Event] = []
-        self.memory: list[tuple[int, int, int, int, int]] = []
+        self._memory: list[NDArray[np.int64]] = []
         self._open: dict[tuple[Any, Any], list[Event]] = {}
         self._parts: list[Events] = []
         self.count = 0
@@ -176,19 +176,20 @@ class Columns:
 
     def _others(self, events: Sequence[Event]) -> list[Event]:
         closed = []
+        allocator = []
         for one in events:
             if one.ph == "M":
                 self.metadata.append(one)
             elif one.ph == "i" and one.name == "[memory]" and one.args is not None:
-                given = one.args
-                row = [given.change, given.allocated, given.reserved, given.memory_device]
-                self.memory.append((int(_nanoseconds([one.ts])[0]), *_whole(row).tolist()))
+                allocator.append(one)
             elif one.ph == "B":
                 self._open.setdefault((one.pid, one.tid), []).append(one)
             elif one.ph == "E" and self._open.get((one.pid, one.tid)):
                 begun = self._open[one.pid, one.tid].pop()
                 begun.dur = one.ts - begun.ts
                 closed.append(begun)
+        if allocator:
+            self._memory.append(_allocator_rows(allocator))
         return closed
 
     def _columns(self, events: Sequence[Event]) -> Events:
@@ -204,7 +205,9 @@ class Columns:
             name=self.names.places([one.name for one in events]),
             start_ns=start,
             end_ns=start + length,
-            lane=self.lanes.places([(one.pid, one.tid) for one in events]),
+            lane=self.lanes.places(
+                list(zip([one.pid for one in events], [one.tid for one in events], strict=True))
+            ),
             device=np.clip(_whole([one.device for one in arguments]), -1, 2**31 - 1).astype(
                 np.int32
             ),
@@ -216,15 +219,22 @@ class Columns:
         )
 
     def _shapes(self, arguments: Sequence[Arguments]) -> NDArray[np.int32]:
-        texts = [
-            (bytes(sizes), bytes(one.types)) if sizes else None
-            for one in arguments
-            for sizes in (bytes(one.sizes) or bytes(one.old_sizes),)
+        found = np.full(len(arguments), MISSING, np.int32)
+        given = [
+            place
+            for place, one in enumerate(arguments)
+            if one.sizes is not _NOTHING or one.old_sizes is not _NOTHING
         ]
-        if not any(texts):
-            return np.full(len(texts), MISSING, np.int32)
-        places = self.shapes.places(texts)
-        return np.where([one is None for one in texts], np.int32(MISSING), places)
+        texts = [
+            (bytes(one.sizes) or bytes(one.old_sizes), bytes(one.types))
+            for one in map(arguments.__getitem__, given)
+        ]
+        found[given] = self.shapes.places(texts)
+        return found
+
+    def memory(self) -> NDArray[np.int64]:
+        """What the allocator did; see `Trace.memory`."""
+        return np.concatenate([np.zeros((0, 5), np.int64), *self._memory])
 
     def finish(self) -> Events:
         """All parts, ordered by start; longer events first where several start at once."""
@@ -245,12 +255,25 @@ def _kinds(categories: Sequence[str | None]) -> NDArray[np.uint8]:
     known = _kind_of
     for one in set(categories) - known.keys():
         known[one] = CATEGORIES.get(str(one).lower(), Kind.OTHER)
-    return np.array([known[one] for one in categories], np.uint8)
+    return np.fromiter(map(known.__getitem__, categories), np.uint8, len(categories))
+
+
+def _allocator_rows(events: Sequence[Event]) -> NDArray[np.int64]:
+    """Of events that all have arguments."""
+    given = [one.args or _NO_ARGUMENTS for one in events]
+    columns = (
+        _nanoseconds([one.ts for one in events]),
+        _whole([one.change for one in given]),
+        _whole([one.allocated for one in given]),
+        _whole([one.reserved for one in given]),
+        _whole([one.memory_device for one in given]),
+    )
+    return np.stack(columns, axis=1)
 
 
 def _nanoseconds(times_us: Sequence[Any]) -> NDArray[np.int64]:
     """Exact for whole microseconds; three decimals are kept as far as a double holds them."""
-    if any(type(one) is Decimal for one in times_us):
+    if Decimal in set(map(type, times_us)):
         return np.array([_exact_ns(one) for one in times_us], np.int64)
     times = _numbers(times_us)
     whole = np.floor(times).astype(np.int64)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
-import numpy as np
 
 from trainprof.errors import TrainprofError
 from trainprof.profiler.traces.decode import (
@@ -22,7 +21,7 @@ from trainprof.profiler.traces.decode import (
 )
 from trainprof.profiler.traces.events import Trace
 
-PART_BYTES = 1 << 24
+PART_BYTES = 1 << 22
 """Of text that is decoded at a time; some ten times as much is needed meanwhile."""
 MOST_PENDING = 1 << 27
 """Bytes without the end of an event: no trace has so long a header, or one event."""
@@ -203,7 +202,7 @@ class _Reader:
             lane_names=_lane_names(columns.metadata, lanes),
             shapes=[_shape_text(one) for one in columns.shapes.values()],
             header=self._said(),
-            memory=np.array(columns.memory, np.int64).reshape(-1, 5),
+            memory=columns.memory(),
             skipped=self._skipped,
             torn=self._torn,
         )

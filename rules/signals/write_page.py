@@ -6,8 +6,8 @@ from pathlib import Path
 
 from trainprof.profiler.model.phases import PHASES
 from trainprof.rules import trace_signals
-from trainprof.rules.signals import TOPICS
 from trainprof.rules.signals.sheet import Description
+from trainprof.rules.signals.topics import TOPICS
 
 PAGE = Path("docs", "signals.md")
 

@@ -8,7 +8,7 @@ from builders import build_run, build_samples, build_steps, build_trainer
 from trainprof.profiler.model.records import GpuSample
 from trainprof.rules.costs import Costs
 from trainprof.rules.diagnose import diagnose
-from trainprof.rules.signals import measure
+from trainprof.rules.signals.topics import measure
 from trainprof.rules.signals.training import Training
 
 STEPS = {"data_wait": 4.0, "forward": 6.0}

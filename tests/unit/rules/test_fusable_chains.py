@@ -5,7 +5,7 @@ from builders import START_NS, build_run, build_steps, build_trainer
 from test_operators import call, signals, value, window
 
 from trainprof.profiler.model.records import Event, Hardware
-from trainprof.rules.signals import measure
+from trainprof.rules.signals.topics import measure
 from trainprof.rules.signals.training import Training
 
 ROWS = [(64, 32), (64, 32)]

@@ -17,8 +17,8 @@ from trainprof.rules.logged_metrics import (
     noise,
     validation_series,
 )
-from trainprof.rules.signals import measure
 from trainprof.rules.signals.learning import first_unbeaten
+from trainprof.rules.signals.topics import measure
 from trainprof.rules.signals.training import Training
 
 WHERE = {"file": "train.py", "line": 7, "function": "validate"}

@@ -4,7 +4,7 @@ import pytest
 from builders import MS, START_NS, build_run, build_steps, build_trainer
 
 from trainprof.profiler.model.records import Event
-from trainprof.rules.signals import measure
+from trainprof.rules.signals.topics import measure
 from trainprof.rules.signals.training import Training
 
 ZONES = ["forward", "backward", "before_update", "optimizer", "zero_grad", "between", "loader"]

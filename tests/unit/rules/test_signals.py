@@ -34,10 +34,10 @@ from trainprof.profiler.model.records import (
     QueueDepth,
 )
 from trainprof.profiler.model.run import PhaseStates, Session
-from trainprof.rules.signals import TOPICS, measure
 from trainprof.rules.signals.host import own_cores
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.steps import phase_states
+from trainprof.rules.signals.topics import TOPICS, measure
 from trainprof.rules.signals.training import Training
 from trainprof.rules.signals.write_page import PAGE, page
 

@@ -4,7 +4,7 @@ import pytest
 from builders import build_run, build_samples, build_steps, build_trainer
 
 from trainprof.profiler.model.records import GpuSample
-from trainprof.rules.signals import measure
+from trainprof.rules.signals.topics import measure
 from trainprof.rules.signals.training import Training
 
 MEBI = 2**20

@@ -4,7 +4,7 @@ import pytest
 from builders import SECOND, START_NS, build_run, build_samples, build_steps, build_trainer
 
 from trainprof.profiler.model.records import Event
-from trainprof.rules.signals import measure
+from trainprof.rules.signals.topics import measure
 from trainprof.rules.signals.training import Training
 
 WHERE = {"file": "train.py", "line": 7, "function": "forward"}

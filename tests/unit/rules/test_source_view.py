@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trainprof.profiler.model.records import Event
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.kept_graphs import lines_that_keep_graphs
-from trainprof.rules.signals import measure
+from trainprof.rules.signals.topics import measure
 from trainprof.rules.signals.training import Training
 from trainprof.rules.source_calls import calls
 from trainprof.rules.source_view import PARSED_BYTES_MAX, SourceFile, read_source

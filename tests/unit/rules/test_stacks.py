@@ -19,7 +19,7 @@ from trainprof.profiler.model.stacks import (
 )
 from trainprof.rules.diagnose import diagnose
 from trainprof.rules.phase_stacks import WORKER, collapse, gather, hot_spot
-from trainprof.rules.signals import measure
+from trainprof.rules.signals.topics import measure
 from trainprof.rules.signals.training import Training
 from trainprof.rules.stack_evidence import explain, spent_in
 from trainprof.rules.stack_phases import is_users, library_call, phase_of

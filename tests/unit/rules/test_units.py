@@ -4,7 +4,7 @@ import pytest
 from builders import build_run, build_steps, build_trainer
 
 from trainprof.rules.diagnose import diagnose
-from trainprof.rules.signals import measure
+from trainprof.rules.signals.topics import measure
 from trainprof.rules.signals.training import Training
 
 LAYER = {
