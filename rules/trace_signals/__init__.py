@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from trainprof.profiler.model.signals import Signal, Signals
-from trainprof.rules.trace_signals import arrivals, timeline
+from trainprof.rules.trace_signals import arrivals, launches, timeline
 from trainprof.rules.trace_signals.traced import Traced
 
 TOPICS = (
     timeline,
     arrivals,
+    launches,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from trainprof.profiler.traces.arrivals import Arrivals
 from trainprof.profiler.traces.events import Trace
+from trainprof.profiler.traces.launches import Launched, launched
 from trainprof.profiler.traces.timeline import Timeline
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Traced:
     """One file that was read and cut, and what it has in common with those of other ranks.
 
@@ -25,3 +27,8 @@ class Traced:
     timeline: Timeline
     together: Arrivals | None = None
     windows_ns: Mapping[int, int] = field(default_factory=dict)
+
+    @cached_property
+    def launched(self) -> Launched:
+        """The work of devices with the calls that launched it."""
+        return launched(self.trace)

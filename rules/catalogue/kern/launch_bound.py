@@ -101,6 +101,8 @@ class LaunchBound(Rule):
                 *observed(signals, "timeline.idle_launch_call_share"),
                 *observed(signals, "timeline.kernel_median_s"),
                 *observed(signals, "timeline.kernels_per_step"),
+                *observed(signals, "launches.found_empty_share"),
+                *observed(signals, "launches.idle_empty_share"),
             ),
             share=share,
             gain=Gain(amdahl(share * self.least_saved), amdahl(share)),
