@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from trainprof.profiler.model.diagnosis import DeviceTime, Diagnosis, Finding
+from trainprof.profiler.model.diagnosis import DeviceTime, Diagnosis, Finding, ThreadTime
 from trainprof.reports import numbers, sentences
 from trainprof.reports.next_commands import next_commands
 from trainprof.reports.phases import phase_rows
@@ -67,6 +67,8 @@ def _session(diagnosis: Diagnosis) -> Iterator[str]:
     yield from _phases(diagnosis)
     for device in diagnosis.devices:
         yield from _device(device)
+    if diagnosis.training_thread is not None:
+        yield from _thread(diagnosis.training_thread)
     for number, finding in enumerate(diagnosis.findings, start=1):
         yield from _finding(number, finding, diagnosis)
     remarks = sentences.remarks(diagnosis)
@@ -110,6 +112,16 @@ def _device(device: DeviceTime) -> Iterator[str]:
             f"| {idle}{escaped(label.strip())} | {numbers.share(share)} "
             f"| {numbers.seconds(seconds)} |"
         )
+
+
+def _thread(thread: ThreadTime) -> Iterator[str]:
+    yield ""
+    yield escaped(sentences.thread_heading(thread))
+    yield ""
+    yield "| the thread | share | time |"
+    yield "|---|--:|--:|"
+    for label, share, seconds in sentences.thread_lines(thread):
+        yield f"| {escaped(label)} | {numbers.share(share)} | {numbers.seconds(seconds)} |"
 
 
 def _finding(number: int, finding: Finding, diagnosis: Diagnosis) -> Iterator[str]:

@@ -13,6 +13,7 @@ from trainprof.profiler.model.diagnosis import (
     Finding,
     RankSummary,
     RunSummary,
+    ThreadTime,
 )
 from trainprof.reports import numbers
 from trainprof.reports.phases import phase_label, phase_rows
@@ -133,6 +134,21 @@ def device_heading(device: DeviceTime) -> str:
     """Which device, and what its shares refer to."""
     window = f"{printable(device.window, SHORT)}, {numbers.seconds(device.window_s)}"
     return f"Device {printable(device.device, SHORT)}: shares of {window}"
+
+
+def thread_heading(thread: ThreadTime) -> str:
+    """Which thread, and what its shares refer to."""
+    window = f"{printable(thread.window, SHORT)}, {numbers.seconds(thread.window_s)}"
+    return f"Training thread {printable(thread.thread, SHORT)}: shares of {window}"
+
+
+def thread_lines(thread: ThreadTime) -> list[tuple[str, float, float]]:
+    """Label, share of the window and seconds of what it did; what it hardly did is left out."""
+    return [
+        (printable(label, SHORT), share, share * thread.window_s)
+        for label, share in thread.shares.items()
+        if share >= LEAST_SHARE_SHOWN
+    ]
 
 
 def _steps(diagnosis: Diagnosis) -> str:

@@ -8,15 +8,17 @@ from trainprof.profiler.model.diagnosis import FixAdvice
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.reading import text
 
+BY_INDEX = FixAdvice(
+    fix="dataset-indexed",
+    params={},
+    safety="safe",
+    text="Make each batch by one index into the tensors, instead of sample by sample.",
+    code="DataLoader(dataset, batch_size=None, sampler=BatchSampler(…))",
+)
+
 
 def batches_by_index(signals: Signals) -> Iterator[FixAdvice]:
     """One index for a whole batch instead of one for each sample, for a `TensorDataset`."""
     kind = (text(signals, "loader.dataset_type") or "").rpartition(".")[2]
     if kind == "TensorDataset":
-        yield FixAdvice(
-            fix="dataset-indexed",
-            params={},
-            safety="safe",
-            text="Make each batch by one index into the tensors, instead of sample by sample.",
-            code="DataLoader(dataset, batch_size=None, sampler=BatchSampler(…))",
-        )
+        yield BY_INDEX

@@ -12,19 +12,19 @@ from trainprof.profiler.model.diagnosis import (
     Diagnosis,
     RunSummary,
     StepSummary,
+    ThreadTime,
 )
 from trainprof.profiler.traces.events import Trace
 from trainprof.profiler.traces.reading import read_trace
 from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, timeline
-from trainprof.rules.engine import Evaluation, evaluate
+from trainprof.rules.engine import evaluate
 from trainprof.rules.fact_sheet import signal_facts
 from trainprof.rules.nulls import reasons_for_nulls
-from trainprof.rules.reading import percent
 from trainprof.rules.registry import chosen_rules
 from trainprof.rules.rule import Rule
 from trainprof.rules.trace_signals import NAMES, measure
 from trainprof.rules.trace_signals.traced import Traced
-from trainprof.rules.verdict import Verdict, gravest, insufficient
+from trainprof.rules.trace_verdict import pronounce
 
 
 def diagnose_trace(
@@ -73,7 +73,7 @@ def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
     trace, found = one.trace, one.timeline
     signals = measure(one)
     evaluation = evaluate(rules, signals)
-    verdict = _verdict(evaluation, found)
+    verdict = pronounce(evaluation, one)
     path = Path(trace.path)
     diagnosis = Diagnosis(
         schema=SCHEMA,
@@ -91,21 +91,11 @@ def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
         findings=evaluation.findings,
         skipped_rules=evaluation.skipped,
         devices=tuple(_device(trace, found, one) for one in found.devices),
+        training_thread=_thread(one),
         facts=signal_facts(signals),
         problems=tuple(_problems(trace)),
     )
     return replace(diagnosis, missing=reasons_for_nulls(diagnosis, signals))
-
-
-def _verdict(evaluation: Evaluation, found: Timeline) -> Verdict:
-    grave = [finding for finding in evaluation.findings if finding.severity != "info"]
-    if grave:
-        return Verdict("bottleneck", gravest(grave).summary)
-    if not found.devices:
-        return insufficient("the trace holds no work of a device")
-    busy = found.devices[0].busy_ns / max(found.window.length_ns, 1)
-    window = found.window.text
-    return Verdict("healthy", f"Healthy: the device is busy for {percent(busy)} of {window}.")
 
 
 def step_summary(found: Timeline) -> StepSummary:
@@ -130,6 +120,18 @@ def _device(trace: Trace, found: Timeline, device: DeviceTimeline) -> DeviceTime
         window_s=found.window.length_ns / 1e9,
         shares={name: length / whole for name, length in shares.items()},
         idle={cause: length / whole for cause, length in device.causes.items()},
+    )
+
+
+def _thread(one: Traced) -> ThreadTime | None:
+    if one.thread is None:
+        return None
+    process, thread = one.trace.lanes[one.thread.lane]
+    return ThreadTime(
+        thread=one.trace.lane_names.get(one.thread.lane) or thread or process,
+        window=one.timeline.window.text,
+        window_s=one.timeline.window.length_ns / 1e9,
+        shares={activity: one.thread.share(activity) for activity in one.thread.activities},
     )
 
 

@@ -226,6 +226,23 @@ class DeviceTime:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadTime:
+    """What the thread that trains did in the window of a trace.
+
+    Attributes:
+        thread: As the trace calls it.
+        window: What the shares refer to, in words.
+        window_s: Its length.
+        shares: Of the window; they sum to 1.
+    """
+
+    thread: str
+    window: str
+    window_s: float
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """Everything a report may show.
 
@@ -237,6 +254,7 @@ class Diagnosis:
         other_sessions: The further trainings of the same command, each diagnosed by itself.
         ignored: Findings left out because their source line says `# trainprof: ignore[rule]`.
         devices: Of a trace, the busiest first.
+        training_thread: Of a trace.
     """
 
     schema: int
@@ -259,3 +277,4 @@ class Diagnosis:
     other_sessions: tuple[Diagnosis, ...] = ()
     ignored: tuple[Finding, ...] = ()
     devices: tuple[DeviceTime, ...] = ()
+    training_thread: ThreadTime | None = None

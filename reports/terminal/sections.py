@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from trainprof.profiler.model.diagnosis import (
-    DeviceTime,
     Diagnosis,
     Finding,
     FixAdvice,
@@ -86,7 +85,11 @@ class Layout:
         for device in diagnosis.devices:
             yield Text()
             yield Text(sentences.device_heading(device), style="bold")
-            yield _device_table(device)
+            yield _time_table(sentences.device_lines(device))
+        if diagnosis.training_thread is not None:
+            yield Text()
+            yield Text(sentences.thread_heading(diagnosis.training_thread), style="bold")
+            yield _time_table(sentences.thread_lines(diagnosis.training_thread))
         for number, finding in enumerate(diagnosis.findings, start=1):
             yield Text()
             yield from self._finding(number, finding, diagnosis)
@@ -198,12 +201,12 @@ def _legend(rows: list[PhaseRow], with_states: bool) -> Table:
     return table
 
 
-def _device_table(device: DeviceTime) -> Table:
+def _time_table(lines: Iterable[tuple[str, float, float]]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(overflow="fold")
     for _ in range(2):
         table.add_column(justify="right")
-    for label, share, seconds in sentences.device_lines(device):
+    for label, share, seconds in lines:
         table.add_row(Text(label), numbers.share(share), numbers.seconds(seconds))
     return table
 

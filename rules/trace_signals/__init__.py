@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from trainprof.profiler.model.signals import Signal, Signals
-from trainprof.rules.trace_signals import arrivals, launches, timeline
+from trainprof.rules.trace_signals import (
+    arrivals,
+    launches,
+    timeline,
+    training_thread,
+)
 from trainprof.rules.trace_signals.traced import Traced
 
 TOPICS = (
     timeline,
     arrivals,
     launches,
+    training_thread,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from trainprof.profiler.traces.arrivals import Arrivals
-from trainprof.profiler.traces.events import Trace
+from trainprof.profiler.traces.events import Kind, Trace
 from trainprof.profiler.traces.launches import Launched, launched
 from trainprof.profiler.traces.timeline import Timeline
+from trainprof.profiler.traces.training_thread import TrainingThread, training_thread
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,15 @@ class Traced:
     def launched(self) -> Launched:
         """The work of devices with the calls that launched it."""
         return launched(self.trace)
+
+    @cached_property
+    def thread(self) -> TrainingThread | None:
+        """The thread that trains; None where the host did nothing that was recorded."""
+        return training_thread(self.trace, self.timeline.window)
+
+    @cached_property
+    def on_cpu(self) -> bool:
+        """Whether the training ran on the CPU: the machine has no device that Kineto knows of."""
+        known = self.trace.header.get("deviceProperties")
+        calls = (self.trace.events.kind == Kind.RUNTIME).any()
+        return known == [] and not calls and not self.timeline.devices

@@ -50,12 +50,12 @@ def test_the_predicted_gain_holds_what_workers_then_gained(before, after):
 
 
 def waiting(tmp_path, **how):
-    """Steps of 100 us of which the device works for 40 and waits for a batch for 50."""
+    """Steps of 10 ms of which the device works for 4 and waits for a batch for 5."""
     builder = TraceBuilder()
     for number in range(4):
-        start = 1_000 + 100 * number
-        builder.step(number, start, 100).wait(start, 50)
-        builder.call("cudaLaunchKernel", start + 50, 5).kernel("gemm", start + 55, 40)
+        start = 1_000 + 10_000 * number
+        builder.step(number, start, 10_000).wait(start, 5_000)
+        builder.call("cudaLaunchKernel", start + 5_000, 5).kernel("gemm", start + 5_500, 4_000)
     return builder.write(tmp_path / "trace.json", **how)
 
 
@@ -65,7 +65,7 @@ def test_the_command_tells_cause_window_and_gain(tmp_path, capsys):
     assert main(["diagnose", str(path)]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "In 50 % of 4 whole steps the device had nothing to do while the host waited" in text
-    assert "Device 0 (Made-up 9000): shares of 4 whole steps, 400 µs" in text
+    assert "Device 0 (Made-up 9000): shares of 4 whole steps, 40 ms" in text
     assert "gain 1.3-2.0x faster steps" in text
     assert main(["diagnose", str(path), "--format", "json", "--fail-on", "critical"]) == 1
     found = json.loads(capsys.readouterr().out)

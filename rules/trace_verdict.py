@@ -1,0 +1,51 @@
+"""The verdict on a trace: in one word, and in one sentence that names the window."""
+
+from __future__ import annotations
+
+from trainprof.profiler.traces.timeline import CAUSES
+from trainprof.profiler.traces.training_thread import WORK
+from trainprof.rules.engine import Evaluation
+from trainprof.rules.reading import percent
+from trainprof.rules.trace_signals.traced import Traced
+from trainprof.rules.verdict import Verdict, gravest, insufficient
+
+UNEXPLAINED = 0.3
+"""Part of the window that is lost to nothing that a rule could name; beyond it a trace is no proof
+of health (a starting value)."""
+HOST = CAUSES[-1]
+
+
+def pronounce(evaluation: Evaluation, one: Traced) -> Verdict:
+    """A finding at warn or above is a bottleneck; without one, work must fill the window."""
+    grave = [finding for finding in evaluation.findings if finding.severity != "info"]
+    if grave:
+        return Verdict("bottleneck", gravest(grave).summary)
+    if one.timeline.devices:
+        return _of_device(one)
+    return _of_thread(one)
+
+
+def _of_device(one: Traced) -> Verdict:
+    window, device = one.timeline.window, one.timeline.devices[0]
+    whole = max(window.length_ns, 1)
+    lost = device.causes.get(HOST, 0) / whole
+    if lost >= UNEXPLAINED:
+        return insufficient(
+            f"in {percent(lost)} of the window ({window.text}) the device did nothing, and the "
+            "trace does not tell what the host did; record one with stacks"
+        )
+    busy = percent(device.busy_ns / whole)
+    return Verdict("healthy", f"Healthy: the device is busy for {busy} of {window.text}.")
+
+
+def _of_thread(one: Traced) -> Verdict:
+    window, thread = one.timeline.window, one.thread
+    if not one.on_cpu:
+        return insufficient("the trace holds no work of a device, and may be of a training on one")
+    if thread is None or not window.steps:
+        return insufficient("the trace marks no steps of a training")
+    worked = sum(thread.share(activity) for activity in WORK)
+    computes = f"the training computes for {percent(worked)} of {window.text}"
+    if worked < 1 - UNEXPLAINED:
+        return insufficient(f"{computes} only, and no rule names what it does in the rest")
+    return Verdict("healthy", f"Healthy: {computes}.")
