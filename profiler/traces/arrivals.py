@@ -13,8 +13,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainprof.profiler.traces.events import Events, Kind, Trace, Whole
+from trainprof.profiler.traces.events import Kind, Trace, Whole
 from trainprof.profiler.traces.timeline import COMMUNICATION, Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Collectives:
+    """The kernels of collectives that one rank ran in its window: all that ranks are compared by.
+
+    Attributes:
+        names: In their order. start_ns, end_ns: On the rank's own clock.
+    """
+
+    names: tuple[str, ...]
+    start_ns: Whole
+    end_ns: Whole
+
+
+def collectives(trace: Trace, timeline: Timeline) -> Collectives:
+    """Those of one rank."""
+    events = trace.events
+    window = timeline.window
+    found = events.where(
+        (events.kind == Kind.KERNEL)
+        & trace.named(COMMUNICATION.search)
+        & (events.start_ns < window.end_ns)
+        & (events.end_ns > window.start_ns)
+    )
+    names = tuple(trace.names[place] for place in found.name.tolist())
+    return Collectives(names, found.start_ns, found.end_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +81,24 @@ class Arrivals:
         return rank if caused[rank] > 0 else None
 
 
-def arrivals(traces: Mapping[int, tuple[Trace, Timeline]]) -> Arrivals | None:
+def arrivals(found: Mapping[int, Collectives]) -> Arrivals | None:
     """Compares the ranks of one training; None of fewer than two, or without common collectives.
 
     Args:
-        traces: By rank, all of the same steps.
+        found: By rank, all of the same steps.
     """
-    ranks = tuple(sorted(traces))
-    kernels = [_collectives(*traces[rank]) for rank in ranks]
-    names = [_names(traces[rank][0], own) for rank, own in zip(ranks, kernels, strict=True)]
-    count = _common(names)
+    ranks = tuple(sorted(found))
+    own = [found[rank] for rank in ranks]
+    count = _common([one.names for one in own])
     if len(ranks) < 2 or count == 0:
         return None
-    start = np.stack([own.start_ns[:count] for own in kernels])
-    end = np.stack([own.end_ns[:count] for own in kernels])
+    start = np.stack([one.start_ns[:count] for one in own])
+    end = np.stack([one.end_ns[:count] for one in own])
     lengths = end - start
     exchange = lengths.min(axis=0)
     return Arrivals(
         ranks=ranks,
-        names=tuple(names[0][:count]),
+        names=own[0].names[:count],
         exchange_ns=exchange,
         waited_ns=lengths - exchange,
         last=lengths.argmin(axis=0),
@@ -82,21 +108,6 @@ def arrivals(traces: Mapping[int, tuple[Trace, Timeline]]) -> Arrivals | None:
 
 AGREE = 0.9
 """Part of the collectives whose kernels overlap on all ranks, where their clocks are one."""
-
-
-def _collectives(trace: Trace, timeline: Timeline) -> Events:
-    events = trace.events
-    window = timeline.window
-    return events.where(
-        (events.kind == Kind.KERNEL)
-        & trace.named(COMMUNICATION.search)
-        & (events.start_ns < window.end_ns)
-        & (events.end_ns > window.start_ns)
-    )
-
-
-def _names(trace: Trace, kernels: Events) -> list[str]:
-    return [trace.names[place] for place in kernels.name.tolist()]
 
 
 def _common(names: Sequence[Sequence[str]]) -> int:

@@ -33,6 +33,9 @@ _RANK = {"info": 0, "warn": 1, "critical": 2}
     default=True,
     help="Hold predictions against what earlier tunes have measured here (default: yes).",
 )
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Read so many traces at a time."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file, not to stdout.")
 @click.option("--quiet", is_flag=True, help="Only the verdict and one line per finding.")
 @click.option("--no-tui", is_flag=True, help="No dashboard (diagnose has none anyway).")
@@ -43,6 +46,7 @@ def diagnose(
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     calibration: bool,
+    jobs: int | None,
     out: Path | None,
     quiet: bool,
     no_tui: bool,
@@ -63,19 +67,24 @@ def diagnose(
         fail_on=fail_on or settings.fail_on,
         calibration=calibration and settings.calibration,
     )
-    diagnoses = _diagnoses(runs, settings, single=style == "json")
+    try:
+        diagnoses = _diagnoses(runs, settings, jobs=jobs, single=style == "json")
+    except KeyboardInterrupt:
+        return 130
     text = "\n".join(_render(diagnosis, style, quiet, out) for diagnosis in diagnoses)
     _write(text, out)
     return 1 if _fails(diagnoses, settings.fail_on) else 0
 
 
-def _diagnoses(runs: tuple[str, ...], settings: Settings, *, single: bool) -> list[Diagnosis]:
+def _diagnoses(
+    runs: tuple[str, ...], settings: Settings, *, jobs: int | None, single: bool
+) -> list[Diagnosis]:
     """One of each run; traces of several ranks of one training have one together."""
     traces = [Path(run) for run in runs if Path(run).is_file()]
     if traces and len(traces) == len(runs):
-        from trainprof.rules.rank_traces import diagnose_traces
+        from trainprof.cli.trace_reading import diagnosed_traces  # numpy takes a tenth of a second
 
-        found = diagnose_traces(traces, select=settings.select, ignore=settings.ignore)
+        found = diagnosed_traces(traces, settings, jobs)
         if not single or len(found) == 1:
             return found
     if single and len(runs) > 1:

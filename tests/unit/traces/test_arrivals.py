@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from trace_builder import TraceBuilder
 
-from trainprof.profiler.traces.arrivals import arrivals
+from trainprof.profiler.traces.arrivals import arrivals, collectives
 from trainprof.profiler.traces.reading import read_trace
 from trainprof.profiler.traces.timeline import timeline
 
@@ -16,7 +16,7 @@ REAL = Path(__file__).parents[4] / "shared" / "traces" / "dlrm-8ranks-v100"
 
 def of_ranks(paths):
     traces = [read_trace(path) for path in paths]
-    return arrivals({rank: (one, timeline(one)) for rank, one in enumerate(traces)})
+    return arrivals({n: collectives(one, timeline(one)) for n, one in enumerate(traces)})
 
 
 def test_the_late_rank_of_a_real_training_is_not_the_one_with_the_longest_step():

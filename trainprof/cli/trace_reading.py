@@ -1,0 +1,70 @@
+"""Reading the traces that `diagnose` was given: here or on a cluster, with a line of progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainprof.cli.ending_signals import ending_signals
+from trainprof.cli.moment import tell
+from trainprof.cli.settings import Settings
+from trainprof.profiler.model.diagnosis import Diagnosis
+from trainprof.rules.rank_traces import diagnose_traces, local_briefs
+
+SILENT_S = 1.0
+"""What takes less shows no progress."""
+
+
+def diagnosed_traces(
+    paths: Sequence[Path], settings: Settings, jobs: int | None
+) -> list[Diagnosis]:
+    """The diagnoses of trace files.
+
+    Args:
+        paths: Of the files.
+        settings: Which rules are asked.
+        jobs: Processes at a time; None for what the machine has.
+
+    Raises:
+        TrainprofError: a file is no trace.
+        KeyboardInterrupt: the user had enough, and has been told what became of it.
+    """
+    progress = _Progress(len(paths))
+    try:
+        with ending_signals():
+            return diagnose_traces(
+                paths,
+                select=settings.select,
+                ignore=settings.ignore,
+                briefs=local_briefs(jobs),
+                told=progress,
+            )
+    except KeyboardInterrupt:
+        tell("")
+        print(f"trainprof: {progress.stopped}", file=sys.stderr)
+        raise
+    finally:
+        tell("")
+
+
+class _Progress:
+    def __init__(self, files: int) -> None:
+        self._files = files
+        self._done = 0
+        self._begun_s = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        self._done = done
+        if time.monotonic() - self._begun_s > SILENT_S:
+            tell(f"read {done} of {self._files} traces")
+
+    @property
+    def stopped(self) -> str:
+        """What a stop in the middle leaves, as a sentence."""
+        if self._files == 1:
+            return "stopped before the trace was read; nothing was diagnosed."
+        return (
+            f"stopped when {self._done} of {self._files} traces were read; nothing was diagnosed."
+        )
