@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import json
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainprof.rules.rule import SECTIONS, Rule
 
@@ -34,6 +37,22 @@ def highest_severity(rule: type[Rule]) -> str:
     return max(grades, key=lambda grade: SEVERITIES.index(grade or "info")) or "info"
 
 
+def confirmed_on(rule: type[Rule]) -> str:
+    """What the rule was tried on, beside the cases that it brings itself."""
+    places = _confirmations().get(rule.id, [])
+    if places == ["recorded traces"]:
+        return "recorded traces only"
+    return " and ".join(places) or "its own built cases only"
+
+
+@functools.cache
+def _confirmations() -> dict[str, list[str]]:
+    """By rule, as the tests tell it: tests/gates/confirmations.py writes the file."""
+    text = (Path(__file__).parent / "confirmed.json").read_text(encoding="utf-8")
+    found: dict[str, list[str]] = json.loads(text)
+    return found
+
+
 def summary(rule: type[Rule]) -> str:
     """The first sentence of the page, on one line."""
     return " ".join(rule.documentation().summary.split())
@@ -58,7 +77,7 @@ def page(rule: type[Rule]) -> str:
     documentation = rule.documentation()
     parts = [
         f"# {rule.id}: {rule.title[0].lower()}{rule.title[1:]}",
-        f"Severity: up to {highest_severity(rule)}.",
+        f"Severity: up to {highest_severity(rule)}. Confirmed on: {confirmed_on(rule)}.",
         documentation.summary,
     ]
     for heading in SECTIONS:
@@ -74,13 +93,16 @@ def index(rules: Iterable[type[Rule]]) -> str:
         "# Rules",
         "",
         "What `trainprof` looks for. Each page is also printed by `trainprof rules ID`.",
-        "The rules were confirmed on trainings on the CPU; what they say of accelerators rests on",
-        "the sources that their pages name.",
+        "What a rule was tried on stands beside it; what it says of accelerators rests on the",
+        "sources that its page names.",
         "",
-        "| rule | finds | severity up to |",
-        "|---|---|---|",
+        "| rule | finds | severity up to | confirmed on |",
+        "|---|---|---|---|",
     ]
-    lines += [f"| [{r.id}]({r.id}.md) | {r.title} | {highest_severity(r)} |" for r in rules]
+    lines += [
+        f"| [{r.id}]({r.id}.md) | {r.title} | {highest_severity(r)} | {confirmed_on(r)} |"
+        for r in rules
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -111,6 +133,7 @@ def as_json(rule: type[Rule]) -> dict[str, object]:
         "family": family(rule),
         "title": rule.title,
         "severity": highest_severity(rule),
+        "confirmed_on": confirmed_on(rule),
         "summary": summary(rule),
         "sections": rule.documentation().sections,
         "thresholds": [

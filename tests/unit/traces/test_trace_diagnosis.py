@@ -23,6 +23,7 @@ VERDICTS = {
 }
 
 
+@pytest.mark.confirms("data-device-starved", "kern-launch-bound", on="recorded traces")
 @pytest.mark.parametrize(("name", "rule"), VERDICTS.items(), ids=list(VERDICTS))
 def test_real_traces_name_their_cause(name, rule):
     found = sorted(REAL.glob(f"{name}*"))
@@ -101,6 +102,7 @@ def test_rules_are_chosen_by_name(tmp_path):
         diagnose_trace(path, select=["no-such-rule"])
 
 
+@pytest.mark.confirms("dist-late-rank", on="recorded traces")
 def test_the_late_rank_of_a_real_training(capsys):
     paths = sorted(REAL.glob("dlrm-8ranks-v100/*"))
     if not paths:
