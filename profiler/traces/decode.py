@@ -38,6 +38,9 @@ class Arguments(msgspec.Struct, gc=False):
     reserved: int = msgspec.field(default=MISSING, name="Total Reserved")
     change: int = msgspec.field(default=0, name="Bytes")
     memory_device: int = msgspec.field(default=MISSING, name="Device Id")
+    sent: int = msgspec.field(default=MISSING, name="In msg nelems")
+    element: Any = msgspec.field(default=None, name="dtype")
+    group_size: int = msgspec.field(default=MISSING, name="Group size")
 
 
 class Event(msgspec.Struct, gc=False):
@@ -62,8 +65,10 @@ class ExactEvent(Event, gc=False):
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises on text that is no JSON, or holds another type than it should."""
 _NO_ARGUMENTS = Arguments()
+MESSAGE = "record_param_comms"
+"""What torch calls the operator that says what a collective sends."""
 _EVENT_FIELDS = msgspec.structs.fields(Event)[:-1]
-_ARGUMENT_FIELDS = [one for one in msgspec.structs.fields(Arguments) if one.name != "label"]
+_ARGUMENT_FIELDS = [one for one in msgspec.structs.fields(Arguments) if one.type is not Any]
 _strict = msgspec.json.Decoder(list[Event], strict=False)
 _exact = msgspec.json.Decoder(list[ExactEvent], strict=False)
 _one = msgspec.json.Decoder(ExactEvent, strict=False)
@@ -145,6 +150,10 @@ class Interned:
             places.setdefault(one, len(places))
         return np.fromiter(map(places.__getitem__, values), np.int32, len(values))
 
+    def place(self, value: Any) -> int:
+        """The number of one that has come already, else MISSING."""
+        return self._places.get(value, MISSING)
+
     def values(self) -> list[Any]:
         """All, by number."""
         return list(self._places)
@@ -161,6 +170,7 @@ class Columns:
         self.names, self.lanes, self.shapes = Interned(), Interned(), Interned()
         self.metadata: list[Event] = []
         self._memory: list[NDArray[np.int64]] = []
+        self._messages: list[NDArray[np.int64]] = []
         self._open: dict[tuple[Any, Any], list[Event]] = {}
         self._parts: list[Events] = []
         self.count = 0
@@ -200,14 +210,22 @@ class Columns:
         external = _whole([one.external for one in arguments])
         if not (external != MISSING).any():
             external = _whole([one.old_external for one in arguments])
+        names = self.names.places([one.name for one in events])
+        lanes = self.lanes.places(
+            list(zip([one.pid for one in events], [one.tid for one in events], strict=True))
+        )
+        said = np.flatnonzero(names == self.names.place(MESSAGE)).tolist()
+        self._messages += [
+            self._message(arguments[one], (start[one], start[one] + length[one], lanes[one]))
+            for one in said
+            if arguments[one].sent != MISSING
+        ]
         return Events(
             kind=kinds,
-            name=self.names.places([one.name for one in events]),
+            name=names,
             start_ns=start,
             end_ns=start + length,
-            lane=self.lanes.places(
-                list(zip([one.pid for one in events], [one.tid for one in events], strict=True))
-            ),
+            lane=lanes,
             device=np.clip(_whole([one.device for one in arguments]), -1, 2**31 - 1).astype(
                 np.int32
             ),
@@ -217,6 +235,10 @@ class Columns:
             size=_whole([one.size for one in arguments]),
             shape=self._shapes(arguments),
         )
+
+    def _message(self, given: Arguments, where: Sequence[int]) -> NDArray[np.int64]:
+        element = int(self.names.places([str(given.element)])[0])
+        return _whole([*where, element, given.sent, given.group_size])
 
     def _shapes(self, arguments: Sequence[Arguments]) -> NDArray[np.int32]:
         found = np.full(len(arguments), MISSING, np.int32)
@@ -235,6 +257,10 @@ class Columns:
     def memory(self) -> NDArray[np.int64]:
         """What the allocator did; see `Trace.memory`."""
         return np.concatenate([np.zeros((0, 5), np.int64), *self._memory])
+
+    def messages(self) -> NDArray[np.int64]:
+        """What collectives send; see `Trace.messages`."""
+        return np.array(self._messages, np.int64).reshape(-1, 6)
 
     def finish(self) -> Events:
         """All parts, ordered by start; longer events first where several start at once."""

@@ -101,10 +101,14 @@ class Trace:
         path: Of the file. events: See `Events`. names: Of the events, each once.
         lanes: Process and thread (or stream) of each lane, as the file writes them.
         lane_names: What the file calls a lane, where it does.
-        shapes: Texts of the input sizes and types of operators.
+        shapes: Texts of the input sizes of operators.
         header: What the file says of itself beside the events.
         memory: A row for each event of the allocator: time in ns, bytes that it took (or gave back,
             below 0), bytes allocated and reserved after it, and the device (MISSING on the host).
+        messages: A row for each collective whose operator says what it sends: start and end in ns,
+            lane, place in `names` of the type of its elements, elements that go in, ranks of the
+            group.
+        types: Texts of the input types that belong to `shapes`.
         skipped: Events that could not be understood. torn: The file ends in the middle.
     """
 
@@ -116,6 +120,8 @@ class Trace:
     shapes: list[str] = field(default_factory=list)
     header: Mapping[str, Any] = field(default_factory=dict)
     memory: Whole = field(default_factory=lambda: np.zeros((0, 5), np.int64))
+    messages: Whole = field(default_factory=lambda: np.zeros((0, 6), np.int64))
+    types: list[str] = field(default_factory=list)
     skipped: int = 0
     torn: bool = False
 

@@ -200,9 +200,11 @@ class _Reader:
             names=columns.names.values(),
             lanes=[(str(process), str(thread)) for process, thread in lanes],
             lane_names=_lane_names(columns.metadata, lanes),
-            shapes=[_shape_text(one) for one in columns.shapes.values()],
+            shapes=[_shape_text(one, 0) for one in columns.shapes.values()],
+            types=[_shape_text(one, 1) for one in columns.shapes.values()],
             header=self._said(),
             memory=columns.memory(),
+            messages=columns.messages(),
             skipped=self._skipped,
             torn=self._torn,
         )
@@ -233,5 +235,5 @@ def _lane_names(metadata: list[Event], lanes: list[Any]) -> dict[int, str]:
     return names
 
 
-def _shape_text(found: Any) -> str:
-    return "" if found is None else f"{found[0].decode(errors='replace')}"
+def _shape_text(found: Any, part: int) -> str:
+    return "" if found is None else f"{found[part].decode(errors='replace')}"

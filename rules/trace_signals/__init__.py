@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.trace_signals import (
     arrivals,
+    collectives,
     launches,
     timeline,
     training_thread,
@@ -16,6 +17,7 @@ TOPICS = (
     arrivals,
     launches,
     training_thread,
+    collectives,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)

@@ -19,7 +19,7 @@ VERDICTS = {
     "input-bound-v100-workers0/worker0.v2": "data-device-starved",
     "gpu-bound-v100/rank-0": None,
     "launch-bound-h100-inference/gaunernst": "kern-launch-bound",
-    "unbucketed-allreduce-v100/df_index": "kern-launch-bound",
+    "unbucketed-allreduce-v100/df_index": "dist-unbucketed",
 }
 
 
