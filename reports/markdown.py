@@ -69,6 +69,7 @@ def _session(diagnosis: Diagnosis) -> Iterator[str]:
         yield from _device(device)
     if diagnosis.training_thread is not None:
         yield from _thread(diagnosis.training_thread)
+    yield from _kernels(diagnosis)
     for number, finding in enumerate(diagnosis.findings, start=1):
         yield from _finding(number, finding, diagnosis)
     remarks = sentences.remarks(diagnosis)
@@ -122,6 +123,23 @@ def _thread(thread: ThreadTime) -> Iterator[str]:
     yield "|---|--:|--:|"
     for label, share, seconds in sentences.thread_lines(thread):
         yield f"| {escaped(label)} | {numbers.share(share)} | {numbers.seconds(seconds)} |"
+
+
+def _kernels(diagnosis: Diagnosis) -> Iterator[str]:
+    if not diagnosis.kernels:
+        return
+    yield ""
+    yield sentences.KERNELS_HEADING
+    yield ""
+    yield "| kernels | share | count | precision | tensor cores | mostly |"
+    yield "|---|--:|--:|---|--:|---|"
+    for family, share, count, precision, cores, example in sentences.kernel_lines(
+        diagnosis.kernels
+    ):
+        yield (
+            f"| {escaped(family)} | {numbers.share(share)} | {count:,} | {escaped(precision)} "
+            f"| {cores} | {code(printable(example, SHORT))} |"
+        )
 
 
 def _finding(number: int, finding: Finding, diagnosis: Diagnosis) -> Iterator[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from trainprof.profiler.model.diagnosis import (
     DeviceTime,
     Diagnosis,
     Evidence,
     Finding,
+    KernelTime,
     RankSummary,
     RunSummary,
     ThreadTime,
@@ -31,6 +32,11 @@ SAFETY = {
 }
 LEAST_SHARE_SHOWN = 0.005
 """Of what a device did; less is left out of its table."""
+LEAST_KERNEL_SHARE = 0.01
+"""Of the time in which the device was busy; a family with less is left out of the table."""
+MOSTLY = 0.95
+"""From this part on a family has one precision."""
+KERNELS_HEADING = "Kernels: shares of the time in which the device was busy"
 _MAX_REASONS = 4
 _MAX_NAMES = 4
 _COLLECTOR_WORDS = {"partial": "in part", "missing": "missing", "failed": "failed"}
@@ -128,6 +134,36 @@ def device_lines(device: DeviceTime) -> list[tuple[str, float, float]]:
     causes = sorted(device.idle.items(), key=lambda one: -one[1])
     shown = [(f"  {name}", share, share * device.window_s) for name, share in causes]
     return [line for line in [*lines, *shown] if line[1] >= LEAST_SHARE_SHOWN]
+
+
+def kernel_lines(kernels: Sequence[KernelTime]) -> list[tuple[str, float, int, str, str, str]]:
+    """Families of kernels: name, share, count, precision, part on tensor cores, an example.
+
+    Those that take less than a hundredth are left out; JSON has them all.
+    """
+    lines = []
+    for one in kernels:
+        if one.share < LEAST_KERNEL_SHARE:
+            continue
+        precision = next(iter(one.precisions), "unknown")
+        part = one.precisions.get(precision, 0.0)
+        precision += f" {numbers.share(part)}" if part < MOSTLY else ""
+        cores = "" if one.tensor_cores is None else numbers.share(one.tensor_cores)
+        lines.append((one.family, one.share, one.count, precision, cores, kernel_name(one.example)))
+    return lines
+
+
+def kernel_name(name: str) -> str:
+    """A kernel's name without its result, namespaces and parameters.
+
+    "void at::native::(anonymous namespace)::reduce_kernel<512, 1, ...>(...)" is "reduce_kernel";
+    of CUTLASS's `Kernel<...>` the argument is the name.
+    """
+    plain = name.removeprefix("void ").replace("(anonymous namespace)::", "")
+    base, _, rest = plain.partition("(")[0].partition("<")
+    short = base.rsplit("::", 1)[-1]
+    inner = rest.partition(">")[0].partition("<")[0].rsplit("::", 1)[-1]
+    return inner if inner and short in ("Kernel", "Kernel2") else short or name
 
 
 def device_heading(device: DeviceTime) -> str:

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from trainprof.profiler.model.diagnosis import (
     Diagnosis,
     Finding,
+    KernelTime,
     Overhead,
     PhaseTime,
     RankSummary,
@@ -41,6 +42,7 @@ REASONS: dict[tuple[type, str], str] = {
     (Finding, "recoverable_s_per_step"): _NO_MODEL,
     (Finding, "gain"): _NO_MODEL,
     (Overhead, "share"): "the agent measures its cost when the training ends",
+    (KernelTime, "tensor_cores"): "tensor cores do not compute it, or the names do not tell",
     (RankSummary, "mean_s"): "this rank completed no step",
 }
 """By field; texts and places that may be null need no reason."""

@@ -10,6 +10,7 @@ from trainprof.profiler.model.diagnosis import (
     SCHEMA,
     DeviceTime,
     Diagnosis,
+    KernelTime,
     RunSummary,
     StepSummary,
     ThreadTime,
@@ -92,6 +93,7 @@ def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
         skipped_rules=evaluation.skipped,
         devices=tuple(_device(trace, found, one) for one in found.devices),
         training_thread=_thread(one),
+        kernels=tuple(_kernels(one)),
         facts=signal_facts(signals),
         problems=tuple(_problems(trace)),
     )
@@ -133,6 +135,27 @@ def _thread(one: Traced) -> ThreadTime | None:
         window_s=one.timeline.window.length_ns / 1e9,
         shares={activity: one.thread.share(activity) for activity in one.thread.activities},
     )
+
+
+def _kernels(one: Traced) -> list[KernelTime]:
+    kernels = one.kernels
+    if kernels is None:
+        return []
+    rows = []
+    for family in kernels.families():
+        whole = max(sum(family.precisions.values()), 1)
+        cores = family.tensor_cores_ns
+        rows.append(
+            KernelTime(
+                family=family.family,
+                example=family.example,
+                count=family.count,
+                share=family.time_ns / max(kernels.busy_ns, 1),
+                precisions={name: time / whole for name, time in family.precisions.items()},
+                tensor_cores=None if cores is None else cores / whole,
+            )
+        )
+    return rows
 
 
 def _name(trace: Trace, device: DeviceTimeline) -> str | None:

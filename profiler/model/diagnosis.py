@@ -243,6 +243,26 @@ class ThreadTime:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelTime:
+    """The kernels of one family on the busiest device of a trace.
+
+    Attributes:
+        family: What they compute. example: Name of the one that took longest in all.
+        count: In the window.
+        share: Of the time in which the device was busy there, in which any of them ran.
+        precisions: Part of their own lengths, by the precision that their names tell.
+        tensor_cores: Part of it on tensor cores; None where that cannot be told.
+    """
+
+    family: str
+    example: str
+    count: int
+    share: float
+    precisions: dict[str, float] = field(default_factory=dict)
+    tensor_cores: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """Everything a report may show.
 
@@ -255,6 +275,7 @@ class Diagnosis:
         ignored: Findings left out because their source line says `# trainprof: ignore[rule]`.
         devices: Of a trace, the busiest first.
         training_thread: Of a trace.
+        kernels: Of its busiest device, by family, those that take longest first.
     """
 
     schema: int
@@ -278,3 +299,4 @@ class Diagnosis:
     ignored: tuple[Finding, ...] = ()
     devices: tuple[DeviceTime, ...] = ()
     training_thread: ThreadTime | None = None
+    kernels: tuple[KernelTime, ...] = ()

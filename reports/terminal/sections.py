@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -13,6 +13,7 @@ from trainprof.profiler.model.diagnosis import (
     Diagnosis,
     Finding,
     FixAdvice,
+    KernelTime,
     PhaseTime,
 )
 from trainprof.profiler.model.phases import PHASE_INDEX
@@ -25,6 +26,8 @@ from trainprof.reports.text import SHORT, printable
 STATES_WIDTH = 76
 """From this width on, the thread states stand beside the phases, not below the legend."""
 LABEL_WIDTH = 8
+EXAMPLE_WIDTH = 30
+"""Of a kernel's name, which may have hundreds of characters."""
 STATES = ("on CPU", "waiting for a CPU", "blocked")
 
 _VERDICT_STYLE = {"bottleneck": "bold red", "healthy": "bold green", "insufficient": "bold yellow"}
@@ -90,6 +93,10 @@ class Layout:
             yield Text()
             yield Text(sentences.thread_heading(diagnosis.training_thread), style="bold")
             yield _time_table(sentences.thread_lines(diagnosis.training_thread))
+        if diagnosis.kernels:
+            yield Text()
+            yield Text(sentences.KERNELS_HEADING, style="bold")
+            yield _kernel_table(diagnosis.kernels)
         for number, finding in enumerate(diagnosis.findings, start=1):
             yield Text()
             yield from self._finding(number, finding, diagnosis)
@@ -208,6 +215,26 @@ def _time_table(lines: Iterable[tuple[str, float, float]]) -> Table:
         table.add_column(justify="right")
     for label, share, seconds in lines:
         table.add_row(Text(label), numbers.share(share), numbers.seconds(seconds))
+    return table
+
+
+def _kernel_table(kernels: Sequence[KernelTime]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in ("share", "count"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("precision", no_wrap=True)
+    table.add_column("tensor cores", justify="right")
+    table.add_column("mostly", no_wrap=True, overflow="ellipsis", max_width=EXAMPLE_WIDTH)
+    for family, share, count, precision, cores, example in sentences.kernel_lines(kernels):
+        table.add_row(
+            Text(printable(family, SHORT)),
+            numbers.share(share),
+            f"{count:,}",
+            Text(printable(precision, SHORT)),
+            cores,
+            Text(printable(example)),
+        )
     return table
 
 

@@ -6,6 +6,7 @@ from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.trace_signals import (
     arrivals,
     collectives,
+    kernels,
     launches,
     timeline,
     training_thread,
@@ -18,6 +19,7 @@ TOPICS = (
     launches,
     training_thread,
     collectives,
+    kernels,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from trainprof.profiler.traces.arrivals import Arrivals
 from trainprof.profiler.traces.events import Kind, Trace
+from trainprof.profiler.traces.kernels import Kernels, read_kernels
 from trainprof.profiler.traces.launches import Launched, launched
 from trainprof.profiler.traces.timeline import Timeline
 from trainprof.profiler.traces.training_thread import TrainingThread, training_thread
@@ -45,3 +46,8 @@ class Traced:
         known = self.trace.header.get("deviceProperties")
         calls = (self.trace.events.kind == Kind.RUNTIME).any()
         return known == [] and not calls and not self.timeline.devices
+
+    @cached_property
+    def kernels(self) -> Kernels | None:
+        """Those of the busiest device, by family; None where there are none."""
+        return read_kernels(self.trace, self.timeline)

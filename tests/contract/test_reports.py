@@ -19,6 +19,7 @@ from trainprof.profiler.model.diagnosis import (
     Finding,
     FixAdvice,
     Gain,
+    KernelTime,
     Location,
     Overhead,
     PhaseTime,
@@ -33,6 +34,7 @@ from trainprof.reports.github import GithubReport
 from trainprof.reports.json_report import JsonReport, diagnosis_schema
 from trainprof.reports.markdown import MarkdownReport
 from trainprof.reports.next_commands import next_commands
+from trainprof.reports.sentences import kernel_name
 from trainprof.reports.terminal import TerminalReport
 
 RUN = RunSummary(
@@ -194,6 +196,18 @@ TRACE = Diagnosis(
             {"compute": 0.55, "exposed communication": 0.0, "exposed copies": 0.011, "idle": 0.439},
             {"data wait": 0.34, "operator": 0.085, "other work of the host": 0.014},
         ),
+    ),
+    kernels=(
+        KernelTime(
+            "convolution",
+            "void cudnn::detail::dgrad_engine<float, 512, 6>(int, float const*)",
+            1186,
+            0.382,
+            {"fp32": 0.62, "fp16": 0.38},
+            0.38,
+        ),
+        KernelTime("matrix product", "volta_sgemm_64x64_tn", 347, 0.25, {"fp32": 1.0}, 0.0),
+        KernelTime("pooling", "max_pool", 9, 0.004, {"fp32": 1.0}),
     ),
 )
 SCENARIOS = {
@@ -386,3 +400,29 @@ def test_a_trace_shows_what_its_devices_did(report_name):
         assert part in text
     assert "exposed communication" not in text
     assert "trainprof itself" not in text
+
+
+@pytest.mark.parametrize("report_name", ["terminal 80", "markdown"])
+def test_a_trace_shows_which_kernels_its_device_ran(report_name):
+    text = REPORTS[report_name].render(TRACE).replace("\\", "")
+    assert "shares of the time in which the device was busy" in text
+    for part in ("convolution", "38 %", "1,186", "fp32 62 %", "dgrad_engine", "volta_sgemm_64x64"):
+        assert part in text
+    assert "pooling" not in text
+    assert "namespace" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("void at::native::(anonymous namespace)::reduce_kernel<512, 1>(int)", "reduce_kernel"),
+        (
+            "void cutlass::Kernel2<cutlass_80_s16816gemm_bf16>(cutlass::P)",
+            "cutlass_80_s16816gemm_bf16",
+        ),
+        ("volta_sgemm_64x64_tn", "volta_sgemm_64x64_tn"),
+        ("<>", "<>"),
+    ],
+)
+def test_kernels_have_short_names(name, short):
+    assert kernel_name(name) == short

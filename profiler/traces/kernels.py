@@ -1,0 +1,210 @@
+"""The kernels of a device by family, precision and use of tensor cores; all times in ns.
+
+A kernel is known by its name alone, so those that no operator can be linked to count as all others.
+Shares are of the time in which the device was busy within the window. A family's time is that in
+which any of its kernels ran: what two streams do at once is not counted twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainprof.profiler.traces.devices import Device, find_device
+from trainprof.profiler.traces.events import Events, Flags, Kind, Trace
+from trainprof.profiler.traces.intervals import union
+from trainprof.profiler.traces.kernel_names import (
+    FAMILIES,
+    MATRIX_FAMILIES,
+    PRECISIONS,
+    least_capability,
+    read_name,
+)
+from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, Window
+
+Small = NDArray[np.int8]
+
+WITH_TENSOR_CORES = (7, 0)
+"""NVIDIA's compute capability from which there are tensor cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceModel:
+    """Which device it is, as far as the trace tells.
+
+    Attributes:
+        name: As its driver calls it. sheet: What it can do at most, where its model is known.
+        capability: NVIDIA's compute capability; at least that, where `exact` is not set, as the
+            names of kernels tell no more. exact: The trace states it.
+    """
+
+    name: str | None
+    sheet: Device | None
+    capability: tuple[int, int] | None
+    exact: bool
+
+    @property
+    def has_tensor_cores(self) -> bool:
+        """Whether it multiplies matrices of 16 bits faster than those of 32."""
+        if self.capability is not None:
+            return self.capability >= WITH_TENSOR_CORES
+        return self.sheet is not None
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyTime:
+    """The kernels of one family.
+
+    Attributes:
+        family: Of `FAMILIES`. example: Name of the kernel that took longest in all. count: Kernels.
+        time_ns: In which any of them ran. precisions: Their own lengths added up, by precision.
+        tensor_cores_ns: Length of those on tensor cores; None where that cannot be told.
+    """
+
+    family: str
+    example: str
+    count: int
+    time_ns: int
+    precisions: dict[str, int]
+    tensor_cores_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The kernels of one device that touch the window.
+
+    Attributes:
+        events: Their columns, cut to the window. window: What shares refer to. names: As in
+            `Trace.names`. busy_ns: The device ran anything. model: Which device it is.
+        family, precision: Places in `FAMILIES` and `PRECISIONS`. cores: Run by tensor cores (1) or
+            not (0); -1 where tensor cores cannot compute it, or the name does not tell.
+    """
+
+    events: Events
+    window: Window
+    names: list[str]
+    busy_ns: int
+    model: DeviceModel
+    family: Small
+    precision: Small
+    cores: Small
+
+    def of_family(self, *families: str) -> Flags:
+        """Whose family is one of these."""
+        return np.isin(self.family, [FAMILIES.index(one) for one in families])
+
+    def of_precision(self, *precisions: str) -> Flags:
+        """Whose precision is one of these."""
+        return np.isin(self.precision, [PRECISIONS.index(one) for one in precisions])
+
+    @property
+    def of_matrices(self) -> Flags:
+        """Those that multiply matrices, convolve or attend."""
+        return self.of_family(*MATRIX_FAMILIES)
+
+    @property
+    def eligible(self) -> Flags:
+        """Those in fp32 whose like tensor cores compute in fewer bits; none if it has none."""
+        if not self.model.has_tensor_cores:
+            return np.zeros(len(self.events), bool)
+        return self.of_matrices & self.of_precision("fp32")
+
+    def time_ns(self, chosen: Flags) -> int:
+        """In which any of the chosen ran."""
+        return union(self.events.start_ns[chosen], self.events.end_ns[chosen]).total
+
+    def share(self, chosen: Flags) -> float:
+        """The same as a share of the time in which the device was busy."""
+        return self.time_ns(chosen) / max(self.busy_ns, 1)
+
+    def families(self) -> list[FamilyTime]:
+        """All families that ran, by their time."""
+        lengths = self.events.end_ns - self.events.start_ns
+        found = []
+        for place in np.unique(self.family).tolist():
+            own = self.family == place
+            by_name = np.bincount(self.events.name[own], lengths[own])
+            by_precision = np.bincount(self.precision[own], lengths[own], len(PRECISIONS))
+            told = own & (self.cores >= 0)
+            found.append(
+                FamilyTime(
+                    family=FAMILIES[place],
+                    example=self.names[int(by_name.argmax())],
+                    count=int(own.sum()),
+                    time_ns=self.time_ns(own),
+                    precisions={
+                        PRECISIONS[one]: int(by_precision[one])
+                        for one in np.argsort(-by_precision, kind="stable").tolist()
+                        if by_precision[one]
+                    },
+                    tensor_cores_ns=int(lengths[told & (self.cores == 1)].sum())
+                    if told.any()
+                    else None,
+                )
+            )
+        return sorted(found, key=lambda one: (-one.time_ns, one.family))
+
+
+def read_kernels(trace: Trace, timeline: Timeline) -> Kernels | None:
+    """The kernels of the busiest device; None where the window holds none."""
+    if not timeline.devices:
+        return None
+    device, window = timeline.devices[0], timeline.window
+    events = trace.events
+    own = events.where(
+        (events.kind == Kind.KERNEL)
+        & (events.device == device.device)
+        & (events.start_ns < window.end_ns)
+        & (events.end_ns > window.start_ns)
+    )
+    if not len(own):
+        return None
+    np.clip(own.start_ns, window.start_ns, window.end_ns, out=own.start_ns)
+    np.clip(own.end_ns, window.start_ns, window.end_ns, out=own.end_ns)
+    places, inverse = np.unique(own.name, return_inverse=True)
+    used = [trace.names[place] for place in places.tolist()]
+    read = [read_name(name) for name in used]
+    cores = [-1 if one.tensor_cores is None else int(one.tensor_cores) for one in read]
+    return Kernels(
+        events=own,
+        window=window,
+        names=trace.names,
+        busy_ns=device.busy_ns,
+        model=_model(trace, device, used),
+        family=np.array([FAMILIES.index(one.family) for one in read], np.int8)[inverse],
+        precision=np.array([PRECISIONS.index(one.precision) for one in read], np.int8)[inverse],
+        cores=np.array(cores, np.int8)[inverse],
+    )
+
+
+def _model(trace: Trace, device: DeviceTimeline, names: list[str]) -> DeviceModel:
+    said = _properties(trace, device.device)
+    name = str(said["name"]) if said.get("name") else None
+    sheet = find_device(name)
+    major, minor = said.get("computeMajor"), said.get("computeMinor")
+    if _is_amd(said, names):
+        return DeviceModel(name, sheet, None, False)
+    if isinstance(major, int) and isinstance(minor, int):
+        return DeviceModel(name, sheet, (major, minor), True)
+    if sheet is not None:
+        return DeviceModel(name, sheet, sheet.capability, True)
+    return DeviceModel(name, None, least_capability(names), False)
+
+
+def _is_amd(said: dict[str, Any], names: list[str]) -> bool:
+    """AMD's devices have wavefronts of 64; Tensile multiplies on them only."""
+    name = str(said.get("name", ""))
+    if "AMD" in name or "Radeon" in name or said.get("warpSize") == 64:
+        return True
+    return not said and any(one.startswith("Cijk_") for one in names)
+
+
+def _properties(trace: Trace, number: int) -> dict[str, Any]:
+    described = trace.header.get("deviceProperties")
+    for one in described if isinstance(described, list) else ():
+        if isinstance(one, dict) and one.get("id") == number:
+            return one
+    return {}
