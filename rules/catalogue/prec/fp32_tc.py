@@ -52,7 +52,7 @@ class Fp32Tc(Rule):
 
     id = "prec-fp32-tc"
     title = "Tensor cores are not used"
-    needs = ("kernels.eligible_share", "kernels.eligible_window_share")
+    needs = ("kernels.eligible_share", "kernels.eligible_window_share", "timeline.window")
     what_if = "tensor-cores"
     fires_on = (
         Case(
