@@ -6,17 +6,12 @@ and for one further step looks which lines call torch (call_sites.py). At all ot
 costs nothing. Such a step takes 1.2 to 1.5 times as long, and stopping takes about 8 us an event,
 once more as long as a step of small operators: an "operators" event tells which steps these are,
 and the signals leave them out.
-
-Without torch's own Python layer (`torch.profiler.profile`), which needs 40 us an event to read.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 import time
-from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
@@ -27,6 +22,7 @@ from .call_sites import CallSites
 from .compiled import has_compiled
 from .describe.flags import accelerator_in_use
 from .hooks_training import TrainingHooks
+from .kineto import USED_BY_SCRIPT, Kineto, why_not_open
 from .operator_events import reduce_tree
 from .patching import hide_methods_from_compiler
 from .recorder import Recorder
@@ -47,9 +43,6 @@ MOST_TENSORS = 5_000
 LONGEST_WINDOW = 10.0
 """In mean steps (and at least a second): a window that a validation has got into is given up."""
 MOST_ATTEMPTS = 5
-LOG_LEVEL = "KINETO_LOG_LEVEL"
-_SILENT = "6"  # above Kineto's highest level: it prints two lines to stderr at each window
-_PROFILING = re.compile(r"torch\.profiler|autograd\.profiler|import profiler|emit_(?:nvtx|itt)\b")
 
 IDLE, ARMED, OPEN, LOOKING, READY = range(5)
 
@@ -77,17 +70,17 @@ class OperatorWindow:
         self._state = IDLE
         self._handle: Any = None
         self._optimizer = 0  # id of the one whose update opened the window
-        self._opened_in = 0  # thread
+        self._kineto = Kineto(self._torch, self._give_way)
         self._opened_ns = self._stopped_ns = self._began_ns = 0
         self._result: Any = None
         self._storages: tuple[list[int], list[int]] = ([], [])
         self._cost_ns = {"open": 0, "stop": 0, "read": 0}
         self._sites: CallSites | None = None
-        self._restore: Callable[[], None] | None = None
         self._patience_s = 0.0
         self._queued_ns = -1  # in the run queue: at the opening, then during the window
         self._spent_ns = 0
         self._windows = self._attempts = 0
+        self._events: int | None = None
         self._checked = False
 
     def after_fork(self) -> None:
@@ -96,8 +89,24 @@ class OperatorWindow:
 
     # On the agent's thread.
 
-    def tick(self, writer: ProcessWriter, steps: int) -> None:
-        """Ten times a second: opens what is due, reads what is ready, gives up what takes long."""
+    @property
+    def idle(self) -> bool:
+        """Whether no window is open, or about to be."""
+        return self._state == IDLE
+
+    @property
+    def events_per_step(self) -> int | None:
+        """Of the last window; None before there was one."""
+        return self._events
+
+    def tick(self, writer: ProcessWriter, steps: int, *, may_open: bool = True) -> None:
+        """Ten times a second: opens what is due, reads what is ready, gives up what takes long.
+
+        Args:
+            writer: Of this process.
+            steps: Trained so far.
+            may_open: False while the profiler is wanted for something else.
+        """
         now = time.perf_counter_ns()
         self._began_ns = self._began_ns or (now if steps else 0)
         trained_s = (now - self._began_ns) / 1e9
@@ -105,7 +114,7 @@ class OperatorWindow:
             self._read(writer)
         elif self._state == IDLE and self._handle is not None:
             self._hooks.ask(self._unregister)
-        elif self._state == IDLE and self._is_due(steps, trained_s):
+        elif may_open and self._state == IDLE and self._is_due(steps, trained_s):
             self._state = ARMED
             self._attempts += 1
             self._patience_s = max(1.0, LONGEST_WINDOW * trained_s / steps)
@@ -140,14 +149,11 @@ class OperatorWindow:
             return None
         self._checked = True
         torch = self._torch
-        if not hasattr(torch.autograd, "_disable_profiler"):
-            return "this torch has no profiler that could be opened for one step"
-        if self._hooks.profiler_used or _script_profiles():
-            return "the script uses torch's profiler itself"
+        reason = why_not_open(torch, used=self._hooks.profiler_used)
+        if reason is not None:
+            return reason
         if accelerator_in_use(torch) is not None:
             return "operators are looked at on the CPU only, and this training uses an accelerator"
-        if os.environ.get(LOG_LEVEL, _SILENT) != _SILENT:
-            return f"{LOG_LEVEL} is set, so that the profiler would print into the script's stderr"
         if step_s > LONGEST_STEP_S:
             return "a step takes so long that its operators would not fit into memory"
         return "another rank is looked at" if _rank(torch) else None
@@ -159,6 +165,7 @@ class OperatorWindow:
         tree = result.experimental_event_tree()
         fact: dict[str, Any] = dict(reduce_tree(tree, *self._storages))
         events = len(tree)
+        self._events = sum(row[2] for row in fact["kernels"])
         del tree, result
         now = time.perf_counter_ns()
         self._cost_ns["read"] = now - start_ns
@@ -216,38 +223,13 @@ class OperatorWindow:
             self._state = READY
 
     def _open(self) -> None:
-        torch = self._torch
-        if torch.autograd._profiler_enabled():
-            self._reason = "the script uses torch's profiler itself"
+        if not self._kineto.open():
+            self._reason = USED_BY_SCRIPT
             self._state = IDLE
             return
-        profiler = torch._C._profiler
-        activities = {profiler.ProfilerActivity.CPU}
-        config = profiler.ProfilerConfig(
-            profiler.ProfilerState.KINETO,
-            True,  # shapes
-            False,  # memory
-            False,  # stacks
-            False,  # flops
-            False,  # modules
-            profiler._ExperimentalConfig(),
-            "",
-        )
-        start_ns = time.perf_counter_ns()
-        silence = LOG_LEVEL not in os.environ
-        if silence:
-            os.environ[LOG_LEVEL] = _SILENT  # Kineto reads it once, when it first starts
-        try:
-            torch.autograd._prepare_profiler(config, activities)
-        finally:
-            if silence:
-                del os.environ[LOG_LEVEL]
-        self._make_way()
-        torch.autograd._enable_profiler(config, activities)
-        self._opened_in = get_ident()
         self._queued_ns = self._recorder.run_queue_ns()
-        self._opened_ns = time.perf_counter_ns()
-        self._cost_ns["open"] = self._opened_ns - start_ns
+        self._opened_ns = self._kineto.opened_ns
+        self._cost_ns["open"] = self._kineto.open_cost_ns
         self._state = OPEN
 
     def _stop(self) -> None:
@@ -255,33 +237,16 @@ class OperatorWindow:
         queued_ns = self._recorder.run_queue_ns()
         known = queued_ns >= 0 and self._queued_ns >= 0
         self._queued_ns = queued_ns - self._queued_ns if known else -1
-        self._opened_in = 0
-        if self._restore is not None:
-            self._restore()
-            self._restore = None
-        self._result = self._torch.autograd._disable_profiler()
-        self._cost_ns["stop"] = time.perf_counter_ns() - self._stopped_ns
+        self._result = self._kineto.stop()
+        self._cost_ns["stop"] = self._kineto.stop_cost_ns
 
-    def _make_way(self) -> None:
-        """A profiler that the script starts meanwhile stops ours first: one of two is lost."""
-        module: Any = sys.modules["torch.autograd.profiler"]
-        original = module._prepare_profiler
-
-        def _prepare_profiler(*args: Any, **kwargs: Any) -> Any:
-            self._reason = "the script uses torch's profiler itself"
-            guard.attempt("operators", self.abandon)
-            return original(*args, **kwargs)
-
-        def restore() -> None:
-            if module._prepare_profiler is _prepare_profiler:
-                module._prepare_profiler = original
-
-        module._prepare_profiler = _prepare_profiler
-        self._restore = restore
+    def _give_way(self) -> None:
+        self._reason = USED_BY_SCRIPT
+        self.abandon()
 
     def abandon(self) -> None:
         """Stops what is open in the calling thread, and forgets it."""
-        if self._opened_in == get_ident():
+        if self._kineto.opened_in == get_ident():
             self._stop()
             self._result = None
         if self._sites is not None:
@@ -313,18 +278,6 @@ def _address(tensor: Any) -> list[int]:
         return [int(tensor.untyped_storage().data_ptr())]
     except (NotImplementedError, RuntimeError):
         return []
-
-
-def _script_profiles() -> bool:
-    """Whether the main script's text names torch's profiler."""
-    path = getattr(sys.modules.get("__main__"), "__file__", None)
-    if not isinstance(path, str):
-        return False
-    try:
-        with open(path, encoding="utf-8", errors="replace") as source:
-            return _PROFILING.search(source.read(1_000_000)) is not None
-    except OSError:
-        return False
 
 
 def _rank(torch: Any) -> int:

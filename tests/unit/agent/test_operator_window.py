@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainprof.profiler.agent import operator_window
+from trainprof.profiler.agent import kineto, operator_window
 from trainprof.profiler.agent.operator_window import OperatorWindow
 from trainprof.profiler.agent.recorder import Recorder
 
@@ -76,7 +76,7 @@ def training(monkeypatch):
 
     counters.clear()  # where something was compiled, lines are not looked for
     monkeypatch.setattr(operator_window, "STEPS_ANYHOW", 2)
-    monkeypatch.setattr(operator_window, "_script_profiles", lambda: False)
+    monkeypatch.setattr(kineto, "script_profiles", lambda: False)
     made = []
 
     def make(**options):
@@ -115,7 +115,7 @@ QUIET = """
 import runpy, sys
 names = runpy.run_path(sys.argv[1])
 names["operator_window"].STEPS_ANYHOW = 2
-names["operator_window"]._script_profiles = lambda: False
+names["kineto"].script_profiles = lambda: False
 loop = names["Training"]()
 loop.run(8)
 assert "w0" in loop.writer.facts
