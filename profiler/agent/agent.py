@@ -28,6 +28,8 @@ from .plan_fixes import PlanFixes
 from .recorder import Recorder
 from .segment import Segmenter
 from .stacks import InsideSampler
+from .trace_requests import TraceRequests, Trainer
+from .trace_window import TraceWindow
 from .trial_records import TrialRecords
 
 live: Agent | None = None
@@ -80,8 +82,11 @@ class Agent:
         self._trial = TrialRecords(torch, os.environ.get("TRAINPROF_TRIAL"))
         self._facts = FactCollector(torch, self.hooks, self.recorder)
         self._dataset = DatasetCopy(torch, lambda: self._folder)
-        enabled = os.environ.get("TRAINPROF_TRACE") != "off"
-        self._operators = OperatorWindow(torch, self.hooks, self.recorder, enabled=enabled)
+        asked = os.environ.get("TRAINPROF_TRACE") or "auto"
+        self._operators = OperatorWindow(torch, self.hooks, self.recorder, enabled=asked != "off")
+        window = TraceWindow(torch, self.recorder, self._count_steps, lambda: self._operators.idle)
+        self.hooks.on_boundary = window.look
+        self._traces = TraceRequests(torch, self.hooks, run, window, asked)
 
     def _begin_recording(self) -> None:
         self.recorder = getattr(self, "recorder", None) or Recorder()
@@ -140,6 +145,7 @@ class Agent:
         self.hooks.modules.hold()
         self.hooks.optimizers.hold()
         self._open_folder()
+        guard.attempt("traces", self._traces.begin, self._as_trainer())
         self._start_thread()
 
     def _open_as_worker(self) -> ProcessWriter:
@@ -189,7 +195,14 @@ class Agent:
             self._once_a_second(writer)
         if second or self._seconds < MEMORY_EACH_TICK_SECONDS:
             self._read_memory(writer)
-        guard.attempt("operators", self._operators.tick, writer, self._segmenter.count)
+        guard.attempt("traces", self._look_for_requests, writer)
+        guard.attempt(
+            "operators",
+            self._operators.tick,
+            writer,
+            self._segmenter.count,
+            may_open=not self._traces.busy,
+        )
         self._facts.tick()
         writer.flush()
 
@@ -255,6 +268,22 @@ class Agent:
             if copied is not None:
                 writer.fact(Fact("copy", copied[0], time.perf_counter_ns(), dict(copied[1])))
 
+    def _count_steps(self) -> int:
+        self._drain()
+        return self._segmenter.count
+
+    def _look_for_requests(self, writer: ProcessWriter) -> None:
+        events = self._operators.events_per_step
+        self._traces.tick(writer, self._as_trainer(), self._segmenter.count, events)
+
+    def _as_trainer(self) -> Trainer:
+        rank, size = self._rank
+        folder = os.path.basename(self._folder)
+        if (size or 1) < 2:
+            return Trainer(folder, folder, None, None)
+        restarts = _integer("TORCHELASTIC_RESTART_COUNT") or 0
+        return Trainer(folder, f"{_launch_key(size)}#{restarts}", rank, size)
+
     def _write_failures(self, writer: ProcessWriter) -> None:
         for collector, at_ns, error in guard.failures[:]:
             writer.event(
@@ -286,6 +315,8 @@ class Agent:
             if not self.recorder.started:  # a training without a backward that we could see
                 self.hooks.start()
             self.recorder.mark(m.STEP)
+            if self.recorder.watched:
+                self.hooks.note_boundary(m.STEP)
             if self._limit:
                 self._check_limit()
 
@@ -308,6 +339,7 @@ class Agent:
         self._ended = how
         guard.attempt("plan", self._fixes.end)
         guard.attempt("operators", self._operators.uninstall)
+        guard.attempt("traces end", self._traces.end)
         guard.attempt("agent end", self._finish)
 
     def _finish(self) -> None:
@@ -331,6 +363,7 @@ class Agent:
         if self._writer is not None and self._role == "trainer":
             guard.attempt("facts", self._facts.write, self._writer, self._segmenter, self._seconds)
             guard.attempt("operators", self._operators.finish, self._writer)
+            guard.attempt("traces", self._traces.finish, self._writer)
             self._once_a_second(self._writer)
             for fact in guard.attempt("trial", self._trial.facts) or ():
                 self._writer.fact(fact)
@@ -359,6 +392,7 @@ class Agent:
         self._forking = self._thread is not None and os.getpid() == self._pid
         if self._forking:
             guard.attempt("operators", self._operators.abandon)
+            guard.attempt("traces", self._traces.abandon)
             self._join_thread()
             guard.attempt("agent thread", self._tick)
 
@@ -385,6 +419,7 @@ class Agent:
         self._fixes.after_fork()
         self._trial.after_fork()
         self._operators.after_fork()
+        self._traces.after_fork()
         self._observers.after_fork()
 
     # Who this process is.

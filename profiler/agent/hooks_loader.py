@@ -33,6 +33,7 @@ class LoaderHooks:
         before_ask: Called on the thorough way before the mark of an ask.
         on_iterator: Called whenever an iterator is made.
         check_limit: With --steps: called after each ask; raises to stop.
+        watched: Called after each ask while `recorder.watched`.
 
     Attributes:
         loaders: The numbers in the marks.
@@ -47,12 +48,14 @@ class LoaderHooks:
         before_ask: Callable[[], None],
         on_iterator: Callable[[], None],
         check_limit: Callable[[], None] | None,
+        watched: Callable[[int], None],
     ) -> None:
         self._torch = torch
         self._recorder = recorder
         self._before_ask = before_ask
         self._on_iterator = on_iterator
         self._check_limit = check_limit
+        self._watched = watched
         self.loaders = LoaderRegistry()
         self.first_batches: dict[int, Any] = {}
         self.padding: dict[int, LivePadding] = {}
@@ -137,6 +140,8 @@ class LoaderHooks:
             recorder.boundary(
                 m.ASK, number, _ready_batches(iterator) if recorder.detailed else None
             )
+            if recorder.watched:
+                self._watched(m.ASK)
             if check_limit is not None:
                 check_limit()
             try:

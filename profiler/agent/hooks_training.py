@@ -45,6 +45,7 @@ class TrainingHooks:
         optimizer_sites: Where each optimizer was made, by number.
         first_batches: Description of the first batch of each loader, by number.
         padding: What the sampled batches of each loader show of their padding, by number.
+        on_boundary: While `recorder.watched`: called wherever a step may begin, with the mark.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class TrainingHooks:
         self._on_first = on_first
         self._started = False
         self.flags: dict[str, Any] = {}
+        self.on_boundary: Callable[[int], None] | None = None
         self._errands: deque[Callable[[], None]] = deque()
         self.graphs = GraphWatch(recorder)
         self.communication = CommunicationHooks(torch, recorder)
@@ -68,7 +70,12 @@ class TrainingHooks:
             torch, recorder, self._new_root, self._before_forward, self._in_forward
         )
         self._loaders = LoaderHooks(
-            torch, recorder, self._before_ask, self._modules.discover, check_limit
+            torch,
+            recorder,
+            self._before_ask,
+            self._modules.discover,
+            check_limit,
+            self.note_boundary,
         )
         self._optimizers = OptimizerHooks(
             torch, recorder, self.start, self._modules.consider, check_limit
@@ -140,6 +147,13 @@ class TrainingHooks:
             self._recorder.forget_old()
         if self._recorder.update_pending:
             guard.attempt("updates", self._updates.look)
+        if self._recorder.watched:
+            self.note_boundary(m.FORWARD)
+
+    def note_boundary(self, kind: int) -> None:
+        """A step may begin here, in the training thread: at an ask, a forward or a backward."""
+        if self.on_boundary is not None:
+            guard.attempt("trace window", self.on_boundary, kind)
 
     def _in_forward(self) -> None:
         """Where the loop's autocast is on (it belongs to the thread)."""
@@ -203,6 +217,8 @@ class TrainingHooks:
                     return original(outputs, *args, **kwargs)
                 recorder.follow_thread()  # the training lives in another thread
             self.start()
+            if recorder.watched:
+                self.note_boundary(_BACKWARD)
             value = _free_value(outputs)
             recorder.mark(_BACKWARD, 0, value)
             self._look_at(outputs, value)

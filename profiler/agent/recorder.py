@@ -71,6 +71,7 @@ class Recorder:
         last_gradient_ns: When DDP's last gradient was produced, 0 between two backwards.
         asked: Updates left until the loop counts as one without loader.
         step_over: An update happened since the last boundary.
+        watched: Somebody waits for the next step to begin: every hook takes the thorough way.
         compiling: `torch.compiler.is_dynamo_compiling`; hooks stay invisible while it is true.
     """
 
@@ -99,6 +100,7 @@ class Recorder:
         "thread",
         "update_pending",
         "updates",
+        "watched",
     )
 
     def __init__(self) -> None:
@@ -128,6 +130,7 @@ class Recorder:
         self.last_gradient_ns = 0
         self.asked = 0
         self.step_over = True
+        self.watched = False
         self._boundaries = 0  # since the last update
         self._next_detail = 0
         self._next_reading = 0
@@ -191,7 +194,7 @@ class Recorder:
     def _open_quick_way(self) -> None:
         self.inferring = self.inferring or self.backwards > BACKWARDS_WITHOUT_UPDATE
         plain = self.started and not (
-            self.detailed or self.flags_due or self.batch_due or self.inferring
+            self.detailed or self.flags_due or self.batch_due or self.inferring or self.watched
         )
         self.quick = self.thread if plain else _NO_THREAD
         # A step with states comes at a boundary of its own choosing, hence a look at each of them

@@ -35,6 +35,11 @@ STACKS_FILE = "stacks.jsonl"
 STACKS_INSIDE_FILE = "stacks-inside"
 """The supervisor makes it when it cannot sample stacks: agents then sample their own process."""
 
+TRACES_FOLDER = "traces"
+"""Traces that the run took of a few steps, and what became of each window (trace_files.py)."""
+TRACE_REQUEST_FILE = "trace-request"
+"""Whoever makes it asks for such a trace."""
+
 TUNE_FILE = "tune.json"
 BASELINE_FOLDER = "baseline/run"
 """In the folder of a tune: the run of the unchanged script."""

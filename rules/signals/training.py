@@ -33,7 +33,7 @@ Column = NDArray[np.int64]
 LIKE_RANK_ZERO = 0.9
 """The first rank stands for all as long as it has this part of the most steps."""
 
-DISTURBANCES = ("operators", "denormals")
+DISTURBANCES = ("operators", "window", "denormals")
 """Events of the time in which trainprof itself held the training up."""
 
 LEAST_UNDISTURBED = 0.5

@@ -22,6 +22,25 @@ PRELOAD_AFTER_S = 1.0
 """Into the run, what the diagnosis needs is imported, so that it follows the last line at once."""
 
 
+class TraceSteps(click.ParamType):  # type: ignore[type-arg]
+    """`auto`, `off`, a step, or a range of steps."""
+
+    name = "STEPS|auto|off"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text itself, where it can be understood."""
+        from trainprof.profiler.store.trace_files import MOST_STEPS, step_range
+
+        if value not in ("auto", "off") and step_range(value) is None:
+            self.fail(
+                f"{value!r} is neither auto nor off, nor a step such as 120, nor a range such as "
+                f"120-124 of at most {MOST_STEPS} steps",
+                param,
+                ctx,
+            )
+        return value
+
+
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--out", type=click.Path(path_type=Path), help="Exact folder for this run's records.")
 @click.option("--name", help="Name of the run; the script's name by default.")
@@ -48,11 +67,12 @@ PRELOAD_AFTER_S = 1.0
 )
 @click.option(
     "--trace",
-    type=click.Choice(["auto", "off"]),
+    type=TraceSteps(),
     default="auto",
     show_default=True,
     envvar="TRAINPROF_TRACE",
-    help="Whether one steady step is run under torch's profiler, for the rules on operators.",
+    help="Steps to trace with torch's profiler (`120` or `120-124`, 20 at most). auto: one steady "
+    "step is looked at, and on an accelerator three are traced; off: never, nor on request.",
 )
 @click.option(
     "--plan",
@@ -158,7 +178,7 @@ class _Watched:
         steps: The training is stopped after so many.
         probe: Whether the data set is looked at afterwards; None: where it is worth its time.
         probe_budget_s: For that look.
-        trace: "auto" or "off".
+        trace: "auto", "off", or the steps to trace.
         stacks: Whether Python stacks are sampled.
         plan: File of the fixes to apply.
     """
