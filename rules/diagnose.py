@@ -22,6 +22,7 @@ from trainprof.rules.reading import number
 from trainprof.rules.registry import chosen_rules
 from trainprof.rules.rule import Rule
 from trainprof.rules.run_summary import summarise_run
+from trainprof.rules.run_traces import told_by_traces, with_traces
 from trainprof.rules.series import build_series
 from trainprof.rules.signals.ranks import mean_step_ns
 from trainprof.rules.signals.topics import measure
@@ -81,8 +82,10 @@ def _of_session(
     run = training.run
     signals = measure(training)
     evaluation = evaluate(rules, signals)
+    told = told_by_traces(run, training.session, rules)
+    findings = with_traces(evaluation.findings, told.findings, rules, signals)
     machine = machine_class(run.info.hardware)
-    evaluation = replace(evaluation, findings=with_past(evaluation.findings, calibration, machine))
+    evaluation = replace(evaluation, findings=with_past(findings, calibration, machine))
     verdict = pronounce(evaluation, training.count, training.window.steady_count)
     unexplained = unexplained_wait(signals, evaluation.findings)
     if unexplained is not None and verdict.word == "healthy":
@@ -107,11 +110,12 @@ def _of_session(
         skipped_rules=evaluation.skipped,
         collectors=collectors(run, training.trainer),
         overhead=overhead(training),
+        devices=told.devices,
         series=build_series(training),
         stacks=collapsed_stacks(training),
         ranks=tuple(_rank(training, *one) for one in enumerate(training.session.trainers)),
         facts=collect_facts(training.trainer, signals),
-        problems=(*problems(training, signals), *_remark(calibration)),
+        problems=(*problems(training, signals), *told.problems, *_remark(calibration)),
     )
     return replace(diagnosis, missing=reasons_for_nulls(diagnosis, signals))
 

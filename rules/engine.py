@@ -75,7 +75,7 @@ def evaluate(rules: Iterable[Rule], signals: Signals) -> Evaluation:
             if finding is not None:
                 judged.append(Judged(finding, rule.suppresses))
     findings = under_their_causes(judged)
-    return Evaluation(tuple(sorted(findings, key=_order(signals))), tuple(skipped), tuple(gated))
+    return Evaluation(tuple(sorted(findings, key=order(signals))), tuple(skipped), tuple(gated))
 
 
 def judge(rule: Rule, candidate: Candidate, signals: Signals) -> tuple[Finding | None, str | None]:
@@ -151,7 +151,7 @@ def _recoverable_s(gain: Gain | None, signals: Signals) -> float | None:
     return max(mean_s * (1.0 - 1.0 / gain.middle), 0.0)
 
 
-def _order(signals: Signals) -> Callable[[Finding], tuple[bool, bool, bool, float, int, str]]:
+def order(signals: Signals) -> Callable[[Finding], tuple[bool, bool, bool, float, int, str]]:
     """What ends the training first, then warnings, then notes, each by recoverable time.
 
     A note may promise more than a warning, but it rests on less: it never stands before one. Among

@@ -111,7 +111,8 @@ class TraceRequests:
         self._reset()
 
     def _reset(self) -> None:
-        self._began_ns = 0
+        self._began_ns = self._began_at = 0
+        self._step_s = 0.0  # outside of windows; 0 before it is known
         self._next = 0  # number of the next order; 0 before the first look
         self._order: Order | None = None
         self._trainer: Trainer | None = None
@@ -155,17 +156,19 @@ class TraceRequests:
             return
         self._trainer = trainer
         now = time.perf_counter_ns()
-        self._began_ns = self._began_ns or now
+        if not self._began_ns:
+            self._began_ns, self._began_at = now, steps
         trained_s = (now - self._began_ns) / 1e9
-        step_s = trained_s / steps
+        if steps > self._began_at and self._window.state != OPEN:
+            self._step_s = trained_s / (steps - self._began_at)
         if not guard.enabled("trace window"):
             self._give_up("the window has failed; the report says how")
         elif self._window.state == READY:
             self._save(writer)
-        elif self._window.is_overdue(step_s):
+        elif self._step_s and self._window.is_overdue(self._step_s):
             self._hooks.ask(self._abandon)
-        elif self._window.state == IDLE:
-            self._follow(steps, step_s, trained_s, events)
+        elif self._window.state == IDLE and self._step_s:
+            self._follow(steps, trained_s, events)
 
     def finish(self, writer: ProcessWriter) -> None:
         """At the end of the training: saves the last window, or says why there is none."""
@@ -190,13 +193,13 @@ class TraceRequests:
 
     # Which window comes next.
 
-    def _follow(self, steps: int, step_s: float, trained_s: float, events: int | None) -> None:
+    def _follow(self, steps: int, trained_s: float, events: int | None) -> None:
         order = self._order
         if order is not None and self._window.problem is not None:
             self._after_problem(order, steps)
         elif order is None:
-            self._order = self._next_order(steps, step_s, trained_s, events)
-        elif steps >= order.first - 2 - NEAR_S / step_s:
+            self._order = self._next_order(steps, trained_s, events)
+        elif steps >= order.first - 2 - NEAR_S / self._step_s:
             self._window.arm(order.first, order.steps)
             self._answer("armed", order)
 
@@ -208,19 +211,17 @@ class TraceRequests:
         else:  # all ranks go on with the same step
             order.first = max(self._window.first + self._window.done, order.first) + 1
 
-    def _next_order(
-        self, steps: int, step_s: float, trained_s: float, events: int | None
-    ) -> Order | None:
+    def _next_order(self, steps: int, trained_s: float, events: int | None) -> Order | None:
         trainer = self._trainer
         assert trainer is not None
         order = self._adopted(trainer, steps)
         if order is None and self._told is not None:
             order, self._told = Order(0, *self._told, "steps"), None
         if order is None and trainer.rank in (None, 0):
-            order = self._requested(trainer, steps, step_s, events)
+            order = self._requested(trainer, steps, events)
             if order is None and self._is_due(steps, trained_s):
                 self._auto = False
-                order = self._decide(trainer, steps, step_s, self._fitting(3, events), "auto")
+                order = self._decide(trainer, steps, self._fitting(3, events), "auto")
         if order is not None:
             self._order = order
             reason = self._why_not()
@@ -250,9 +251,7 @@ class TraceRequests:
         self._refuse("this rank saw the order when its first step had begun")
         return None
 
-    def _requested(
-        self, trainer: Trainer, steps: int, step_s: float, events: int | None
-    ) -> Order | None:
+    def _requested(self, trainer: Trainer, steps: int, events: int | None) -> Order | None:
         path = request_path(self._run)
         if not os.path.exists(path):
             return None
@@ -266,7 +265,7 @@ class TraceRequests:
             return None  # another training of this run has taken it
         wanted = requested_steps(text)
         order = self._decide(
-            trainer, steps, step_s, self._fitting(wanted or DEFAULT_STEPS, events), "request"
+            trainer, steps, self._fitting(wanted or DEFAULT_STEPS, events), "request"
         )
         self._order = order
         if wanted is None:
@@ -285,9 +284,9 @@ class TraceRequests:
         roots = [modules.thing(number) for number in range(len(modules))]
         return sum(1 for one in roots if one is not None for _ in one.parameters())
 
-    def _decide(self, trainer: Trainer, steps: int, step_s: float, wanted: int, why: str) -> Order:
+    def _decide(self, trainer: Trainer, steps: int, wanted: int, why: str) -> Order:
         """Writes the order down, for the other ranks and for whoever waits for it."""
-        ahead = 1 + (LEAD_S / step_s if (trainer.size or 1) > 1 else 0.0)
+        ahead = 1 + (LEAD_S / self._step_s if (trainer.size or 1) > 1 else 0.0)
         order = Order(self._next, steps + 1 + int(ahead), wanted, why)
         self._next += 1
         content = {
@@ -296,7 +295,7 @@ class TraceRequests:
             "steps": wanted,
             "why": why,
             "ranks": trainer.size or 1,
-            "step_s": step_s,
+            "step_s": self._step_s,
         }
         with contextlib.suppress(OSError):
             write_object(order_path(self._run, order.number), content)
@@ -332,6 +331,7 @@ class TraceRequests:
     def _save(self, writer: ProcessWriter) -> None:
         window, order, trainer = self._window, self._order, self._trainer
         first, steps, start_ns = window.first, window.done, window.start_ns
+        lasted_ns = window.stopped_ns + window.costs_ns["stop"] - start_ns
         costs_ns = window.costs_ns
         result = window.take()
         if order is None or trainer is None:
@@ -344,7 +344,8 @@ class TraceRequests:
         costs_ns["save"] = now - from_ns
         data = {"number": order.number, "first": first, "steps": steps, "why": order.why}
         data |= {"bytes": size, "cost_ns": costs_ns}
-        writer.event(Event("window", start_ns, now - start_ns, data))
+        writer.event(Event("window", start_ns, lasted_ns, data))
+        writer.event(Event("window", from_ns, now - from_ns, {"number": order.number}))
         if size is None:
             self._refuse("the trace could not be written whole; the disk may be full")
             return

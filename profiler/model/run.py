@@ -122,6 +122,23 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceRecord:
+    """A trace of a few steps that one process took, or was to take.
+
+    Attributes:
+        process: Name of its folder. first: Step that it begins with; -1 where that is not known.
+        steps: How many, None where that is not known. path: None where there is no trace.
+        reason: Why there is none; None where the process ended without a word.
+    """
+
+    process: str
+    first: int
+    steps: int | None = None
+    path: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run folder, read.
 
@@ -132,6 +149,7 @@ class Run:
         samples: Host and GPU samples in time order.
         stacks: Sampled Python stacks.
         problems: What was torn, missing or unreadable, one sentence each.
+        traces: Of a few steps, by step.
     """
 
     path: str
@@ -142,3 +160,4 @@ class Run:
     samples: tuple[Sample, ...] = ()
     stacks: Stacks = field(default_factory=Stacks)
     problems: tuple[str, ...] = ()
+    traces: tuple[TraceRecord, ...] = ()

@@ -33,6 +33,7 @@ from trainprof.profiler.store.process import read_process
 from trainprof.profiler.store.sessions import build_sessions
 from trainprof.profiler.store.stacks import read_stacks
 from trainprof.profiler.store.status import read_status
+from trainprof.profiler.store.traces import read_traces
 
 RUNS_BASE = Path(RUNS_FOLDER)
 
@@ -70,6 +71,7 @@ def read_run(path: Path | str) -> Run:
         samples=samples,
         stacks=stacks,
         problems=tuple(problems.sentences),
+        traces=read_traces(folder),
     )
 
 

@@ -12,6 +12,7 @@ from trainprof.errors import TrainprofError
 COMMANDS = {
     "run": "trainprof.cli.run:run",
     "diagnose": "trainprof.cli.diagnose:diagnose",
+    "trace": "trainprof.cli.trace:trace",
     "tune": "trainprof.cli.tune:tune",
     "fix": "trainprof.cli.fix:fix",
     "demo": "trainprof.cli.demo:demo",

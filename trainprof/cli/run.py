@@ -268,7 +268,9 @@ class _Session:
         self, ending: Ending, ended_ns: int, statuses: tuple[CollectorStatus, ...]
     ) -> int:
         from trainprof.cli.stopping import was_stopped
+        from trainprof.profiler.store.traces import pack_traces
 
+        pack_traces(self._folder)
         stopped = self._watched.steps is not None and was_stopped(self._folder)
         status = 0 if stopped else ending.exit_status
         if self._watched.probe is not False:
