@@ -81,6 +81,7 @@ class LaunchQueue:
     """What one device was given, and when, in a window; times in ns.
 
     Attributes:
+        known: All its work whose call is known. window: What lengths refer to.
         work: How much of it began in the window. matched: Of that, whose call is known.
         delays_ns: From the start of each call to the start of its work, which began in the window.
         lengths: Work that was launched and not yet finished when each call began.
@@ -89,6 +90,8 @@ class LaunchQueue:
         idle_empty_ns: Of the gaps, while nothing was launched. idle_queued_ns: While something was.
     """
 
+    known: Launched
+    window: Window
     work: int
     matched: int
     delays_ns: Whole
@@ -98,6 +101,11 @@ class LaunchQueue:
     late_gaps: Flags
     idle_empty_ns: int
     idle_queued_ns: int
+
+    @property
+    def late(self) -> Intervals:
+        """The gaps before work that had not been launched when they began."""
+        return Intervals(self.gaps.start[self.late_gaps], self.gaps.end[self.late_gaps])
 
     def classes(self, class_ns: tuple[int, ...] = GAP_CLASSES_NS) -> list[tuple[int, int]]:
         """Number and total length of the gaps of each class, the shortest first."""
@@ -118,6 +126,8 @@ def launch_queue(found: Launched, device: DeviceTimeline, window: Window) -> Lau
     waiting = union(known.launched_ns, known.work.end_ns).clipped(start, end)
     queued = device.gaps.common(waiting).total
     return LaunchQueue(
+        known=known,
+        window=window,
         work=int(begun.sum()),
         matched=len(inside.work),
         delays_ns=inside.work.start_ns - inside.called_ns,

@@ -115,7 +115,7 @@ def timeline(trace: Trace) -> Timeline:
         _device(on_device, int(number), communicates, host, window)
         for number in np.unique(on_device.device)
     ]
-    waits = events.where(_on_host(events) & trace.named(DATA_WAIT.search))
+    waits = events.where(on_host(events) & trace.named(DATA_WAIT.search))
     return Timeline(
         window=window,
         steps=steps,
@@ -127,11 +127,12 @@ def timeline(trace: Trace) -> Timeline:
 def find_steps(trace: Trace) -> Intervals:
     """The steps that the profiler has marked on the host, in order."""
     events = trace.events
-    marked = events.where(_on_host(events) & trace.named(STEP.match))
+    marked = events.where(on_host(events) & trace.named(STEP.match))
     return Intervals(marked.start_ns, marked.end_ns)
 
 
-def _on_host(events: Events) -> np.ndarray:
+def on_host(events: Events) -> np.ndarray:
+    """Which events are of the host."""
     return ~np.isin(events.kind, (*ON_DEVICE, Kind.DEVICE_ANNOTATION))
 
 
@@ -180,7 +181,7 @@ class _HostWork:
         copying = launching & trace.named(lambda name: "emcpy" in name)
         operators = events.kind == Kind.OPERATOR
         of_causes = (
-            _on_host(events) & trace.named(DATA_WAIT.search),
+            on_host(events) & trace.named(DATA_WAIT.search),
             calls & trace.named(SYNCHRONISES.search),
             calls & trace.named(ALLOCATES.search),
             copying,

@@ -6,8 +6,10 @@ from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.trace_signals import (
     arrivals,
     collectives,
+    copies,
     kernels,
     launches,
+    synchronisations,
     timeline,
     training_thread,
 )
@@ -20,6 +22,8 @@ TOPICS = (
     training_thread,
     collectives,
     kernels,
+    synchronisations,
+    copies,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)

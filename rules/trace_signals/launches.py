@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainprof.profiler.model.signals import Signal
-from trainprof.profiler.traces.launches import LaunchQueue, launch_queue
+from trainprof.profiler.traces.launches import LaunchQueue
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.trace_signals.traced import Traced
 
@@ -56,11 +56,9 @@ DESCRIPTIONS = (
 def measure(traced: Traced) -> dict[str, Signal]:
     """Signals launches.*."""
     sheet = Sheet(DESCRIPTIONS)
-    timeline = traced.timeline
-    if not timeline.devices:
+    queue, window = traced.queue, traced.timeline.window
+    if queue is None:
         return sheet.finish("the trace holds no work of a device")
-    window = timeline.window
-    queue = launch_queue(traced.launched, timeline.devices[0], window)
     whole_ns = max(window.length_ns, 1)
     _gaps(sheet, queue, whole_ns, window.text)
     if queue.work:

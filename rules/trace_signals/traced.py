@@ -9,7 +9,8 @@ from functools import cached_property
 from trainprof.profiler.traces.arrivals import Arrivals
 from trainprof.profiler.traces.events import Kind, Trace
 from trainprof.profiler.traces.kernels import Kernels, read_kernels
-from trainprof.profiler.traces.launches import Launched, launched
+from trainprof.profiler.traces.launches import Launched, LaunchQueue, launch_queue, launched
+from trainprof.profiler.traces.synchronisations import Synchronisations, synchronisations
 from trainprof.profiler.traces.timeline import Timeline
 from trainprof.profiler.traces.training_thread import TrainingThread, training_thread
 
@@ -51,3 +52,17 @@ class Traced:
     def kernels(self) -> Kernels | None:
         """Those of the busiest device, by family; None where there are none."""
         return read_kernels(self.trace, self.timeline)
+
+    @cached_property
+    def queue(self) -> LaunchQueue | None:
+        """How work reached the busiest device; None where there is none."""
+        devices = self.timeline.devices
+        return launch_queue(self.launched, devices[0], self.timeline.window) if devices else None
+
+    @cached_property
+    def synchronisations(self) -> Synchronisations | None:
+        """Where the host waited for it; None where there is no device, or no launch is known."""
+        queue = self.queue
+        if queue is None or not len(queue.known.work):
+            return None
+        return synchronisations(self.trace, self.launched, queue)
