@@ -31,10 +31,12 @@ ACTIVITIES = (
     "allocator",
     "operators",
     "collective wait",
+    "work of other threads",
     "other work",
 )
-"""In this order where several hold at once. The last two are what the thread did between its own
-events: others had a collective of the training going, or Python ran."""
+"""In this order where several hold at once. The last three are what happened between the thread's
+own events: a collective of the training was under way, another thread ran operators (autograd's,
+whose events had no names before 2021), or Python ran."""
 
 WORK = ("optimizer", "zero grad", "backward", "operators")
 """Of them, those in which a training on the CPU gets on."""
@@ -69,7 +71,8 @@ def training_thread(trace: Trace, window: Window) -> TrainingThread | None:
     own = events.lane == lane
     kind = events.kind
     # Before 2022 the steps and waits were written as operators.
-    operators = own & (kind == Kind.OPERATOR) & ~trace.named(_marks)
+    marks = trace.named(_marks)
+    operators = own & (kind == Kind.OPERATOR) & ~marks
     annotated = (kind == Kind.OPERATOR) | (kind == Kind.ANNOTATION)
     calls = own & (kind == Kind.RUNTIME)
     chosen = (
@@ -81,6 +84,7 @@ def training_thread(trace: Trace, window: Window) -> TrainingThread | None:
         calls & trace.named(ALLOCATES.search),
         operators | calls,
         (annotated & trace.named(COLLECTIVE.match)) | (kind == Kind.COLLECTIVE),
+        ~own & (kind == Kind.OPERATOR) & ~marks,
     )
     left = Intervals(np.array([window.start_ns]), np.array([window.end_ns]))
     activities = {}

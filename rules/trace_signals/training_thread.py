@@ -18,6 +18,7 @@ _TEXTS = {
     "allocator": "It had a device's memory allocated or freed.",
     "operators": "It was in any other operator, or in a call that launches.",
     "collective wait": "It did nothing of its own, and a collective of the host was under way.",
+    "work of other threads": "It did nothing of its own, and another thread ran operators.",
     "other work": "It was between all of these: in Python, or asleep.",
 }
 DESCRIPTIONS = (

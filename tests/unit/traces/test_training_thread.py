@@ -57,6 +57,8 @@ def plain_activities(path, lane, start, end):
             found["operators"].append(times)
         if annotated and re.match("(gloo|mpi|ucc|nccl|c10d):", name, re.IGNORECASE):
             found["collective wait"].append(times)
+        if not own and operator and not marks:
+            found["work of other threads"].append(times)
     lengths, before = {}, []
     for activity in ACTIVITIES[:-1]:
         together = union([*map(tuple, before), *clipped(found[activity], start, end)])
