@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -165,3 +167,50 @@ def test_time_that_nothing_explains_is_no_health(tmp_path):
     found = diagnose_trace(builder.write(tmp_path / "trace.json", deviceProperties=[]))
     assert found.verdict == "insufficient"
     assert "computes for 40 % of 4 whole steps only" in found.headline
+
+
+@pytest.mark.confirms("dist-collective-wait", on="recorded traces")
+def test_a_real_training_on_the_cpu_waits_for_its_collectives():
+    paths = sorted(REAL.glob("cpu-only-adagrad/*"))
+    if not paths:
+        pytest.skip("the real traces are not there")
+    found = diagnose_trace(paths[0])
+    assert found.findings[0].rule == "dist-collective-wait"
+    assert found.headline.startswith("In 83 % of 5 whole steps the training did nothing but wait")
+
+
+@pytest.mark.confirms("data-device-starved", on="trainings on the CPU")
+def test_a_trace_that_is_recorded_here(tmp_path):
+    """A loader whose samples sleep, under torch.profiler in a process of its own."""
+    script = tmp_path / "train.py"
+    path = tmp_path / "trace.json"
+    script.write_text(TRAINING.format(path=str(path)), encoding="utf-8")
+    subprocess.run([sys.executable, str(script)], check=True, capture_output=True, timeout=120)
+    found = diagnose_trace(path)
+    assert found.findings[0].rule == "data-device-starved"
+    assert found.training_thread.shares["data wait"] > 0.2  # the first step warms up
+    assert found.steps.count == 4
+
+
+TRAINING = """
+import time
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+class Slow(torch.utils.data.Dataset):
+    def __len__(self):
+        return 16
+    def __getitem__(self, place):
+        time.sleep(0.005)
+        return torch.randn(16), place % 4
+
+model = torch.nn.Linear(16, 4)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+with profile(activities=[ProfilerActivity.CPU]) as profiler:
+    for number, (samples, labels) in enumerate(torch.utils.data.DataLoader(Slow(), batch_size=4)):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(samples), labels).backward()
+        optimizer.step()
+        profiler.step()
+profiler.export_chrome_trace({path!r})
+"""
