@@ -106,8 +106,8 @@ def quantity(value: object, unit: str) -> str:
 
     Args:
         value: A number, a text or a truth value; None reads "not measured".
-        unit: "share", "s", "ns", "bytes", "bytes/s", "count", "bool", "text" or any other word,
-            which is then written after the number.
+        unit: "share", "s", "ns", "bytes", "bytes/s", "count", "ratio", "version", "bool", "text"
+            or any other word, which is then written after the number.
     """
     if value is None:
         return NOT_MEASURED
@@ -131,6 +131,10 @@ def _number(value: float, unit: str) -> str:
         return f"{size(value)}/s"
     if unit == "bool":
         return "yes" if value else "no"
+    if unit == "ratio":
+        return f"{significant(value)}x"
+    if unit == "version":
+        return f"{value:.1f}"
     if unit in ("", "count", "text"):
         return count(value)
     return f"{count(value)} {unit}"

@@ -76,6 +76,8 @@ def test_ratio(low, high, text):
         (41_200_000, "ns", "41.2 ms"),
         (1536, "bytes", "1.5 KiB"),
         (3 << 30, "bytes/s", "3 GiB/s"),
+        (7.958, "ratio", "7.96x"),
+        (8, "version", "8.0"),
         (True, "bool", "yes"),
         (1, "bool", "yes"),
         ("foreach", "text", "foreach"),
