@@ -59,7 +59,7 @@ class Window:
     def text(self) -> str:
         """As a report names it."""
         if not self.steps:
-            return "from the first event to the last"
+            return "the time from the first event to the last"
         return "one whole step" if self.steps == 1 else f"{self.steps} whole steps"
 
 
