@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +18,7 @@ from trainprof.profiler.traces.decode import (
     Event,
     decode_events,
     has_exact_times,
+    objects_in,
 )
 from trainprof.profiler.traces.events import Trace
 
@@ -39,11 +40,12 @@ class TraceError(TrainprofError):
     """The file is no trace, or cannot be read."""
 
 
-def read_trace(path: Path) -> Trace:
+def read_trace(path: Path, passed: Callable[[bytes], None] | None = None) -> Trace:
     """The events of one file as columns.
 
     Args:
         path: Of a Kineto or Chrome trace: JSON, or that gzipped.
+        passed: Is given the text of the events that are read, part by part: JSON without brackets.
 
     Raises:
         TraceError: the file cannot be opened, or holds no events.
@@ -52,7 +54,7 @@ def read_trace(path: Path) -> Trace:
     gc.disable()  # nothing that is made here has cycles, and there is much of it
     try:
         with path.open("rb") as file:
-            return _Reader(path).read(file)
+            return _Reader(path, passed).read(file)
     except OSError as error:
         reason = error.strerror or "it cannot be read"
         raise TraceError(f"{path}: {reason}; name a trace file.") from None
@@ -62,8 +64,9 @@ def read_trace(path: Path) -> Trace:
 
 
 class _Reader:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, passed: Callable[[bytes], None] | None) -> None:
         self._path = path
+        self._passed = passed
         self._columns = Columns()
         self._header = b""
         self._skipped = 0
@@ -152,17 +155,24 @@ class _Reader:
             return False
         self._columns.add(events)
         self._skipped += skipped
+        self._pass_on(text, skipped)
         return True
+
+    def _pass_on(self, text: bytes, skipped: int) -> None:
+        if self._passed is not None:
+            self._passed(objects_in(text) if skipped else text)
 
     def _salvage(self, pending: bytes) -> bytes:
         """Event by event, where a part is no JSON: what cannot be read is left out."""
         begin = 0
         events: list[Event] = []
         for found in _BETWEEN.finditer(pending):
+            text = pending[begin : found.start() + 1]
             try:
-                some, skipped = decode_events(pending[begin : found.start() + 1], self._exact)
+                some, skipped = decode_events(text, self._exact)
                 events += some
                 self._skipped += skipped
+                self._pass_on(text, skipped)
             except BROKEN:
                 self._skipped += 1
             begin = found.end() - 1

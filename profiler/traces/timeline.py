@@ -108,13 +108,8 @@ def timeline(trace: Trace) -> Timeline:
     steps = find_steps(trace)
     window = _window(events, steps)
     start, end = window.start_ns, window.end_ns
-    host = _HostWork(trace)
-    on_device = trace.of_kind(*ON_DEVICE)
-    communicates = np.array([bool(COMMUNICATION.search(name)) for name in trace.names], bool)
-    devices = [
-        _device(on_device, int(number), communicates, host, window)
-        for number in np.unique(on_device.device)
-    ]
+    host, work = HostWork(trace), DeviceWork(trace)
+    devices = [_device(work, number, host, window) for number in work.numbers]
     waits = events.where(on_host(events) & trace.named(DATA_WAIT.search))
     return Timeline(
         window=window,
@@ -144,34 +139,73 @@ def _window(events: Events, steps: Intervals) -> Window:
     return Window(int(core.start_ns.min()), int(core.end_ns.max()), 0)
 
 
-def _device(
-    on_device: Events, number: int, communicates: np.ndarray, host: _HostWork, window: Window
-) -> DeviceTimeline:
-    own = on_device.where(on_device.device == number)
-    start, end = window.start_ns, window.end_ns
+@dataclass(frozen=True, slots=True)
+class DeviceStates:
+    """When a device did what, within a window; `communication` may overlap `compute`."""
 
-    def of(chosen: np.ndarray) -> Intervals:
-        return union(own.start_ns[chosen], own.end_ns[chosen]).clipped(start, end)
+    busy: Intervals
+    compute: Intervals
+    communication: Intervals
 
-    kernels = own.kind == Kind.KERNEL
-    talks = kernels & communicates[own.name]
-    busy, compute, communication = of(np.ones(len(own), bool)), of(kernels & ~talks), of(talks)
-    exposed = communication.minus(compute)
-    gaps = busy.gaps(start, end)
+    @property
+    def exposed(self) -> Intervals:
+        """Communication while nothing computed."""
+        return self.communication.minus(self.compute)
+
+    @property
+    def copies(self) -> Intervals:
+        """Copies and fills while no kernel ran."""
+        return self.busy.minus(self.compute).minus(self.communication)
+
+
+class DeviceWork:
+    """What the devices of a trace ran.
+
+    Attributes:
+        numbers: Of the devices.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self._events = trace.of_kind(*ON_DEVICE)
+        talks = np.array([bool(COMMUNICATION.search(name)) for name in trace.names], bool)
+        self._talks = talks[self._events.name] if len(talks) else np.zeros(0, bool)
+        self.numbers: list[int] = np.unique(self._events.device).tolist()
+
+    def states(self, number: int, window: Window) -> DeviceStates:
+        """What one device did in a window."""
+        chosen = self._events.device == number
+        own, talks = self._events.where(chosen), self._talks[chosen]
+
+        def of(chosen: np.ndarray) -> Intervals:
+            times = union(own.start_ns[chosen], own.end_ns[chosen])
+            return times.clipped(window.start_ns, window.end_ns)
+
+        kernels = own.kind == Kind.KERNEL
+        return DeviceStates(
+            busy=of(np.ones(len(own), bool)),
+            compute=of(kernels & ~talks),
+            communication=of(kernels & talks),
+        )
+
+
+def _device(work: DeviceWork, number: int, host: HostWork, window: Window) -> DeviceTimeline:
+    states = work.states(number, window)
+    busy, compute, exposed = states.busy, states.compute, states.exposed
+    gaps = busy.gaps(window.start_ns, window.end_ns)
     return DeviceTimeline(
         device=number,
         busy_ns=busy.total,
         compute_ns=compute.total,
-        communication_ns=communication.total,
+        communication_ns=states.communication.total,
         exposed_ns=exposed.total,
         copies_ns=busy.total - compute.total - exposed.total,
         idle_ns=gaps.total,
         gaps=gaps,
-        causes=host.causes_of(gaps),
+        causes={cause: held.total for cause, held in host.split(gaps).items()},
     )
 
 
-class _HostWork:
+class HostWork:
     """What the threads that feed devices do, by cause."""
 
     def __init__(self, trace: Trace) -> None:
@@ -192,12 +226,11 @@ class _HostWork:
             union(events.start_ns[chosen], events.end_ns[chosen]) for chosen in of_causes
         ]
 
-    def causes_of(self, gaps: Intervals) -> dict[str, int]:
-        """Length of the gaps by cause; what no cause holds for comes last."""
+    def split(self, gaps: Intervals) -> dict[str, Intervals]:
+        """The parts of gaps by cause; what no cause holds for comes last."""
         found = {}
         for cause, work in zip(CAUSES, self._causes, strict=False):
-            held = gaps.common(work)
-            found[cause] = held.total
+            found[cause] = gaps.common(work)
             gaps = gaps.minus(work)
-        found[CAUSES[-1]] = gaps.total
+        found[CAUSES[-1]] = gaps
         return found

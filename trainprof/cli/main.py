@@ -15,6 +15,7 @@ COMMANDS = {
     "trace": "trainprof.cli.trace:trace",
     "tune": "trainprof.cli.tune:tune",
     "fix": "trainprof.cli.fix:fix",
+    "export": "trainprof.cli.export:export",
     "demo": "trainprof.cli.demo:demo",
     "runs": "trainprof.cli.runs:runs",
     "rules": "trainprof.cli.rules:rules",

@@ -1,0 +1,62 @@
+"""Tracks of a picture of time: what an exporter draws, whatever it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Slice(NamedTuple):
+    """Something that lasts; what more there is to say of it stands in `told`."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    told: Mapping[str, object] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Slices of one row, in order of their start; one lies within another, or beside it.
+
+    Attributes:
+        process: Heading under which the row stands. name: Of the row.
+        slices: Gone through once, so that they may be made while they are written.
+    """
+
+    process: str
+    name: str
+    slices: Iterable[Slice]
+
+
+@dataclass(frozen=True, slots=True)
+class CounterTrack:
+    """A quantity over time: pairs of a time in ns and a value, in order of time."""
+
+    process: str
+    name: str
+    values: Iterable[tuple[int, float]] = field(default_factory=tuple)
+
+
+def apart(name: str, slices: Iterable[Slice]) -> Iterator[tuple[str, list[Slice]]]:
+    """Rows of slices that may overlap: in each row they lie one after another.
+
+    Args:
+        name: Of the first row; the others are numbered.
+        slices: In any order.
+
+    Returns:
+        Names of rows with their slices, in order.
+    """
+    rows: list[list[Slice]] = []
+    ends: list[int] = []
+    for one in sorted(slices, key=lambda one: one.start_ns):
+        place = next((row for row, end in enumerate(ends) if end <= one.start_ns), len(rows))
+        if place == len(rows):
+            rows.append([])
+            ends.append(0)
+        rows[place].append(one)
+        ends[place] = one.end_ns
+    for number, row in enumerate(rows):
+        yield (name if not number else f"{name} ({number + 1})"), row

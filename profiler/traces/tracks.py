@@ -1,0 +1,57 @@
+"""What an analysis has found in a trace, as tracks that are drawn beside the trace's own events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from trainprof.profiler.model.tracks import Slice, Track, apart
+from trainprof.profiler.traces.events import Trace
+from trainprof.profiler.traces.intervals import Intervals
+from trainprof.profiler.traces.timeline import DeviceWork, HostWork, Timeline
+
+PROCESS = "trainprof"
+"""Heading of the tracks of an analysis."""
+PART = 1 << 14
+"""Slices that are Python objects at a time."""
+
+
+def window_tracks(timeline: Timeline) -> Iterator[Track]:
+    """What shares refer to, and the whole steps in it."""
+    window, steps = timeline.window, timeline.steps
+    yield Track(PROCESS, "window", [Slice(window.text, window.start_ns, window.end_ns)])
+    times = zip(steps.start.tolist(), steps.end.tolist(), strict=True)
+    slices = [Slice(f"step {number}", *pair) for number, pair in enumerate(times, 1)]
+    for name, row in apart("steps", slices):
+        yield Track(PROCESS, name, row)
+
+
+def device_tracks(trace: Trace, timeline: Timeline) -> Iterator[Track]:
+    """Of each device what it did, and while it did nothing, what the host did."""
+    host, work = HostWork(trace), DeviceWork(trace)
+    for device in timeline.devices:
+        states = work.states(device.device, timeline.window)
+        did = {
+            "compute": states.compute,
+            "exposed communication": states.exposed,
+            "exposed copies": states.copies,
+            "idle": device.gaps,
+        }
+        yield Track(PROCESS, f"device {device.device}", _slices(did))
+        causes = host.split(device.gaps)
+        yield Track(PROCESS, f"device {device.device}: the host while it is idle", _slices(causes))
+
+
+def _slices(named: Mapping[str, Intervals]) -> Iterator[Slice]:
+    names = list(named)
+    start = np.concatenate([one.start for one in named.values()])
+    end = np.concatenate([one.end for one in named.values()])
+    name = np.repeat(np.arange(len(names)), [len(one) for one in named.values()])
+    order = np.argsort(start, kind="stable")
+    for begin in range(0, len(order), PART):
+        part = order[begin : begin + PART]
+        for place, *times in zip(
+            name[part].tolist(), start[part].tolist(), end[part].tolist(), strict=True
+        ):
+            yield Slice(names[place], *times)

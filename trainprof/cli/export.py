@@ -1,0 +1,77 @@
+"""`trainprof export`: a run or a trace for another program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trainprof.cli.settings import Settings, load_settings
+from trainprof.errors import UsageError
+
+FORMATS = ("perfetto",)
+
+
+@click.command()
+@click.argument("run", required=False, metavar="[RUN|TRACE]")
+@click.option("--to", type=click.Choice(FORMATS), required=True, help="Which program reads it.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The file; .gz is packed."
+)
+def export(run: str | None, to: str, out: Path) -> None:
+    """Write a run or a trace as a file that another program opens.
+
+    perfetto: a picture of time for https://ui.perfetto.dev, with the findings above it. Of a TRACE
+    it holds all events of the file, what each device did, and what the host did while a device was
+    idle; of a RUN (a folder, or a name under trainprof-runs/; the latest by default) the phases of
+    every step of every rank, events, loader workers, and what the machine did meanwhile.
+    """
+    if out.exists() and not out.is_file():
+        raise UsageError(f"{out} is no file that can be written over; name another with --out.")
+    trace = Path(run) if run is not None and Path(run).is_file() else None
+    if trace is None:
+        _export_run(run, out, load_settings())
+    elif out.exists() and out.samefile(trace):
+        raise UsageError(f"{out} is the trace itself; name another file with --out.")
+    else:
+        _export_trace(trace, out, load_settings())
+    click.echo(f"{out} opens in https://ui.perfetto.dev.", err=True)
+
+
+def _export_run(run: str | None, out: Path, settings: Settings) -> None:
+    from trainprof.cli.judgement import judge
+    from trainprof.profiler.store.folder import run_inside
+    from trainprof.profiler.store.reader import read_run, resolve_run
+    from trainprof.reports.perfetto import perfetto_file
+    from trainprof.reports.run_tracks import run_tracks
+
+    folder = run_inside(resolve_run(run))
+    diagnosis = judge(folder, settings)
+    with perfetto_file(out) as file:
+        for track in run_tracks(read_run(folder), diagnosis):
+            file.put(track)
+        file.finish({"displayTimeUnit": "ms"})
+
+
+def _export_trace(path: Path, out: Path, settings: Settings) -> None:
+    from trainprof.profiler.model.tracks import Track
+    from trainprof.profiler.traces.reading import read_trace
+    from trainprof.profiler.traces.timeline import timeline
+    from trainprof.profiler.traces.tracks import PROCESS, device_tracks, window_tracks
+    from trainprof.reports.perfetto import finding_slices, perfetto_file
+    from trainprof.rules.trace_diagnosis import diagnosis_of, trace_rules
+    from trainprof.rules.trace_signals.traced import Traced
+
+    rules = trace_rules(settings.select, settings.ignore)
+    with perfetto_file(out) as file:
+        trace = read_trace(path, file.put_text)
+        traced = Traced(trace, timeline(trace))
+        window = traced.timeline.window
+        findings = finding_slices(diagnosis_of(traced, rules), window.start_ns, window.end_ns)
+        file.avoid(process for process, _ in trace.lanes)
+        for track in window_tracks(traced.timeline):
+            file.put(track)
+        file.put(Track(PROCESS, "findings", findings))
+        for track in device_tracks(trace, traced.timeline):
+            file.put(track)
+        file.finish(trace.header)
