@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from trainprof.cli.settings import FAIL_ON, Settings, load_settings
+from trainprof.cli.trace_paths import traces_among
 from trainprof.errors import TrainprofError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding
 from trainprof.reports.github import GithubReport
@@ -53,8 +54,8 @@ def diagnose(
 ) -> int:
     """Say where the time of recorded runs went, and why.
 
-    TRACE is a file that torch.profiler has exported, on any machine; those of several ranks of one
-    training are diagnosed together. RUN is a run folder or its
+    TRACE is a file that torch.profiler has exported, on any machine, or a folder of such; those of
+    several ranks of one training are diagnosed together. RUN is a run folder or its
     name under trainprof-runs/; the latest by default. A run that still goes on is diagnosed as far
     as it got. `# trainprof: ignore[rule-id]` on a source line leaves out that rule's finding there;
     `[tool.trainprof]` in pyproject.toml sets select, ignore and fail-on for a project.
@@ -80,13 +81,14 @@ def _diagnoses(
     runs: tuple[str, ...], settings: Settings, *, jobs: int | None, single: bool
 ) -> list[Diagnosis]:
     """One of each run; traces of several ranks of one training have one together."""
-    traces = [Path(run) for run in runs if Path(run).is_file()]
-    if traces and len(traces) == len(runs):
+    traces = traces_among(runs)
+    if traces:
         from trainprof.cli.trace_reading import diagnosed_traces  # numpy takes a tenth of a second
 
         found = diagnosed_traces(traces, settings, jobs)
-        if not single or len(found) == 1:
-            return found
+        if single and len(found) > 1:
+            raise UsageError("--format json prints one object; give one trace, or one training.")
+        return found
     if single and len(runs) > 1:
         raise UsageError("--format json prints one object; give one run at a time.")
     return [_diagnosis(run, settings) for run in runs or (None,)]

@@ -1,0 +1,45 @@
+"""Which of what a command was given are traces: files, and folders that hold some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainprof.errors import UsageError
+from trainprof.profiler.store.layout import PROCESSES_FOLDER, RUN_FILE
+
+PATTERNS = ("*.pt.trace.json", "*.pt.trace.json.gz"), ("*.json", "*.json.gz")
+"""Of the files in a folder: as torch.profiler's handler for TensorBoard names them, else any that
+may be one."""
+
+
+def traces_among(given: Sequence[str]) -> list[Path]:
+    """The traces to read, in order; none where runs are meant.
+
+    Raises:
+        UsageError: some are traces and others are not.
+    """
+    found, others = [], []
+    for one in given:
+        traces = _traces(Path(one))
+        found += traces
+        if not traces:
+            others.append(one)
+    if found and others:
+        raise UsageError(
+            f"{others[0]} is neither a trace nor a folder that holds any; give traces alone, or "
+            "runs alone."
+        )
+    return found
+
+
+def _traces(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir() or (path / RUN_FILE).exists() or (path / PROCESSES_FOLDER).exists():
+        return []
+    for patterns in PATTERNS:
+        found = sorted(file for one in patterns for file in path.glob(one) if file.is_file())
+        if found:
+            return found
+    return []
