@@ -126,6 +126,11 @@ def trains_on_cpu(signals: Signals) -> bool:
     return text(signals, "flags.accelerator") is None
 
 
+def uses_gpu(signals: Signals) -> bool:
+    """True where the training is known to use a GPU that was sampled."""
+    return text(signals, "gpu.devices") is not None
+
+
 def amdahl(share: float, ratio: float = math.inf) -> float:
     """T_old / T_new when `share` of the time becomes `ratio` times faster (Amdahl 1967)."""
     share = min(max(share, 0.0), LARGEST_SHARE)

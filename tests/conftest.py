@@ -1,11 +1,14 @@
 """What every test may use."""
 
+import ctypes
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+FAKE_NVML = Path(__file__).with_name("unit") / "samplers" / "fake_nvml.c"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,6 +37,52 @@ def interpreter():
         pytest.skip(f"there is no Python {version} on this machine")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory):
+    """Compiles the fake library; nvml_library("-DOLD_DRIVER") gives its path."""
+    built = {}
+
+    def build(*flags):
+        compiler = shutil.which("gcc")
+        if compiler is None:
+            pytest.skip("there is no gcc to compile the fake NVML library with")
+        if flags not in built:
+            path = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
+            command = [
+                compiler,
+                "-shared",
+                "-fPIC",
+                "-Wall",
+                *flags,
+                str(FAKE_NVML),
+                "-o",
+                str(path),
+            ]
+            subprocess.run(command, check=True)
+            built[flags] = path
+        return built[flags]
+
+    return build
+
+
+@pytest.fixture
+def driver(nvml_library, tmp_path, monkeypatch):
+    """The real pynvml on the fake library; driver("0 * temperature 91") says how cards fare."""
+    import pynvml
+
+    state = tmp_path / "nvml-state"
+    monkeypatch.setenv("FAKE_NVML_STATE", str(state))
+
+    def use(scenario="", *flags):
+        state.write_text(scenario)
+        library = ctypes.CDLL(str(nvml_library(*flags)))
+        library.fake_nvml_restart()
+        monkeypatch.setattr(pynvml, "nvmlLib", library)
+        monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+
+    return use
 
 
 def _runs(python, version):

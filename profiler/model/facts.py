@@ -204,6 +204,7 @@ class FlagsFact(TypedDict, total=False):
     profiler_where: Where
     accelerator: str | None  # type of the available accelerator
     torch_cuda_build: str | None
+    accelerator_uuids: list[str]  # of CUDA devices, in torch's order, once one is in use
 
 
 class DistributedFact(TypedDict, total=False):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trainprof.profiler.model.records import Sample
 from trainprof.profiler.model.signals import Signal
+from trainprof.rules.signals.own_gpus import own_gpus
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training
 
@@ -18,7 +20,7 @@ DESCRIPTIONS = (
     Description("cost.price_per_step", "money", "Price of a step, by the hour's price."),
     Description("cost.price_per_hour", "money", "Price of an hour, from the settings."),
     Description("cost.currency", "text", "Of these prices."),
-    Description("cost.gpu_energy_per_step_j", "J", "Energy of the GPUs per step (NVML)."),
+    Description("cost.gpu_energy_per_step_j", "J", "Energy of its own GPUs per step (NVML)."),
     Description("cost.co2_per_step_g", "g", "CO2 of that energy, by the grid's intensity."),
     Description("cost.waiting_share", "share", "Part of the step in phases that only wait."),
 )
@@ -38,7 +40,11 @@ def measure(training: Training) -> dict[str, Signal]:
     sheet.put("cost.currency", costs.currency or None, reason="no currency is set")
     energy_j = _gpu_energy_j(training)
     per_step_j = None if energy_j is None else energy_j / len(training.window)
-    sheet.put("cost.gpu_energy_per_step_j", per_step_j, reason="no GPU's energy was measured")
+    sheet.put(
+        "cost.gpu_energy_per_step_j",
+        per_step_j,
+        reason="no energy of a GPU was measured that this training uses",
+    )
     co2 = None
     if per_step_j is not None and costs.grid_gco2_per_kwh is not None:
         co2 = per_step_j / JOULES_PER_KWH * costs.grid_gco2_per_kwh * costs.pue
@@ -50,9 +56,14 @@ def measure(training: Training) -> dict[str, Signal]:
 
 
 def _gpu_energy_j(training: Training) -> float | None:
-    """Of all GPUs in the window: by their energy counters, else by their power over time."""
+    """Of the training's GPUs in the window: by energy counters, else by power over time."""
+    own = own_gpus(training).indices
     start, end = training.span_ns
-    samples = [sample for sample in training.run.samples if start <= sample.at_ns <= end]
+    samples = [
+        replace(sample, gpus=tuple(gpu for gpu in sample.gpus if gpu.index in own))
+        for sample in training.run.samples
+        if own and start <= sample.at_ns <= end
+    ]
     if len(samples) < 2:
         return None
     share = (end - start) / (samples[-1].at_ns - samples[0].at_ns)

@@ -65,7 +65,8 @@ SIGNALS_OF_COLLECTOR: dict[str, tuple[str, ...]] = {
     "optimizer facts": ("optimizer.",),
     "facts": ("flags.", "loader.", "model.", "optimizer.", "batch."),
     "batches": ("batch.",),
-    "samples": ("host.",),
+    "samples": ("host.", "gpu."),
+    "gpu": ("gpu.",),
 }
 """Beginnings of the signals that such a collector, or one of the samplers, leaves out."""
 

@@ -117,6 +117,8 @@ def read_flags(torch: Any, watch: FlagWatch | None = None) -> FlagsFact:
         "accelerator": accelerator_in_use(torch),
         "torch_cuda_build": torch.version.cuda or getattr(torch.version, "hip", None),
     }
+    in_use = fact["accelerator"] == "cuda"
+    fact["accelerator_uuids"] = attempt("device uuids", _uuids, torch) or [] if in_use else []
     with contextlib.suppress(RuntimeError):  # torch refuses where old and new switches disagree
         fact["matmul_precision"] = torch.get_float32_matmul_precision()
     if watch is not None:
@@ -132,6 +134,15 @@ def accelerator_in_use(torch: Any) -> str | None:
             return name
     mps = getattr(torch.backends, "mps", None)
     return "mps" if mps is not None and mps.is_available() else None
+
+
+def _uuids(torch: Any) -> list[str]:
+    """UUIDs of the devices that torch sees, as NVML tells them; properties are kept by torch.
+
+    Asking for them neither starts work on a device nor waits for any.
+    """
+    found = (torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count()))
+    return [str(getattr(properties, "uuid", "")) for properties in found]
 
 
 def _add_watched(fact: FlagsFact, watch: FlagWatch) -> None:

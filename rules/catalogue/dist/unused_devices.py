@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import FixAdvice
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import needed, number, observed
+from trainprof.rules.reading import needed, number, observed, trains_on_cpu
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -56,6 +56,7 @@ class UnusedDevices(Rule):
                 "devices.idle_count": 3,
                 "distributed.world_size": 1,
                 "step.mean_s": 0.12,
+                "model.devices": {"cuda:0": 1_000},
             },
             severity="info",
         ),
@@ -89,6 +90,16 @@ class UnusedDevices(Rule):
             },
         ),
         Case(
+            "training on the CPU, beside somebody's training on a GPU",
+            {
+                "devices.count": 2,
+                "devices.idle_count": 1,
+                "distributed.world_size": 1,
+                "step.mean_s": 0.5,
+                "model.devices": {"cpu": 1_000},
+            },
+        ),
+        Case(
             "training on the CPU: all GPUs are idle",
             {
                 "devices.count": 2,
@@ -105,6 +116,8 @@ class UnusedDevices(Rule):
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Some work, and some do not."""
         count, idle = needed(signals, "devices.count"), needed(signals, "devices.idle_count")
+        if trains_on_cpu(signals):
+            return  # what is busy is somebody else's
         if not 0 < idle < count or (number(signals, "distributed.world_size") or 1) > 1:
             return
         if needed(signals, "step.mean_s") < self.min_step_s:

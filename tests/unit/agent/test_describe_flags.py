@@ -3,6 +3,7 @@ import json
 import os
 import sys
 import threading
+import types
 import warnings
 
 import pytest
@@ -40,6 +41,26 @@ def test_defaults():
     assert fact["num_threads"] == torch.get_num_threads()
     assert fact["accelerator"] is None
     assert "grad_scaler" not in fact
+
+
+def test_devices_by_uuid_once_one_is_in_use(monkeypatch):
+    """Without a device none is asked for: that could start the driver before a fork."""
+    names = ["fake-0", "fake-1"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda i: types.SimpleNamespace(uuid=names[i])
+    )
+    assert read_flags(torch)["accelerator_uuids"] == []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert read_flags(torch)["accelerator_uuids"] == names
+
+
+def test_a_device_without_uuid_is_left_nameless(monkeypatch):
+    """Torch tells them since 2.4."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: object())
+    assert read_flags(torch)["accelerator_uuids"] == [""]
 
 
 def test_autocast_belongs_to_the_thread():

@@ -19,7 +19,9 @@ def signals_of(costs, gpus=()):
         replace(sample, gpus=tuple(gpu(second) for gpu in gpus))
         for second, sample in enumerate(build_samples(6))
     ]
-    run = build_run(build_trainer(build_steps(500, STEPS)), samples=samples)
+    model = {"devices": {f"cuda:{index}": 10 for index in range(len(gpus))}}
+    trainer = build_trainer(build_steps(500, STEPS), facts=[("model", "m0", model)])
+    run = build_run(trainer, samples=samples)
     return measure(Training(run, run.sessions[0], costs))
 
 
@@ -27,7 +29,9 @@ def test_nothing_set_nothing_said():
     signals = signals_of(Costs())
 
     assert "price-per-hour" in signals.get("cost.price_per_step").reason
-    assert signals.get("cost.gpu_energy_per_step_j").reason == "no GPU's energy was measured"
+    assert signals.get("cost.gpu_energy_per_step_j").reason == (
+        "no energy of a GPU was measured that this training uses"
+    )
     assert signals.get("cost.waiting_share").value == pytest.approx(0.4)
 
 
