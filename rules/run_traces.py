@@ -9,12 +9,9 @@ from pathlib import Path
 from trainprof.profiler.model.diagnosis import DeviceTime, Finding
 from trainprof.profiler.model.run import Run, Session, TraceRecord
 from trainprof.profiler.model.signals import Signals
-from trainprof.profiler.traces.reading import TraceError
 from trainprof.rules.causes import Judged, under_their_causes
 from trainprof.rules.engine import order
-from trainprof.rules.rank_traces import diagnose_traces
 from trainprof.rules.rule import Rule
-from trainprof.rules.trace_diagnosis import reads_traces
 
 MOST_BYTES = 100_000_000
 """Of JSON that the end of a run may read: some 300,000 events, which take a second."""
@@ -61,6 +58,11 @@ def told_by_traces(run: Run, session: Session, rules: Sequence[Rule]) -> Told:
 
 
 def _read(records: Sequence[TraceRecord], rules: Sequence[Rule]) -> Told:
+    # Here, as most runs have no trace: reading them takes a tenth of a second to import.
+    from trainprof.profiler.traces.reading import TraceError
+    from trainprof.rules.rank_traces import diagnose_traces
+    from trainprof.rules.trace_diagnosis import reads_traces
+
     steps = _steps(records[0])
     paths = [Path(str(one.path)) for one in records]
     asked = [rule.id for rule in rules if reads_traces(rule)]

@@ -54,6 +54,7 @@ BYTES_PER_EVENT = 400
 LEAST_FREE_BYTES = 64_000_000
 MOST_ATTEMPTS = 3
 BETWEEN = "something long came in between each time (a validation, say)"
+UNSEEN = "no update of the weights was seen, so that no step is known to begin"
 OVER = "the training ended before the window's first step"
 
 
@@ -175,7 +176,7 @@ class TraceRequests:
         if self._window.state == READY:
             self._save(writer)
         if self._order is not None:
-            self._refuse(self._window.problem or OVER)
+            self._refuse(self._window.problem or (OVER if self._window.saw_steps else UNSEEN))
         elif self._told is not None and self._trainer is not None:
             self._order = Order(0, *self._told, "steps")
             self._refuse(OVER)

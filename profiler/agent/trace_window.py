@@ -113,6 +113,11 @@ class TraceWindow:
         return result
 
     @property
+    def saw_steps(self) -> bool:
+        """Whether a step was seen to end, or nobody has looked since it was armed."""
+        return self._known != 0 or self._recorder.updates > 0
+
+    @property
     def costs_ns(self) -> dict[str, int]:
         """What opening and stopping took of the training thread."""
         return {"open": self._kineto.open_cost_ns, "stop": self._kineto.stop_cost_ns}

@@ -367,6 +367,16 @@ def test_a_training_that_ends_before_says_so(training, tmp_path):
     assert "ended before the window's first step" in the_trace(tmp_path).reason
 
 
+def test_a_training_whose_steps_cannot_be_seen_says_so(training, tmp_path):
+    loop = training("3")
+    loop.window._count = lambda: 0
+    loop.run(6)
+    loop.recorder.updates = 0
+    loop.requests.end()
+    loop.requests.finish(loop.writer)
+    assert "no update of the weights was seen" in the_trace(tmp_path).reason
+
+
 def test_a_trace_that_did_not_become_whole_is_no_trace(training, tmp_path, monkeypatch):
     class Torn:
         def save(self, path):
