@@ -74,7 +74,7 @@ def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
     trace, found = one.trace, one.timeline
     signals = measure(one)
     evaluation = evaluate(rules, signals)
-    verdict = pronounce(evaluation, one)
+    verdict = pronounce(evaluation, one, signals)
     path = Path(trace.path)
     diagnosis = Diagnosis(
         schema=SCHEMA,

@@ -49,11 +49,14 @@ class TrainingThread:
     Attributes:
         lane: Place in `Trace.lanes`.
         activities: By `ACTIVITIES`; they sum to the window.
+        waits, other: When it waited for batches, and when nothing else holds.
         operators: Operators that it called by itself. operator_median_ns: Half of them are shorter.
     """
 
     lane: int
     activities: dict[str, int]
+    waits: Intervals
+    other: Intervals
     operators: int
     operator_median_ns: int | None
 
@@ -88,15 +91,20 @@ def training_thread(trace: Trace, window: Window) -> TrainingThread | None:
     )
     left = Intervals(np.array([window.start_ns]), np.array([window.end_ns]))
     activities = {}
+    waits = left
     for activity, those in zip(ACTIVITIES, chosen, strict=False):
         work = union(events.start_ns[those], events.end_ns[those])
-        activities[activity] = left.common(work).total
+        held = left.common(work)
+        activities[activity] = held.total
+        waits = held if activity == ACTIVITIES[0] else waits
         left = left.minus(work)
     activities[ACTIVITIES[-1]] = left.total
     lengths = _top_level_lengths(trace, operators, window)
     return TrainingThread(
         lane=lane,
         activities=activities,
+        waits=waits,
+        other=left,
         operators=len(lengths),
         operator_median_ns=int(np.median(lengths)) if len(lengths) else None,
     )

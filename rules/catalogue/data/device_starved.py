@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from trainprof.profiler.model.diagnosis import FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.loader_model import HANDOVER_S
-from trainprof.rules.reading import amdahl, number, observed, percent, text
+from trainprof.rules.reading import amdahl, number, observed, percent, place, text
 from trainprof.rules.row_advice import BY_INDEX
 from trainprof.rules.rule import Candidate, Case, Rule
 
@@ -162,8 +162,10 @@ class DeviceStarved(Rule):
                 *observed(signals, "timeline.data_wait_share"),
                 *observed(signals, "timeline.loader"),
                 *observed(signals, "timeline.longest_gap_s"),
+                *observed(signals, "frames.data_wait_share"),
             ),
             share=share,
+            where=place(signals, "frames.data_wait_where"),
             gain=Gain(1.0 if quick else amdahl(share * self.least_saved), amdahl(share)),
             fixes=(BY_INDEX if quick else self._workers(workers),),
             confidence="medium",

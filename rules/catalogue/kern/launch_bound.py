@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import amdahl, duration, needed, number, observed, percent, text
+from trainprof.rules.reading import amdahl, duration, needed, number, observed, percent, place, text
 from trainprof.rules.rule import Candidate, Case, Rule
 
 BUSY = ("timeline.idle_launch_call_share", "timeline.idle_operator_share")
@@ -117,6 +117,7 @@ class LaunchBound(Rule):
                 *observed(signals, "launches.idle_empty_share"),
             ),
             share=share,
+            where=place(signals, "frames.idle_where"),
             gain=Gain(amdahl(share * self.least_saved), amdahl(share)),
             fixes=(
                 FixAdvice(

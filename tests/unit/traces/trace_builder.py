@@ -36,6 +36,9 @@ class TraceBuilder:
     def operator(self, name, start, length, thread=100, **arguments):
         return self._add("cpu_op", name, start, length, thread, **arguments)
 
+    def frame(self, name, start, length, thread=100):
+        return self._add("python_function", name, start, length, thread)
+
     def call(self, name, start, length, correlation=-1, thread=100):
         return self._add("cuda_runtime", name, start, length, thread, correlation=correlation)
 
