@@ -34,7 +34,7 @@ from . import guard
 from .describe.flags import accelerator_in_use
 from .hooks_training import TrainingHooks
 from .kineto import why_not_open
-from .trace_window import ARMED, IDLE, OPEN, READY, TraceWindow
+from .trace_window import ARMED, IDLE, OPEN, READY, TraceWindow, device_activities
 
 LEAD_S = 1.5
 """So long before its first step an order stands in the folder: the other ranks look four times a
@@ -53,6 +53,9 @@ EVENTS_PER_TENSOR = 30
 BYTES_PER_EVENT = 400
 LEAST_FREE_BYTES = 64_000_000
 MOST_ATTEMPTS = 3
+FORKED = (
+    "a process was forked inside the window (workers for a new epoch, say); ask for fewer steps"
+)
 BETWEEN = "something long came in between each time (a validation, say)"
 UNSEEN = "no update of the weights was seen, so that no step is known to begin"
 OVER = "the training ended before the window's first step"
@@ -162,6 +165,7 @@ class TraceRequests:
         trained_s = (now - self._began_ns) / 1e9
         if steps > self._began_at and self._window.state != OPEN:
             self._step_s = trained_s / (steps - self._began_at)
+        self._note_given_up(writer)
         if not guard.enabled("trace window"):
             self._give_up("the window has failed; the report says how")
         elif self._window.state == READY:
@@ -173,6 +177,7 @@ class TraceRequests:
 
     def finish(self, writer: ProcessWriter) -> None:
         """At the end of the training: saves the last window, or says why there is none."""
+        self._note_given_up(writer)
         if self._window.state == READY:
             self._save(writer)
         if self._order is not None:
@@ -183,7 +188,7 @@ class TraceRequests:
 
     def abandon(self) -> None:
         """Before a fork, in the training thread: the window comes once more later on."""
-        self._window.abandon("a process was forked inside the window")
+        self._window.abandon(FORKED)
 
     def end(self) -> None:
         """The training ends, in the training thread."""
@@ -305,7 +310,7 @@ class TraceRequests:
     def _is_due(self, steps: int, trained_s: float) -> bool:
         """Whether a window by itself is: on an accelerator, whose work nothing else shows."""
         steady = steps >= STEADY_STEPS and trained_s >= STEADY_S
-        return self._auto and steady and accelerator_in_use(self._torch) is not None
+        return self._auto and steady and bool(device_activities(self._torch))
 
     def _why_not(self) -> str | None:
         if self._asked == "off":
@@ -328,6 +333,14 @@ class TraceRequests:
         return None
 
     # What became of it.
+
+    def _note_given_up(self, writer: ProcessWriter) -> None:
+        """The steps of a window that came to nothing were held up all the same."""
+        window = self._window
+        if window.problem is not None and window.state == IDLE and window.start_ns:
+            lasted_ns = window.stopped_ns + window.costs_ns["stop"] - window.start_ns
+            writer.event(Event("window", window.start_ns, lasted_ns, {"problem": window.problem}))
+            window.start_ns = 0
 
     def _save(self, writer: ProcessWriter) -> None:
         window, order, trainer = self._window, self._order, self._trainer

@@ -147,12 +147,12 @@ class TraceWindow:
             self._open(number)
 
     def _open(self, number: int) -> None:
-        self.start_ns = time.perf_counter_ns()
+        start_ns = time.perf_counter_ns()
         if not self._kineto.open(device_activities(self._torch)):
             self.problem = USED_BY_SCRIPT
             self._leave(IDLE)
             return
-        self.opened_ns = self._kineto.opened_ns
+        self.start_ns, self.opened_ns = start_ns, self._kineto.opened_ns
         self.first = number
         self.state = OPEN
         for key, value in _metadata(self._torch).items():

@@ -370,8 +370,8 @@ class OperatorsFact(TypedDict, total=False):
 #   graph_alive    data: step_made, age_steps, where: a loss graph that outlived its step
 #   operators      the steps that a window of torch's profiler touched; data: window, cost_ns
 #   window         the same of a trace (see traces/); data: number, first, steps, why (request,
-#                  steps or auto), bytes (null: not written), cost_ns. Saving it is a second one,
-#                  which has the number alone
+#                  steps or auto), bytes (null: not written), cost_ns; or the problem for which it
+#                  was given up. Saving it is a second one, which has the number alone
 #   denormals      a look at some elements and operators held the training up
 #   collector_failed  data: collector, error
 #   warning        data: category, message (first 300 characters), where

@@ -306,6 +306,17 @@ def test_what_takes_too_long_is_given_up_and_comes_again(training, tmp_path, mon
     assert record.first > 4
 
 
+def test_the_steps_of_a_window_that_was_given_up_are_told(training, tmp_path):
+    loop = training("3-4")
+    loop.run(4)
+    loop.requests.abandon()
+    loop.run(6)
+    given_up, window, _ = loop.writer.events
+    assert "forked" in given_up.data["problem"]
+    assert 0 < given_up.duration_ns < window.start_ns - given_up.start_ns
+    assert the_trace(tmp_path).steps == 2
+
+
 def test_what_always_takes_too_long_says_so(training, tmp_path, monkeypatch):
     monkeypatch.setattr(TraceWindow, "is_overdue", lambda window, step_s: window.state == OPEN)
     loop = training("3-4")
@@ -440,7 +451,7 @@ def test_no_profiler_is_opened_while_a_graph_is_captured(training, monkeypatch):
 
 
 def test_a_steady_training_on_an_accelerator_is_traced_once(training, tmp_path, monkeypatch):
-    monkeypatch.setattr(trace_requests, "accelerator_in_use", lambda torch: "cuda")
+    monkeypatch.setattr(trace_requests, "device_activities", lambda torch: ["CUDA"])
     monkeypatch.setattr(trace_requests, "STEADY_S", 0.0)
     loop = training()
     loop.run(19)
