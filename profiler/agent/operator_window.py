@@ -81,6 +81,7 @@ class OperatorWindow:
         self._spent_ns = 0
         self._windows = self._attempts = 0
         self._events: int | None = None
+        self._given_up: tuple[int, int] | None = None
         self._checked = False
 
     def after_fork(self) -> None:
@@ -107,6 +108,7 @@ class OperatorWindow:
             steps: Trained so far.
             may_open: False while the profiler is wanted for something else.
         """
+        self._note_given_up(writer)
         now = time.perf_counter_ns()
         self._began_ns = self._began_ns or (now if steps else 0)
         trained_s = (now - self._began_ns) / 1e9
@@ -124,11 +126,18 @@ class OperatorWindow:
 
     def finish(self, writer: ProcessWriter) -> None:
         """At the end of the training: reads the last window, or says why there is none."""
+        self._note_given_up(writer)
         if self._state == READY:
             self._read(writer)
         if not self._windows:
             reason = self._reason or "the training ended before a window of the profiler was due"
             writer.fact(Fact("operators", "status", time.perf_counter_ns(), {"reason": reason}))
+
+    def _note_given_up(self, writer: ProcessWriter) -> None:
+        """A window that came to nothing has held its step up all the same."""
+        if self._given_up is not None:
+            (start_ns, end_ns), self._given_up = self._given_up, None
+            writer.event(Event("operators", start_ns, end_ns - start_ns, {"window": None}))
 
     def _is_due(self, steps: int, trained_s: float) -> bool:
         if self._reason is not None or self._windows >= MOST_WINDOWS or not steps:
@@ -249,6 +258,7 @@ class OperatorWindow:
         if self._kineto.opened_in == get_ident():
             self._stop()
             self._result = None
+            self._given_up = self._opened_ns, time.perf_counter_ns()
         if self._sites is not None:
             self._sites.stop()
         if self._state in (OPEN, LOOKING):

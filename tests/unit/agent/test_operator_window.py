@@ -183,6 +183,9 @@ def test_what_takes_too_long_is_given_up(training, monkeypatch):
     loop.window.tick(loop.writer, loop.steps)
     loop.hooks.forward()  # of a validation, say
     assert not torch.autograd._profiler_enabled()
+    loop.window.finish(loop.writer)
+    (event,) = loop.writer.events  # its step took longer all the same
+    assert event.duration_ns > 0
 
 
 def test_somebody_elses_profile_function_stays(training):
