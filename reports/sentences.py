@@ -149,7 +149,10 @@ def kernel_lines(kernels: Sequence[KernelTime]) -> list[tuple[str, float, int, s
         part = one.precisions.get(precision, 0.0)
         precision += f" {numbers.share(part)}" if part < MOSTLY else ""
         cores = "" if one.tensor_cores is None else numbers.share(one.tensor_cores)
-        lines.append((one.family, one.share, one.count, precision, cores, kernel_name(one.example)))
+        example = kernel_name(one.example)
+        if one.operator:
+            example = f"{one.operator.removeprefix('aten::')}: {example}"
+        lines.append((one.family, one.share, one.count, precision, cores, example))
     return lines
 
 

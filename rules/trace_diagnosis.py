@@ -153,6 +153,7 @@ def _kernels(one: Traced) -> list[KernelTime]:
                 share=family.time_ns / max(kernels.busy_ns, 1),
                 precisions={name: time / whole for name, time in family.precisions.items()},
                 tensor_cores=None if cores is None else cores / whole,
+                operator=family.operator,
             )
         )
     return rows

@@ -252,6 +252,7 @@ class KernelTime:
         share: Of the time in which the device was busy there, in which any of them ran.
         precisions: Part of their own lengths, by the precision that their names tell.
         tensor_cores: Part of it on tensor cores; None where that cannot be told.
+        operator: That launched most of it; None where no operator can be linked.
     """
 
     family: str
@@ -260,6 +261,7 @@ class KernelTime:
     share: float
     precisions: dict[str, float] = field(default_factory=dict)
     tensor_cores: float | None = None
+    operator: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class Arguments(msgspec.Struct, gc=False):
     sizes: msgspec.Raw = msgspec.field(default=_NOTHING, name="Input Dims")
     old_sizes: msgspec.Raw = msgspec.field(default=_NOTHING, name="Input dims")
     types: msgspec.Raw = msgspec.field(default=_NOTHING, name="Input type")
+    values: msgspec.Raw = msgspec.field(default=_NOTHING, name="Concrete Inputs")
     label: Any = msgspec.field(default=None, name="name")
     allocated: int = msgspec.field(default=MISSING, name="Total Allocated")
     reserved: int = msgspec.field(default=MISSING, name="Total Reserved")
@@ -62,6 +63,8 @@ class ExactEvent(Event, gc=False):
     ts: Decimal = Decimal(0)  # type: ignore[assignment]
 
 
+WITH_VALUES = "conv"
+"""In the names of operators of which the values of inputs are kept: strides, padding, switches."""
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises on text that is no JSON, or holds another type than it should."""
 _NO_ARGUMENTS = Arguments()
@@ -238,23 +241,27 @@ class Columns:
             correlation=_whole([one.correlation for one in arguments]),
             external=external,
             size=_whole([one.size for one in arguments]),
-            shape=self._shapes(arguments),
+            shape=self._shapes(events, arguments),
         )
 
     def _message(self, given: Arguments, where: Sequence[int]) -> NDArray[np.int64]:
         element = int(self.names.places([str(given.element)])[0])
         return _whole([*where, element, given.sent, given.group_size])
 
-    def _shapes(self, arguments: Sequence[Arguments]) -> NDArray[np.int32]:
+    def _shapes(self, events: Sequence[Event], arguments: Sequence[Arguments]) -> NDArray[np.int32]:
         found = np.full(len(arguments), MISSING, np.int32)
         given = [
             place
             for place, one in enumerate(arguments)
             if one.sizes is not _NOTHING or one.old_sizes is not _NOTHING
         ]
+
+        def _values(place: int, one: Arguments) -> bytes:
+            return bytes(one.values) if WITH_VALUES in events[place].name else b""
+
         texts = [
-            (bytes(one.sizes) or bytes(one.old_sizes), bytes(one.types))
-            for one in map(arguments.__getitem__, given)
+            (bytes(one.sizes) or bytes(one.old_sizes), bytes(one.types), _values(place, one))
+            for place, one in zip(given, map(arguments.__getitem__, given), strict=True)
         ]
         found[given] = self.shapes.places(texts)
         return found

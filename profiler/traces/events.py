@@ -108,7 +108,8 @@ class Trace:
         messages: A row for each collective whose operator says what it sends: start and end in ns,
             lane, place in `names` of the type of its elements, elements that go in, ranks of the
             group.
-        types: Texts of the input types that belong to `shapes`.
+        types: Texts of the input types that belong to `shapes`. values: Texts of those inputs of
+            convolutions that are no tensors.
         skipped: Events that could not be understood. torn: The file ends in the middle.
     """
 
@@ -122,6 +123,7 @@ class Trace:
     memory: Whole = field(default_factory=lambda: np.zeros((0, 5), np.int64))
     messages: Whole = field(default_factory=lambda: np.zeros((0, 6), np.int64))
     types: list[str] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
     skipped: int = 0
     torn: bool = False
 

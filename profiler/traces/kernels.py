@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainprof.profiler.traces.devices import Device, find_device
-from trainprof.profiler.traces.events import Events, Flags, Kind, Trace
+from trainprof.profiler.traces.events import MISSING, Events, Flags, Kind, Trace, Whole
 from trainprof.profiler.traces.intervals import union
 from trainprof.profiler.traces.kernel_names import (
     FAMILIES,
@@ -23,6 +23,8 @@ from trainprof.profiler.traces.kernel_names import (
     least_capability,
     read_name,
 )
+from trainprof.profiler.traces.launches import Launched
+from trainprof.profiler.traces.operators import LaunchedBy, launched_by
 from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, Window
 
 Small = NDArray[np.int8]
@@ -62,6 +64,7 @@ class FamilyTime:
         family: Of `FAMILIES`. example: Name of the kernel that took longest in all. count: Kernels.
         time_ns: In which any of them ran. precisions: Their own lengths added up, by precision.
         tensor_cores_ns: Length of those on tensor cores; None where that cannot be told.
+        operator: That launched most of their time; None where no operator can be linked.
     """
 
     family: str
@@ -70,6 +73,7 @@ class FamilyTime:
     time_ns: int
     precisions: dict[str, int]
     tensor_cores_ns: int | None
+    operator: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,12 @@ class Kernels:
     Attributes:
         events: Their columns, cut to the window. window: What shares refer to. names: As in
             `Trace.names`. busy_ns: The device ran anything. model: Which device it is.
-        family, precision: Places in `FAMILIES` and `PRECISIONS`. cores: Run by tensor cores (1) or
+        family, precision: Places in `FAMILIES` and `PRECISIONS`; where a name does not tell the
+            precision, that of the operator's input. cores: Run by tensor cores (1) or
             not (0); -1 where tensor cores cannot compute it, or the name does not tell.
+        operators: Which launched them; places of MISSING stay unlinked.
+        operator_names: Names of the operators that the training called, by kernel: places in
+            `names`, or MISSING.
     """
 
     events: Events
@@ -91,6 +99,8 @@ class Kernels:
     family: Small
     precision: Small
     cores: Small
+    operators: LaunchedBy
+    operator_names: Whole
 
     def of_family(self, *families: str) -> Flags:
         """Whose family is one of these."""
@@ -110,7 +120,14 @@ class Kernels:
         """Those in fp32 whose like tensor cores compute in fewer bits; none if it has none."""
         if not self.model.has_tensor_cores:
             return np.zeros(len(self.events), bool)
-        return self.of_matrices & self.of_precision("fp32")
+        return self.of_matrices & self.of_precision("fp32") & ~self.narrow
+
+    @property
+    def narrow(self) -> Flags:
+        """Those whose operator is known to be too narrow for tensor cores (a vector, depthwise)."""
+        works = self.operators.works
+        small = [place for place, work in works.items() if not work.wide]
+        return np.isin(self.operators.known, small)
 
     def time_ns(self, chosen: Flags) -> int:
         """In which any of the chosen ran."""
@@ -143,23 +160,37 @@ class Kernels:
                     tensor_cores_ns=int(lengths[told & (self.cores == 1)].sum())
                     if told.any()
                     else None,
+                    operator=self._operator(own, lengths),
                 )
             )
         return sorted(found, key=lambda one: (-one.time_ns, one.family))
 
+    def _operator(self, own: Flags, lengths: Whole) -> str | None:
+        linked = own & (self.operator_names != MISSING)
+        if not linked.any():
+            return None
+        return self.names[int(np.bincount(self.operator_names[linked], lengths[linked]).argmax())]
 
-def read_kernels(trace: Trace, timeline: Timeline) -> Kernels | None:
-    """The kernels of the busiest device; None where the window holds none."""
+
+def read_kernels(trace: Trace, timeline: Timeline, launched: Launched) -> Kernels | None:
+    """The kernels of the busiest device; None where the window holds none.
+
+    Args:
+        trace: What the file holds.
+        timeline: Of it.
+        launched: Its work with the calls that launched it.
+    """
     if not timeline.devices:
         return None
     device, window = timeline.devices[0], timeline.window
-    events = trace.events
-    own = events.where(
-        (events.kind == Kind.KERNEL)
-        & (events.device == device.device)
-        & (events.start_ns < window.end_ns)
-        & (events.end_ns > window.start_ns)
+    work = launched.work
+    chosen = (
+        (work.kind == Kind.KERNEL)
+        & (work.device == device.device)
+        & (work.start_ns < window.end_ns)
+        & (work.end_ns > window.start_ns)
     )
+    own = work.where(chosen)
     if not len(own):
         return None
     np.clip(own.start_ns, window.start_ns, window.end_ns, out=own.start_ns)
@@ -168,6 +199,9 @@ def read_kernels(trace: Trace, timeline: Timeline) -> Kernels | None:
     used = [trace.names[place] for place in places.tolist()]
     read = [read_name(name) for name in used]
     cores = [-1 if one.tensor_cores is None else int(one.tensor_cores) for one in read]
+    operators = launched_by(trace, launched.call[chosen], own.external)
+    precision = np.array([PRECISIONS.index(one.precision) for one in read], np.int8)[inverse]
+    top = operators.top
     return Kernels(
         events=own,
         window=window,
@@ -175,9 +209,21 @@ def read_kernels(trace: Trace, timeline: Timeline) -> Kernels | None:
         busy_ns=device.busy_ns,
         model=_model(trace, device, used),
         family=np.array([FAMILIES.index(one.family) for one in read], np.int8)[inverse],
-        precision=np.array([PRECISIONS.index(one.precision) for one in read], np.int8)[inverse],
+        precision=_told_by_inputs(precision, operators),
         cores=np.array(cores, np.int8)[inverse],
+        operators=operators,
+        operator_names=np.where(top == MISSING, MISSING, trace.events.name[top]).astype(np.int64),
     )
+
+
+def _told_by_inputs(precision: Small, operators: LaunchedBy) -> Small:
+    """Fills in what names do not tell."""
+    unknown = PRECISIONS.index("unknown")
+    open_ones = np.flatnonzero((precision == unknown) & (operators.known != MISSING))
+    for place in open_ones.tolist():
+        told = operators.works[int(operators.known[place])].precision
+        precision[place] = PRECISIONS.index(told) if told else unknown
+    return precision
 
 
 def _model(trace: Trace, device: DeviceTimeline, names: list[str]) -> DeviceModel:

@@ -212,6 +212,7 @@ class _Reader:
             lane_names=_lane_names(columns.metadata, lanes),
             shapes=[_shape_text(one, 0) for one in columns.shapes.values()],
             types=[_shape_text(one, 1) for one in columns.shapes.values()],
+            values=[_shape_text(one, 2) for one in columns.shapes.values()],
             header=self._said(),
             memory=columns.memory(),
             messages=columns.messages(),

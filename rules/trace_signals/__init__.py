@@ -10,6 +10,7 @@ from trainprof.rules.trace_signals import (
     frames,
     kernels,
     launches,
+    roofline,
     synchronisations,
     timeline,
     training_thread,
@@ -26,6 +27,7 @@ TOPICS = (
     kernels,
     synchronisations,
     copies,
+    roofline,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)

@@ -51,7 +51,7 @@ class Traced:
     @cached_property
     def kernels(self) -> Kernels | None:
         """Those of the busiest device, by family; None where there are none."""
-        return read_kernels(self.trace, self.timeline)
+        return read_kernels(self.trace, self.timeline, self.launched)
 
     @cached_property
     def queue(self) -> LaunchQueue | None:

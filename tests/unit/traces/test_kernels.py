@@ -14,6 +14,7 @@ from trace_builder import TraceBuilder
 from trainprof.profiler.traces.devices import find_device
 from trainprof.profiler.traces.kernel_names import FAMILIES, PRECISIONS, least_capability, read_name
 from trainprof.profiler.traces.kernels import read_kernels
+from trainprof.profiler.traces.launches import launched
 from trainprof.profiler.traces.reading import read_trace
 from trainprof.profiler.traces.timeline import timeline
 
@@ -145,12 +146,12 @@ def real(name):
 
 def kernels_of(path):
     trace = read_trace(path)
-    return read_kernels(trace, timeline(trace))
+    return read_kernels(trace, timeline(trace), launched(trace))
 
 
 TRACES = [
     "gpu-bound-v100/rank-0",
-    "input-bound-v100-workers0/worker0.v2",
+    "edge-cases/gpu-only-mi210",
     "input-fixed-v100-workers4/worker0.v2",
     "dlrm-8ranks-v100/worker7",
     "launch-bound-h100-inference/gaunernst",
@@ -199,13 +200,15 @@ def traces(draw):
     return builder
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
+)
 @given(traces())
 def test_any_trace_is_reckoned_alike(tmp_path, builder):
     trace = read_trace(builder.write(tmp_path / "trace.json"))
     cut = timeline(trace)
     window = (cut.window.start_ns, cut.window.end_ns)
-    found = read_kernels(trace, cut)
+    found = read_kernels(trace, cut, launched(trace))
     spans = {}
     for event in builder.events:
         if event["cat"].lower() == "kernel":
