@@ -55,6 +55,8 @@ class Evaluation:
 
 def evaluate(rules: Iterable[Rule], signals: Signals) -> Evaluation:
     """Asks each rule whose signals are there. What a rule raises is a mistake, and passes."""
+    rules = tuple(rules)
+    symptoms = tuple(rule.id for rule in rules if rule.is_symptom)
     judged: list[Judged] = []
     skipped: list[SkippedRule] = []
     gated: list[SkippedRule] = []
@@ -73,7 +75,8 @@ def evaluate(rules: Iterable[Rule], signals: Signals) -> Evaluation:
             if held_back is not None:
                 gated.append(SkippedRule(rule.id, held_back))
             if finding is not None:
-                judged.append(Judged(finding, rule.suppresses))
+                explains = symptoms if finding.gain is not None and not rule.is_symptom else ()
+                judged.append(Judged(finding, (*rule.suppresses, *explains)))
     findings = under_their_causes(judged)
     return Evaluation(tuple(sorted(findings, key=order(signals))), tuple(skipped), tuple(gated))
 

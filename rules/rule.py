@@ -91,6 +91,7 @@ class Rule:
         needs: Signals without which the rule is skipped, and listed as skipped with the reason.
         can_warn: False for rules that never grade above info.
         suppresses: Rules whose findings this one explains when it fires: its symptoms.
+        is_symptom: Whatever promises time explains its findings.
         on_traces: It judges traces too, by signals that they share with runs.
         what_if: What its fix changes in a trace, of `trainprof.profiler.traces.changes`.
     """
@@ -100,6 +101,7 @@ class Rule:
     needs: ClassVar[tuple[str, ...]] = ()
     can_warn: ClassVar[bool] = True
     suppresses: ClassVar[tuple[str, ...]] = ()
+    is_symptom: ClassVar[bool] = False
     on_traces: ClassVar[bool] = False
     what_if: ClassVar[str | None] = None
     fires_on: ClassVar[tuple[Case, ...]] = ()

@@ -33,6 +33,7 @@ from trainprof.rules.signals import (
     storage,
     transfer,
     units,
+    unused_gpu,
     validation,
     whole_run,
 )
@@ -63,6 +64,7 @@ TOPICS = (
     recomputation,
     headroom,
     gpu,
+    unused_gpu,
     transfer,
     start,
     units,

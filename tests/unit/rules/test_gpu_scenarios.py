@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from builders import MS, SECOND, START_NS, build_run, build_samples, build_steps, build_trainer
 
-from trainprof.profiler.model.records import CollectorStatus
+from trainprof.profiler.model.records import CollectorStatus, Event, Fact
 from trainprof.profiler.samplers.gpu import GpuSampler
 from trainprof.rules.costs import Costs
 from trainprof.rules.diagnose import diagnose
@@ -121,13 +121,16 @@ def test_a_power_brake(driver):
 
 
 def test_the_slowest_of_several_cards_is_named(driver):
-    both = "\n".join(line for line in ALONE.splitlines() if not line.startswith("0 1"))
-    hot = (
-        both + "\n0 1 pid0 101\n0 1 pid1 -1\n0 1 reasons 0x60\n0 1 sm_clock 700\n0 1 temperature 93"
-    )
+    hot = "\n0 1 pid0 100\n0 1 pid1 -1\n0 1 reasons 0x60\n0 1 sm_clock 700\n0 1 temperature 93"
     process = trainer(devices=("cuda:0", "cuda:1"))
-    found = hardware_findings(run_of(driver, hot, process, environment={}))
-    assert set(found) == set()  # only card 0 holds a process of this run
+    found = hardware_findings(run_of(driver, "0 * pid1 -1" + hot, process))
+    assert found["hw-throttle"].summary.startswith("GPU 1 had lowered clocks at 100 %")
+
+
+def test_a_hot_card_without_a_process_of_this_run_is_somebody_elses(driver):
+    hot = "\n0 1 pid0 101\n0 1 utilization 90\n0 1 reasons 0x60\n0 1 sm_clock 700"
+    process = trainer(devices=("cuda:0", "cuda:1"))
+    assert hardware_findings(run_of(driver, ALONE + hot, process)) == {}
 
 
 COPIES = {"h2d": 30.0, "forward": 60.0, "backward": 10.0}
@@ -254,6 +257,120 @@ def test_a_training_on_the_cpu_is_told_nothing_of_a_neighbours_card(driver):
     assert not skipped & {"hw-throttle", "hw-pcie-width", "hw-ecc", "hw-shared"}
     assert "no NVIDIA GPU" in signals_of(run).get("gpu.clock_share").reason
     assert signals_of(run).get("cost.gpu_energy_per_step_j").value is None
+
+
+LITTLE = ALONE + "\n0 0 utilization 12\n0 0 memory_used 4000000000"
+
+
+def test_a_card_with_little_to_do_and_its_price(driver):
+    run = run_of(driver, LITTLE)
+    finding = hardware_findings(run, Costs(price_per_hour=3.6, currency="EUR"))["hw-gpu-underused"]
+    assert (finding.severity, finding.gain) == ("info", None)
+    assert "Kernels ran 12 % of the time, and at most 5.0 % of" in finding.summary
+    assert "of 1,000 steps, 0.088 EUR pay for idle time" in finding.summary
+    assert "EUR" not in hardware_findings(run)["hw-gpu-underused"].summary
+
+
+def test_a_card_that_waits_for_data_is_not_called_too_large(driver):
+    process = trainer(phases={"data_wait": 70.0, "forward": 30.0})
+    assert "hw-gpu-underused" not in hardware_findings(run_of(driver, LITTLE, process))
+
+
+def test_what_promises_time_hides_that_a_card_has_little_to_do(driver):
+    """The collector's pauses are mended first."""
+    collections = [
+        Event("gc", START_NS + i * 10**9, 500 * MS, {"generation": 2}) for i in range(38)
+    ]
+    phases = {"forward": 91.0, "gc": 9.0}
+    process = replace(trainer(phases=phases), events=tuple(collections))
+    found = diagnose(run_of(driver, LITTLE, process))
+    promised = [one for one in found.findings if one.gain is not None]
+    listed = {one.rule for one in found.findings}
+    if not promised:
+        pytest.fail("the built run promises no time, and proves nothing")
+    assert "hw-gpu-underused" not in listed
+    assert any("hw-gpu-underused" in one.suppresses for one in promised)
+
+
+LAYERS = {"layers": [{"name": f"l{i}", "flops": 4 * 10**9} for i in range(10)]}
+FREE = """
+0 * pid0 -1
+0 * pid1 -1
+0 * utilization 0
+0 * memory_used 500000000
+0 * reasons 1
+"""
+
+
+def on_cpu(argv=("python", "train.py"), **flags):
+    process = trainer(
+        devices=("cpu",), phases={"forward": 30.0, "backward": 60.0, "optimizer": 10.0}
+    )
+    facts = tuple(
+        replace(fact, data=flags | {"num_threads": 4}) if fact.kind == "flags" else fact
+        for fact in process.facts
+    )
+    units = Fact("units", "all", START_NS, LAYERS)
+    return replace(process, facts=(*facts, units), info=replace(process.info, argv=argv))
+
+
+def test_an_idle_card_beside_a_training_on_the_cpu(driver):
+    finding = hardware_findings(run_of(driver, FREE, on_cpu()))["hw-no-accel"]
+    assert finding.severity == "warn"
+    assert "this torch was built without CUDA" in finding.summary
+    rate = 3 * 10 * 4e9 / 0.09
+    assert f"{rate / 1e9:.3g} GFLOP/s" in finding.summary
+    ratio = 0.3 * 2 * 16896 * 1981e6 / rate
+    assert finding.gain.high == pytest.approx(1 / (1 - 0.9 * (1 - 1 / ratio)))
+    built = hardware_findings(run_of(driver, FREE, on_cpu(torch_cuda_build="12.8")))["hw-no-accel"]
+    assert "the model was not moved to it" in built.summary
+
+
+@pytest.mark.parametrize(
+    ("scenario", "argv", "info"),
+    [
+        (FREE, ("python", "train.py", "--device", "cpu"), {}),
+        (FREE, ("python", "train.py", "--device=cpu"), {}),
+        (FREE, ("python", "train.py", "trainer.accelerator=cpu"), {}),
+        (FREE, ("python", "train.py", "--no-cuda"), {}),
+        (FREE, ("python", "train.py", "--no_cuda"), {}),
+        (FREE, ("python", "train.py", "--use_cpu"), {}),
+        (FREE, ("python", "train.py", "--cpu"), {}),
+        (FREE, ("python", "train.py", "--gpus", "0"), {}),
+        (FREE, ("python", "train.py"), {"environment": {"CUDA_VISIBLE_DEVICES": ""}}),
+        (FREE, ("python", "train.py"), {"environment": {"CUDA_VISIBLE_DEVICES": "-1"}}),
+        (FREE + "0 * utilization 40", ("python", "train.py"), {}),
+        (FREE + "0 * pid0 4711", ("python", "train.py"), {}),
+        (FREE + "0 * memory_used 30000000000", ("python", "train.py"), {}),
+        (FREE + "0 * utilization unsupported", ("python", "train.py"), {}),
+        (FREE + "0 * cores unsupported", ("python", "train.py"), {}),
+    ],
+)
+def test_a_card_that_the_training_shall_not_or_cannot_use(driver, scenario, argv, info):
+    assert hardware_findings(run_of(driver, scenario, on_cpu(argv), **info)) == {}
+
+
+@pytest.mark.parametrize(
+    "argv", [("train.py", "--cpu-threads", "4"), ("train.py", "--data=cpu_db")]
+)
+def test_words_that_keep_no_card_away(driver, argv):
+    assert "hw-no-accel" in hardware_findings(run_of(driver, FREE, on_cpu(argv)))
+
+
+def test_cards_that_take_turns(driver):
+    turns = "".join(
+        f"\n{look} {card} utilization {100 if look % 2 == card else 0}"
+        for look in range(LOOKS)
+        for card in (0, 1)
+    )
+    both = "\n0 0 pid0 100\n0 0 pid1 -1\n0 1 pid0 100\n0 1 pid1 -1"
+    process = trainer(devices=("cuda:0", "cuda:1"))
+    process = replace(process, info=replace(process.info, world_size=1))
+    run = run_of(driver, both + turns, process)
+    assert signals_of(run).get("gpu.devices").value == "0, 1"
+    (finding,) = [one for one in diagnose(run).findings if one.rule == "dist-naive-mp"]
+    assert "on 2 GPUs, of which 1 are busy at a time" in finding.summary
+    assert finding.gain.high == 2.0
 
 
 @pytest.mark.parametrize(
