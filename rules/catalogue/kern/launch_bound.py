@@ -91,8 +91,9 @@ class LaunchBound(Rule):
     """Part of it, for the lower end of the gain (a starting value)."""
 
     def applies(self, signals: Signals) -> bool:
-        """There is a trace."""
-        return signals.get("timeline.window").value is not None
+        """There is a trace, and not of a machine without a device."""
+        on_cpu = signals.get("training_thread.on_cpu").value is True
+        return signals.get("timeline.window").value is not None and not on_cpu
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Adds what is charged to operators and to launches."""
