@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from trainprof.profiler.traces.short_operators import SHORT_PAUSE_NS
 from trainprof.rules.operator_table import BACKWARD, FORWARD, Call, OperatorTable
 
 LEAST_TURNS = 10
@@ -16,9 +17,6 @@ LEAST_TURNS = 10
 10 for its loop over indices)."""
 
 _LAYERS = ("linear", "conv1d", "conv2d", "conv3d", "layer_norm", "batch_norm", "group_norm")
-
-SHORT_PAUSE_NS = 200_000
-"""Longer pauses between two operators are something else: data, output, another thread."""
 
 LONGEST_BODY = 300
 """Operators of one turn."""

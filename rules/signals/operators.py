@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from trainprof.profiler.model.diagnosis import Location
 from trainprof.profiler.model.signals import Signal
+from trainprof.profiler.traces.short_operators import SHORT_NS, SHORT_PAUSE_NS
 from trainprof.rules.attention_pattern import find_attention
 from trainprof.rules.fusable_chains import find_chains
 from trainprof.rules.operator_table import (
@@ -23,7 +24,6 @@ from trainprof.rules.operator_table import (
     why_absent,
 )
 from trainprof.rules.repetition import (
-    SHORT_PAUSE_NS,
     Repetition,
     find_repetitions,
     forward_segments,
@@ -118,9 +118,6 @@ DESCRIPTIONS = (
 
 WIDE = 512
 """Least size of a product's last dimensions for 16-bit matrix units to pay."""
-
-SHORT_NS = 20_000
-"""Most of a shorter operator is what every operator costs."""
 
 _PRODUCTS = ("linear", "matmul", "mm", "addmm", "bmm", "baddbmm", "einsum", "conv1d", "conv2d")
 

@@ -30,9 +30,9 @@ class SmallOpsCpu(Rule):
     that is more than the work.
 
     ## Evidence needed
-    - One step under torch's profiler counts the operators, the time in those that take less than
-      20 µs (in the backward also those inside a node), and the pauses between them; pauses of more
-      than 0.2 ms are something else and do not count.
+    - One step under torch's profiler, or the whole steps of a trace, counts the operators, the time
+      in those that take less than 20 µs (in the backward also those inside a node), and the pauses
+      between them; pauses of more than 0.2 ms are something else and do not count.
 
     The expected gain is at most Amdahl's bound on that time; whether and how much of it can be had
     depends on the model, so the interval starts at none. A model of 80 networks of 16 neurons, one
@@ -60,6 +60,7 @@ class SmallOpsCpu(Rule):
     title = "Very many very short operators"
     needs = ("operators.short_share", "operators.count", "operators.median_s")
     can_warn = False
+    on_traces = True
     fires_on = (
         Case(
             "700 operators of 6 µs",
@@ -96,6 +97,10 @@ class SmallOpsCpu(Rule):
     """Seconds; the fixed price of an operator is a few of them (a starting value)."""
     min_short_share = 0.30
     """Part of the step in short operators and between operators (a starting value)."""
+
+    def applies(self, signals: Signals) -> bool:
+        """The training runs on the CPU."""
+        return signals.get("training_thread.on_cpu").value is not False
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Compares number, length and pauses with the thresholds."""
