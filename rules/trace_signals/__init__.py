@@ -14,6 +14,7 @@ from trainprof.rules.trace_signals import (
     roofline,
     synchronisations,
     timeline,
+    trace_memory,
     training_thread,
 )
 from trainprof.rules.trace_signals.traced import Traced
@@ -30,6 +31,7 @@ TOPICS = (
     synchronisations,
     copies,
     roofline,
+    trace_memory,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)

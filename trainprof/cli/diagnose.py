@@ -55,10 +55,11 @@ def diagnose(
     """Say where the time of recorded runs went, and why.
 
     TRACE is a file that torch.profiler has exported, on any machine, or a folder of such; those of
-    several ranks of one training are diagnosed together. RUN is a run folder or its
-    name under trainprof-runs/; the latest by default. A run that still goes on is diagnosed as far
-    as it got. `# trainprof: ignore[rule-id]` on a source line leaves out that rule's finding there;
-    `[tool.trainprof]` in pyproject.toml sets select, ignore and fail-on for a project.
+    several ranks of one training are diagnosed together. A memory snapshot of torch is one too. RUN
+    is a run folder or its name under trainprof-runs/; the latest by default. A run that still goes
+    on is diagnosed as far as it got. `# trainprof: ignore[rule-id]` on a source line leaves out the
+    finding of a rule there; `[tool.trainprof]` in pyproject.toml sets select, ignore and fail-on
+    for a project.
     """
     settings = load_settings()
     settings = msgspec.structs.replace(
@@ -83,9 +84,9 @@ def _diagnoses(
     """One of each run; traces of several ranks of one training have one together."""
     traces = traces_among(runs)
     if traces:
-        from trainprof.cli.trace_reading import diagnosed_traces  # numpy takes a tenth of a second
+        from trainprof.cli.trace_reading import diagnosed_files  # numpy takes a tenth of a second
 
-        found = diagnosed_traces(traces, settings, jobs)
+        found = diagnosed_files(traces, settings, jobs)
         if single and len(found) > 1:
             raise UsageError("--format json prints one object; give one trace, or one training.")
         return found

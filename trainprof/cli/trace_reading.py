@@ -11,10 +11,33 @@ from trainprof.cli.ending_signals import ending_signals
 from trainprof.cli.moment import tell
 from trainprof.cli.settings import Settings
 from trainprof.profiler.model.diagnosis import Diagnosis
+from trainprof.profiler.traces.opening import Format, format_of
 from trainprof.rules.rank_traces import diagnose_traces, local_briefs
 
 SILENT_S = 1.0
 """What takes less shows no progress."""
+
+
+def diagnosed_files(paths: Sequence[Path], settings: Settings, jobs: int | None) -> list[Diagnosis]:
+    """The diagnoses of traces and of memory snapshots; these first.
+
+    Args:
+        paths: Of the files.
+        settings: Which rules are asked.
+        jobs: Processes at a time; None for what the machine has.
+
+    Raises: as `diagnosed_traces`.
+    """
+    snapshots = [path for path in paths if format_of(path) is Format.PICKLE]
+    traces = [path for path in paths if path not in snapshots]
+    found = [_of_snapshot(path, settings) for path in snapshots]
+    return [*found, *(diagnosed_traces(traces, settings, jobs) if traces else ())]
+
+
+def _of_snapshot(path: Path, settings: Settings) -> Diagnosis:
+    from trainprof.rules.snapshot_diagnosis import diagnose_snapshot
+
+    return diagnose_snapshot(path, select=settings.select, ignore=settings.ignore)
 
 
 def diagnosed_traces(

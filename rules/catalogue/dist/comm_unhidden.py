@@ -26,8 +26,8 @@ class CommUnhidden(Rule):
     - At least 5 % of the window is exposed communication (TraceLens reports from 5 %).
     - Less than 70 % of the time of the collectives is hidden (TraceLens).
     - Where the traces of several ranks are given, what the rank waited for others is taken off
-      first: a late rank is another finding. One trace alone does not tell it, and the finding has
-      low confidence.
+      first: a late rank is another finding. One trace alone does not tell it: the finding has low
+      confidence and is never critical.
 
     Where the sizes are known, the bus bandwidth of collectives of 1 MiB or more stands beside it:
     one below 12 GB/s is less than PCIe 3.0 with 16 lanes moves in practice, so a link is slow.
@@ -153,6 +153,7 @@ class CommUnhidden(Rule):
             gain=Gain(amdahl(share * self.least_removable), amdahl(share)),
             fixes=self._advice(slow),
             confidence="low" if transfer is None else "medium",
+            max_severity="warn" if transfer is None else "critical",
         )
 
     @staticmethod

@@ -1,0 +1,90 @@
+"""What the allocator's events in a trace tell of one device: peak, waste, churn, growth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainprof.profiler.traces.events import MISSING, Kind, Trace, Whole
+from trainprof.profiler.traces.intervals import union
+from trainprof.profiler.traces.timeline import ALLOCATES, Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class TracedMemory:
+    """One device in the window; sizes in bytes.
+
+    Attributes:
+        device: Its number.
+        peak: Most that was allocated; None where the trace tells changes only. reserved: What the
+            allocator held then. most_reserved: Most that it ever held.
+        levels: Allocated at the end of each whole step.
+        allocations: In the window.
+        total: Memory of the device, where the trace tells it.
+    """
+
+    device: int
+    peak: int | None
+    reserved: int | None
+    most_reserved: int | None
+    levels: Whole
+    allocations: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentCalls:
+    """Calls that take memory from a device or give it back (cudaMalloc, cudaFree and their like).
+
+    Attributes:
+        count: In the window. time_ns: In them, of all threads together.
+    """
+
+    count: int
+    time_ns: int
+
+
+def traced_memory(trace: Trace, timeline: Timeline) -> TracedMemory | None:
+    """The device that holds most; None where the trace has no events of a device's allocator."""
+    window = timeline.window
+    rows = trace.memory[trace.memory[:, 4] >= 0]
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    rows = rows[(rows[:, 0] >= window.start_ns) & (rows[:, 0] < window.end_ns)]
+    if not len(rows):
+        return None
+    devices = np.unique(rows[:, 4]).tolist()
+    device = max(devices, key=lambda one: int(rows[rows[:, 4] == one, 3].max()))
+    own = rows[rows[:, 4] == device]
+    time_ns, change, allocated, reserved = own[:, :4].T
+    told = bool((allocated != MISSING).all() and (reserved != MISSING).all())
+    peak = int(allocated.argmax())
+    last = np.searchsorted(time_ns, timeline.steps.end, "left") - 1
+    return TracedMemory(
+        device=int(device),
+        peak=int(allocated[peak]) if told else None,
+        reserved=int(reserved[peak]) if told else None,
+        most_reserved=int(reserved.max()) if told else None,
+        levels=allocated[last[last >= 0]] if told else np.zeros(0, np.int64),
+        allocations=int((change > 0).sum()),
+        total=_total(trace, int(device)),
+    )
+
+
+def segment_calls(trace: Trace, timeline: Timeline) -> SegmentCalls:
+    """What the host asked of the devices' own allocator in the window."""
+    window = timeline.window
+    events = trace.events
+    calls = events.where((events.kind == Kind.RUNTIME) & trace.named(ALLOCATES.search))
+    inside = union(calls.start_ns, calls.end_ns).clipped(window.start_ns, window.end_ns)
+    begun = (calls.start_ns >= window.start_ns) & (calls.start_ns < window.end_ns)
+    return SegmentCalls(int(begun.sum()), inside.total)
+
+
+def _total(trace: Trace, device: int) -> int | None:
+    described = trace.header.get("deviceProperties")
+    for one in described if isinstance(described, list) else ():
+        if isinstance(one, dict) and one.get("id") == device:
+            total = one.get("totalGlobalMem")
+            return total if isinstance(total, int) and total > 0 else None
+    return None
