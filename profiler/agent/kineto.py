@@ -5,6 +5,7 @@ Without its Python layer (`torch.profiler.profile`), which needs 40 us an event 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -104,6 +105,25 @@ class Kineto:
 
         module._prepare_profiler = _prepare_profiler
         self._restore = restore
+
+
+def save_trace(result: Any, path: str) -> int | None:
+    """Saves a trace; its size in bytes, None where it did not become whole."""
+    temporary = f"{path}.part"
+    try:
+        result.save(temporary)
+        with open(temporary, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 64, 0))
+            whole = file.read().rstrip().endswith(b"}")
+        if whole:
+            os.replace(temporary, path)
+            return size
+        os.unlink(temporary)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+    return None
 
 
 def why_not_open(torch: Any, *, used: bool) -> str | None:

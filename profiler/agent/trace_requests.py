@@ -33,7 +33,7 @@ from ..store.writer import ProcessWriter
 from . import guard
 from .describe.flags import accelerator_in_use
 from .hooks_training import TrainingHooks
-from .kineto import why_not_open
+from .kineto import save_trace, why_not_open
 from .trace_window import ARMED, IDLE, OPEN, READY, TraceWindow, device_activities
 
 LEAD_S = 1.5
@@ -174,6 +174,8 @@ class TraceRequests:
             self._hooks.ask(self._abandon)
         elif self._window.state == IDLE and self._step_s:
             self._follow(steps, trained_s, events)
+        elif not self._window.is_near and self._is_asked():
+            self._hooks.ask(self._step_aside)
 
     def finish(self, writer: ProcessWriter) -> None:
         """At the end of the training: saves the last window, or says why there is none."""
@@ -197,19 +199,33 @@ class TraceRequests:
     def _abandon(self) -> None:
         self._window.abandon(BETWEEN)
 
+    def _is_asked(self) -> bool:
+        order = order_path(self._run, self._next or 1)
+        return os.path.exists(order) or os.path.exists(request_path(self._run))
+
+    def _step_aside(self) -> None:
+        """In the training thread: steps told at the start are far off, and a request is there."""
+        order = self._order
+        if order is not None and order.number == 0 and not self._window.is_near:
+            self._window.disarm()
+            self._order, self._told = None, (order.first, order.steps)
+
     # Which window comes next.
 
     def _follow(self, steps: int, trained_s: float, events: int | None) -> None:
         order = self._order
         if order is not None and self._window.problem is not None:
-            self._after_problem(order, steps)
+            self._after_problem(order)
         elif order is None:
             self._order = self._next_order(steps, trained_s, events)
-        elif steps >= order.first - 2 - NEAR_S / self._step_s:
+        elif self._is_near(order.first, steps):
             self._window.arm(order.first, order.steps)
             self._answer("armed", order)
 
-    def _after_problem(self, order: Order, steps: int) -> None:
+    def _is_near(self, first: int, steps: int) -> bool:
+        return steps >= first - 2 - NEAR_S / self._step_s
+
+    def _after_problem(self, order: Order) -> None:
         problem, self._window.problem = str(self._window.problem), None
         order.attempts += 1
         if order.attempts >= MOST_ATTEMPTS or self._why_not() is not None:
@@ -221,13 +237,13 @@ class TraceRequests:
         trainer = self._trainer
         assert trainer is not None
         order = self._adopted(trainer, steps)
-        if order is None and self._told is not None:
-            order, self._told = Order(0, *self._told, "steps"), None
         if order is None and trainer.rank in (None, 0):
             order = self._requested(trainer, steps, events)
             if order is None and self._is_due(steps, trained_s):
                 self._auto = False
                 order = self._decide(trainer, steps, self._fitting(3, events), "auto")
+        if order is None and self._told is not None and self._is_near(self._told[0], steps):
+            order, self._told = Order(0, *self._told, "steps"), None
         if order is not None:
             self._order = order
             reason = self._why_not()
@@ -352,7 +368,7 @@ class TraceRequests:
             return
         path = trace_path(self._run, trainer.folder, first)
         from_ns = time.perf_counter_ns()
-        size = _write(result, path)
+        size = save_trace(result, path)
         del result
         now = time.perf_counter_ns()
         costs_ns["save"] = now - from_ns
@@ -388,25 +404,6 @@ class TraceRequests:
         content |= {"first": order.first, "steps": order.steps, **more}
         with contextlib.suppress(OSError):
             write_object(answer_path(self._run, trainer.folder, order.number), content)
-
-
-def _write(result: Any, path: str) -> int | None:
-    """Saves a trace; its size in bytes, None where it did not become whole."""
-    temporary = f"{path}.part"
-    try:
-        result.save(temporary)
-        with open(temporary, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 64, 0))
-            whole = file.read().rstrip().endswith(b"}")
-        if whole:
-            os.replace(temporary, path)
-            return size
-        os.unlink(temporary)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-    return None
 
 
 def _uses_graphs() -> bool:

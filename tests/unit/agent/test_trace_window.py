@@ -181,6 +181,16 @@ def test_two_requests_after_one_another_give_two_traces(training, tmp_path):
     assert [one.steps for one in read_traces(tmp_path)] == [1, 1]
 
 
+def test_a_request_comes_before_steps_that_are_far_off(training, tmp_path):
+    loop = training("400")
+    loop.run(3)
+    (tmp_path / "trace-request").write_text("2")
+    loop.run(450)
+    first, told = read_traces(tmp_path)
+    assert (first.steps, told.first, told.steps) == (2, 400, 1)
+    assert first.first < 50
+
+
 def test_a_request_that_comes_meanwhile_waits(training, tmp_path):
     loop = training()
     loop.run(2)
