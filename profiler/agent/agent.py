@@ -29,6 +29,7 @@ from .recorder import Recorder
 from .segment import Segmenter
 from .stacks import InsideSampler
 from .trace_requests import TraceRequests, Trainer
+from .trace_size import Load
 from .trace_window import TraceWindow
 from .trial_records import TrialRecords
 
@@ -273,8 +274,10 @@ class Agent:
         return self._segmenter.count
 
     def _look_for_requests(self, writer: ProcessWriter) -> None:
-        events = self._operators.events_per_step
-        self._traces.tick(writer, self._as_trainer(), self._segmenter.count, events)
+        with self._lock:
+            steps, seen = self._segmenter.count, self._segmenter.seen
+        load = Load(self._operators.events_per_step, seen["backwards"] // max(steps, 1) or 1)
+        self._traces.tick(writer, self._as_trainer(), steps, load)
 
     def _as_trainer(self) -> Trainer:
         rank, size = self._rank

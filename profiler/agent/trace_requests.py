@@ -34,6 +34,7 @@ from . import guard
 from .describe.flags import accelerator_in_use
 from .hooks_training import TrainingHooks
 from .kineto import save_trace, why_not_open
+from .trace_size import MOST_EVENTS, Load, fitting_steps
 from .trace_window import ARMED, IDLE, OPEN, READY, TraceWindow, device_activities
 
 LEAD_S = 1.5
@@ -45,12 +46,6 @@ SOON = 2_000
 """Steps from the beginning, of which the agent's first looks may miss the right one."""
 STEADY_STEPS, STEADY_S = 20, 5.0
 """A window by itself waits for so many steps and seconds; there is one in a run."""
-MOST_EVENTS = 400_000
-"""Of a window: some 150 MB of JSON (measured: 380 bytes an event with shapes)."""
-EVENTS_PER_TENSOR = 30
-"""Of one step, for each parameter, where no step was looked at before. Measured on the CPU: 5 for
-20,000 single parameters, 100 for the twelve of a transformer's layer."""
-BYTES_PER_EVENT = 400
 LEAST_FREE_BYTES = 64_000_000
 MOST_ATTEMPTS = 3
 FORKED = (
@@ -132,8 +127,8 @@ class TraceRequests:
         """The training begins: steps that were told and come soon are waited for from here on."""
         self._trainer = trainer
         if self._told is not None and self._told[0] <= SOON:
-            self._order, self._told = Order(0, *self._told, "steps"), None
-            reason = self._why_not()
+            self._order, self._told = self._as_told(*self._told), None
+            reason = self._why_not(self._order)
             if reason is not None:
                 self._refuse(reason)
             else:
@@ -146,7 +141,7 @@ class TraceRequests:
         return self._window.is_near
 
     def tick(
-        self, writer: ProcessWriter, trainer: Trainer, steps: int, events: int | None = None
+        self, writer: ProcessWriter, trainer: Trainer, steps: int, load: Load | None = None
     ) -> None:
         """A few times a second.
 
@@ -154,7 +149,7 @@ class TraceRequests:
             writer: Of this process.
             trainer: Who it is.
             steps: Trained so far.
-            events: Of a step that was looked at before.
+            load: What a step does.
         """
         if not steps:
             return
@@ -173,7 +168,7 @@ class TraceRequests:
         elif self._step_s and self._window.is_overdue(self._step_s):
             self._hooks.ask(self._abandon)
         elif self._window.state == IDLE and self._step_s:
-            self._follow(steps, trained_s, events)
+            self._follow(steps, trained_s, load)
         elif not self._window.is_near and self._is_asked():
             self._hooks.ask(self._step_aside)
 
@@ -212,12 +207,12 @@ class TraceRequests:
 
     # Which window comes next.
 
-    def _follow(self, steps: int, trained_s: float, events: int | None) -> None:
+    def _follow(self, steps: int, trained_s: float, load: Load | None) -> None:
         order = self._order
         if order is not None and self._window.problem is not None:
             self._after_problem(order)
         elif order is None:
-            self._order = self._next_order(steps, trained_s, events)
+            self._order = self._next_order(steps, trained_s, load)
         elif self._is_near(order.first, steps):
             self._window.arm(order.first, order.steps)
             self._answer("armed", order)
@@ -228,25 +223,25 @@ class TraceRequests:
     def _after_problem(self, order: Order) -> None:
         problem, self._window.problem = str(self._window.problem), None
         order.attempts += 1
-        if order.attempts >= MOST_ATTEMPTS or self._why_not() is not None:
+        if order.attempts >= MOST_ATTEMPTS or self._why_not(order) is not None:
             self._refuse(problem)
         else:  # all ranks go on with the same step
             order.first = max(self._window.first + self._window.done, order.first) + 1
 
-    def _next_order(self, steps: int, trained_s: float, events: int | None) -> Order | None:
+    def _next_order(self, steps: int, trained_s: float, load: Load | None) -> Order | None:
         trainer = self._trainer
         assert trainer is not None
         order = self._adopted(trainer, steps)
         if order is None and trainer.rank in (None, 0):
-            order = self._requested(trainer, steps, events)
+            order = self._requested(trainer, steps, load)
             if order is None and self._is_due(steps, trained_s):
                 self._auto = False
-                order = self._decide(trainer, steps, self._fitting(3, events), "auto")
+                order = self._decide(trainer, steps, self._fitting(DEFAULT_STEPS, load), "auto")
         if order is None and self._told is not None and self._is_near(self._told[0], steps):
-            order, self._told = Order(0, *self._told, "steps"), None
+            order, self._told = self._as_told(*self._told, load), None
         if order is not None:
             self._order = order
-            reason = self._why_not()
+            reason = self._why_not(order)
             if reason is not None:
                 self._refuse(reason)
                 return None
@@ -273,7 +268,7 @@ class TraceRequests:
         self._refuse("this rank saw the order when its first step had begun")
         return None
 
-    def _requested(self, trainer: Trainer, steps: int, events: int | None) -> Order | None:
+    def _requested(self, trainer: Trainer, steps: int, load: Load | None) -> Order | None:
         path = request_path(self._run)
         if not os.path.exists(path):
             return None
@@ -287,19 +282,15 @@ class TraceRequests:
             return None  # another training of this run has taken it
         wanted = requested_steps(text)
         order = self._decide(
-            trainer, steps, self._fitting(wanted or DEFAULT_STEPS, events), "request"
+            trainer, steps, self._fitting(wanted or DEFAULT_STEPS, load), "request"
         )
         self._order = order
         if wanted is None:
             self._refuse(f"the request asks for no number of steps from 1 to {MOST_STEPS}")
-        elif not order.steps:
-            self._refuse(f"one step would be a trace of more than {MOST_EVENTS:,} events")
         return self._order
 
-    def _fitting(self, steps: int, events: int | None) -> int:
-        """So many of the steps that their trace stays small."""
-        per_step = events if events is not None else EVENTS_PER_TENSOR * self._tensors()
-        return min(steps, MOST_EVENTS // max(per_step, 1))
+    def _fitting(self, steps: int, load: Load | None = None) -> int:
+        return fitting_steps(steps, self._tensors(), load or Load())
 
     def _tensors(self) -> int:
         modules = self._hooks.modules
@@ -328,7 +319,12 @@ class TraceRequests:
         steady = steps >= STEADY_STEPS and trained_s >= STEADY_S
         return self._auto and steady and bool(device_activities(self._torch))
 
-    def _why_not(self) -> str | None:
+    def _as_told(self, first: int, steps: int, load: Load | None = None) -> Order:
+        return Order(0, first, self._fitting(steps, load), "steps")
+
+    def _why_not(self, order: Order) -> str | None:
+        if not order.steps:
+            return f"one step would be a trace of more than {MOST_EVENTS:,} events"
         if self._asked == "off":
             return "it was switched off (--trace off)"
         reason = why_not_open(self._torch, used=self._hooks.profiler_used)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from trainprof.profiler.agent import kineto, trace_requests, trace_window
+from trainprof.profiler.agent import kineto, trace_requests, trace_size, trace_window
 from trainprof.profiler.agent import marks as m
 from trainprof.profiler.agent.recorder import Recorder
 from trainprof.profiler.agent.trace_requests import TraceRequests, Trainer
+from trainprof.profiler.agent.trace_size import Load
 from trainprof.profiler.agent.trace_window import ARMED, IDLE, OPEN, TraceWindow
 from trainprof.profiler.store.traces import read_traces
 
@@ -268,7 +269,10 @@ def test_an_order_of_another_training_is_none_of_ours(training, tmp_path):
         ),
         (
             "auto",
-            lambda loop, patch: patch.setattr(trace_requests, "MOST_EVENTS", 1),
+            lambda loop, patch: (
+                patch.setattr(trace_size, "MOST_EVENTS", 1),
+                patch.setattr(trace_size, "MOST_TENSORS", 1),
+            ),
             "one step would be a trace of more than",
         ),
     ],
@@ -285,12 +289,27 @@ def test_reasons_for_none(training, tmp_path, monkeypatch, asked, change, reason
 
 
 def test_a_trace_that_would_grow_has_fewer_steps(training, tmp_path, monkeypatch):
-    monkeypatch.setattr(trace_requests, "MOST_EVENTS", 2 * 2 * trace_requests.EVENTS_PER_TENSOR)
+    monkeypatch.setattr(trace_size, "MOST_EVENTS", 2 * 2 * trace_size.EVENTS_PER_TENSOR)
     loop = training()
     loop.run(2)
     (tmp_path / "trace-request").write_text("9")
     loop.run(15)
     assert the_trace(tmp_path).steps == 2
+
+
+@pytest.mark.parametrize(
+    ("load", "steps"),
+    [
+        (Load(), 20),
+        (Load(events=10_000), 10),
+        (Load(events=10**6), 0),
+        (Load(micro_batches=100), 8),
+        (Load(micro_batches=10**6), 1),
+    ],
+)
+def test_how_many_steps_fit(training, load, steps):
+    """Of a model of two parameters, of which 60 events each are guessed."""
+    assert training().requests._fitting(20, load) == steps
 
 
 def test_a_window_that_lasts_is_not_prolonged(training, tmp_path, monkeypatch):
