@@ -78,7 +78,7 @@ OF_TYPE = {
 }
 """Precision by the type that the profiler writes for an operator's input."""
 
-_TENSILE = re.compile(r"Cijk_A\w+?_B\w+?_(?P<types>[A-Z0-9]+(_MX)?)_")
+_TENSILE = re.compile(r"Cijk_A\w{1,8}?_B\w{1,8}?_(?P<types>[A-Z0-9]{1,12}(_MX)?)_")
 _TENSILE_TYPES = (
     ("F8", "fp8"),
     ("B8", "fp8"),
@@ -115,6 +115,10 @@ _ARCHITECTURES = (
 """A kernel that was built for an architecture runs on that and later ones only."""
 
 
+MOST_READ = 2_000
+"""Characters of a name that are looked at: more hold the types of arguments again."""
+
+
 @dataclass(frozen=True, slots=True)
 class KernelName:
     """What a name tells.
@@ -132,6 +136,7 @@ class KernelName:
 
 def read_name(name: str) -> KernelName:
     """Reads the name of a kernel of NVIDIA's or AMD's libraries, of torch, or of Triton."""
+    name = name[:MOST_READ]
     family = next((one for one, pattern in _FAMILY if pattern.search(name)), "other")
     precision = _precision(name)
     cores = None
@@ -156,6 +161,8 @@ def _precision(name: str) -> str:
 def least_capability(names: list[str]) -> tuple[int, int] | None:
     """The least compute capability of a device of NVIDIA that runs these; None if none tells."""
     found = [
-        least for pattern, least in _ARCHITECTURES if any(pattern.search(name) for name in names)
+        least
+        for pattern, least in _ARCHITECTURES
+        if any(pattern.search(name[:MOST_READ]) for name in names)
     ]
     return max(found, default=None)

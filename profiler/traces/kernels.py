@@ -233,7 +233,7 @@ def _model(trace: Trace, device: DeviceTimeline, names: list[str]) -> DeviceMode
     major, minor = said.get("computeMajor"), said.get("computeMinor")
     if _is_amd(said, names):
         return DeviceModel(name, sheet, None, False)
-    if isinstance(major, int) and isinstance(minor, int):
+    if type(major) is int and type(minor) is int and 0 < major < 100 and 0 <= minor < 10:
         return DeviceModel(name, sheet, (major, minor), True)
     if sheet is not None:
         return DeviceModel(name, sheet, sheet.capability, True)

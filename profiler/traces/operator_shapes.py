@@ -19,6 +19,10 @@ BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8"
 ATTENTION_BACKWARD = 2.5
 """Products of the backward of fused attention over those of its forward: five to two."""
 
+MOST_DIMENSIONS = 8
+LARGEST = 2**40
+"""A dimension beyond it is none, and would not fit a double once multiplied."""
+
 Shape = tuple[int, ...]
 Outputs = Mapping[tuple[Shape, Shape], Shape]
 """Sizes of what a convolution gives, by those of its input and weight."""
@@ -125,9 +129,9 @@ def _items(text: str) -> list[Any]:
 
 
 def _shape(found: Any) -> Shape | None:
-    if not isinstance(found, list) or not found:
+    if not isinstance(found, list) or not 0 < len(found) <= MOST_DIMENSIONS:
         return None
-    whole = all(type(one) is int and 0 <= one < 2**40 for one in found)
+    whole = all(type(one) is int and 0 <= one < LARGEST for one in found)
     return tuple(found) if whole else None
 
 
@@ -229,7 +233,10 @@ def _output(
         return None
     lists = [_items(values[place]) for place in places]
     spatial = len(given) - 2
-    if any(len(one) != spatial or any(type(x) is not int for x in one) for one in lists):
+    numbers = [one for values_of in lists for one in values_of]
+    if any(len(one) != spatial for one in lists):
+        return None
+    if any(type(one) is not int or abs(one) >= LARGEST for one in numbers):
         return None
     lengths = []
     for size, kernel, stride, padding, dilation in zip(given[2:], weight[2:], *lists, strict=True):

@@ -14,6 +14,7 @@ from plain_flops import plain_flops
 from trace_builder import TraceBuilder
 
 from trainprof.profiler.traces.alignment import large_layers, misaligned
+from trainprof.profiler.traces.kernel_names import read_name
 from trainprof.profiler.traces.operator_shapes import (
     benchmarks,
     convolution_outputs,
@@ -325,3 +326,42 @@ def test_a_real_vocabulary_does_not_suit_tensor_cores():
     flags, sizes = misaligned(kernels)
     assert sizes == (141, 30522, 512)
     assert kernels.share(flags) == pytest.approx(0.134, abs=0.01)
+
+
+odd = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False),
+    st.text(max_size=5),
+    st.lists(
+        st.one_of(st.integers(-5, 2**50), st.lists(st.integers(0, 9), max_size=3)), max_size=9
+    ),
+)
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+)
+@given(st.data())
+def test_whatever_stands_for_shapes_and_devices_is_no_crash(tmp_path, data):
+    builder = Launching().step(1, 0, 1000)
+    operators = ["aten::mm", "aten::addmm", "aten::convolution", "aten::convolution_backward"]
+    operators += ["aten::scaled_dot_product_attention", "aten::cudnn_convolution"]
+    for number in range(3):
+        name = data.draw(st.sampled_from(operators))
+        builder.launch(name, "volta_sgemm_128x64_nn", 100 * number, 50, [])
+        builder.events[-3]["args"] |= {
+            "Input Dims": data.draw(st.one_of(odd, st.lists(odd, max_size=4))),
+            "Input type": data.draw(st.one_of(odd, st.lists(st.sampled_from(["float", 3])))),
+            "Concrete Inputs": data.draw(st.one_of(odd, st.lists(odd, max_size=12))),
+        }
+    device = {"id": 0, "name": data.draw(odd), "computeMajor": data.draw(odd)}
+    device |= {"computeMinor": data.draw(odd), "warpSize": data.draw(odd)}
+    devices = data.draw(st.one_of(odd, st.just([device]), st.just(V100)))
+    diagnose_trace(builder.write(tmp_path / "trace.json", deviceProperties=devices))
+
+
+def test_long_names_are_read_in_time():
+    for name in ("Cijk_A" + "_B" * 500_000, "xmma" * 250_000, "A" * 1_000_000):
+        read_name(name)
