@@ -61,6 +61,7 @@ class LaunchedBy:
     """The operators that launched kernels.
 
     Attributes:
+        lane, time_ns: Of each launch; the lane is MISSING where it is not there.
         top: Place in `Trace.events` of the operator that the training called, of each kernel.
         known: The same of the operator whose work is known. Both MISSING where there is none.
         works: By place in `Trace.events`, what an operator of `known` computes.
@@ -68,6 +69,8 @@ class LaunchedBy:
         input_shapes: Most sizes of input that convolutions with one size of weight had.
     """
 
+    lane: Whole
+    time_ns: Whole
     top: Whole
     known: Whole
     works: dict[int, Work]
@@ -92,6 +95,8 @@ def launched_by(trace: Trace, call: Whole, external: Whole) -> LaunchedBy:
     wanted[np.setdiff1d(np.flatnonzero(wanted), list(works))] = False
     known = around(events, outermost(events, wanted), lane, time_ns)
     return LaunchedBy(
+        lane=lane,
+        time_ns=time_ns,
         top=around(events, outermost(events, called), lane, time_ns),
         known=known,
         works={place: works[place] for place in np.unique(known).tolist() if place != MISSING},

@@ -11,6 +11,7 @@ from trainprof.rules.trace_signals import (
     kernels,
     launches,
     operators,
+    optimizer_steps,
     roofline,
     synchronisations,
     timeline,
@@ -32,6 +33,7 @@ TOPICS = (
     copies,
     roofline,
     trace_memory,
+    optimizer_steps,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)

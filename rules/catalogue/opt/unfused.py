@@ -42,6 +42,9 @@ class Unfused(Rule):
       default) is for-loop on a CPU, or foreach on an accelerator.
     - Torch has a fused implementation for this class and these tensors.
 
+    In a trace, the optimizer costs the kernels that it launched and the time in which the device
+    ran dry while the host was in it; its operators tell the form.
+
     The expected gain is Amdahl's bound on the optimizer phase. Fused against for-loop on a CPU
     (torch 2.13, one thread, step() alone): AdamW 3.0 to 9.3 times faster, Adam 1.9 to 8.4,
     Adagrad 1.5 to 6.0, SGD with momentum 1.5 to 4.5, from 10 tensors of 100 values to two of
@@ -74,6 +77,7 @@ class Unfused(Rule):
     id = "opt-unfused"
     title = "Optimizer runs tensor by tensor"
     needs = ("step.optimizer_share", "optimizer.implementation", "optimizer.fused_supported")
+    on_traces = True
     fires_on = (
         Case(
             "default Adam over 200 small tensors takes 60 % of a CPU step",

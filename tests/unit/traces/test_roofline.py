@@ -341,7 +341,7 @@ odd = st.one_of(
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25
 )
 @given(st.data())
 def test_whatever_stands_for_shapes_and_devices_is_no_crash(tmp_path, data):
