@@ -68,6 +68,8 @@ WITH_VALUES = "conv"
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises on text that is no JSON, or holds another type than it should."""
 _NO_ARGUMENTS = Arguments()
+_SELDOM = frozenset("MiBE")
+"""Metadata, the allocator's events, and those that begin and end in two; flows are left out."""
 MESSAGE = "record_param_comms"
 """What torch calls the operator that says what a collective sends."""
 _EVENT_FIELDS = msgspec.structs.fields(Event)[:-1]
@@ -85,7 +87,7 @@ def has_exact_times(text: bytes) -> bool:
     return _EPOCH.search(text) is not None
 
 
-def decode_events(text: bytes, exact: bool = False) -> tuple[Sequence[Event], int]:
+def decode_events(text: bytes | memoryview, exact: bool = False) -> tuple[Sequence[Event], int]:
     """Events of a JSON array's inside, and how many could not be understood.
 
     Args:
@@ -195,7 +197,7 @@ class Columns:
     def _others(self, events: Sequence[Event]) -> list[Event]:
         closed = []
         allocator = []
-        for one in events:
+        for one in [one for one in events if one.ph in _SELDOM]:
             if one.ph == "M":
                 self.metadata.append(one)
             elif one.ph == "i" and one.name == "[memory]" and one.args is not None:

@@ -22,8 +22,10 @@ from trainprof.profiler.traces.decode import (
 )
 from trainprof.profiler.traces.events import Trace
 
-PART_BYTES = 1 << 22
+PART_BYTES = 1 << 20
 """Of text that is decoded at a time; some ten times as much is needed meanwhile."""
+PACKED_BYTES = 1 << 16
+"""Of a packed file at a time, which makes about one part."""
 MOST_PENDING = 1 << 27
 """Bytes without the end of an event: no trace has so long a header, or one event."""
 MOST_EVENTS = 100_000_000
@@ -71,30 +73,39 @@ class _Reader:
         self._header = b""
         self._skipped = 0
         self._torn = False
+        self._begun = False
         self._ended = False
         self._exact = False
 
     def read(self, file: BinaryIO) -> Trace:
-        pending = b""
-        inside = False
+        parts: list[bytes] = []
+        size = wanted = 0
         for text in self._texts(file):
-            pending += text
-            if not inside:
-                begin = self._begin(pending)
-                if begin is None:
-                    self._check(pending)
-                    continue
-                self._header, pending, inside = pending[: begin[0]], pending[begin[1] :], True
-                self._exact = has_exact_times(pending)
-            if len(pending) >= PART_BYTES and not self._ended:
-                pending = self._take(pending)
-            if self._ended:
-                self._header, pending = self._header + pending, b""
-            self._check(pending or self._header)
-        if not inside:
+            parts.append(text)
+            size += len(text)
+            if size >= wanted:
+                pending = self._understood(b"".join(parts))
+                parts, size = [pending], len(pending)
+                wanted = max(PART_BYTES, 2 * size)  # what is not understood is not read all again
+        if not self._begun:
             raise self._no_trace("it holds no list of events")
-        self._finish(pending)
+        self._finish(b"".join(parts))
         return self._trace()
+
+    def _understood(self, pending: bytes) -> bytes:
+        """Takes what is whole; gives what follows."""
+        if not self._begun:
+            begin = self._begin(pending)
+            if begin is not None:
+                self._header, pending = pending[: begin[0]], pending[begin[1] :]
+                self._exact = has_exact_times(pending)
+                self._begun = True
+        if self._begun and not self._ended and len(pending) >= PART_BYTES:
+            pending = self._take(pending)
+        if self._ended:
+            self._header, pending = self._header + pending, b""
+        self._check(pending or self._header)
+        return pending
 
     def _check(self, pending: bytes) -> None:
         if len(pending) > MOST_PENDING:
@@ -123,7 +134,7 @@ class _Reader:
                 packed = inflate.unconsumed_tail or inflate.unused_data.lstrip(b"\0")
                 if inflate.eof and packed:  # files may be joined
                     inflate = zlib.decompressobj(31)
-                packed = packed or file.read(PART_BYTES)
+                packed = packed or file.read(PACKED_BYTES)
             self._torn |= not inflate.eof
         except zlib.error:
             self._torn = True
@@ -144,11 +155,11 @@ class _Reader:
             end = pending.rfind(b"}", 0, end)
             if end < 0:
                 return pending
-            if _BETWEEN.match(pending, end) and self._decoded(pending[: end + 1]):
+            if _BETWEEN.match(pending, end) and self._decoded(memoryview(pending)[: end + 1]):
                 return pending[end + 1 :].lstrip().removeprefix(b",")
         return b"" if self._at_end(pending) else self._salvage(pending)
 
-    def _decoded(self, text: bytes) -> bool:
+    def _decoded(self, text: bytes | memoryview) -> bool:
         try:
             events, skipped = decode_events(text, self._exact)
         except BROKEN:
