@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -97,7 +97,7 @@ def decode_events(text: bytes | memoryview, exact: bool = False) -> tuple[Sequen
     Raises:
         msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is no JSON.
     """
-    array = b"[%b]" % text
+    array = b"".join((b"[", text, b"]"))
     try:
         return (_exact if exact else _strict).decode(array), 0
     except (msgspec.ValidationError, UnicodeDecodeError):
@@ -105,13 +105,17 @@ def decode_events(text: bytes | memoryview, exact: bool = False) -> tuple[Sequen
         return [one for one in events if one is not None], events.count(None)
 
 
-def objects_in(text: bytes) -> bytes:
+def objects_in(text: bytes | memoryview) -> bytes:
     """The inside of a JSON array without what in it is no object."""
-    return b",".join(bytes(one) for one in _raw.decode(b"[%b]" % text) if bytes(one)[:1] == b"{")
+    return b",".join(
+        bytes(one) for one in _raw.decode(b"".join((b"[", text, b"]"))) if bytes(one)[:1] == b"{"
+    )
 
 
 def _tolerant(text: msgspec.Raw) -> Event | None:
     """An event in which something has another type than it should: that is left out."""
+    if bytes(text)[:1] != b"{":
+        return None
     try:
         return _one.decode(text)
     except BROKEN:
@@ -145,10 +149,19 @@ def _put(target: Any, field: Any, found: Any) -> None:
 
 
 class Interned:
-    """Gives each value a number, in the order in which they come."""
+    """Gives each value a number, in the order in which they come.
 
-    def __init__(self) -> None:
+    Args:
+        size_of: About how many bytes a value is.
+
+    Attributes:
+        size: Of all, in bytes.
+    """
+
+    def __init__(self, size_of: Callable[[Any], int]) -> None:
         self._places: dict[Any, int] = {}
+        self._size_of = size_of
+        self.size = 0
 
     def __len__(self) -> int:
         return len(self._places)
@@ -157,7 +170,9 @@ class Interned:
         """The number of each."""
         places = self._places
         for one in dict.fromkeys(values):
-            places.setdefault(one, len(places))
+            if one not in places:
+                places[one] = len(places)
+                self.size += self._size_of(one)
         return np.fromiter(map(places.__getitem__, values), np.int32, len(values))
 
     def place(self, value: Any) -> int:
@@ -169,21 +184,38 @@ class Interned:
         return list(self._places)
 
 
+OPEN_BYTES = 300
+"""Of an event that has begun and not ended."""
+LANE_BYTES = 200
+"""Of a process and thread."""
+LONGEST_LABEL = 200
+"""Characters of a thread's name."""
+
+
 class Columns:
     """Gathers the columns of many parts.
 
     Attributes:
-        metadata: Events that name processes and threads. count: Events that were added.
+        lane_names: What threads are called, by process and thread. count: Events that were added.
     """
 
     def __init__(self) -> None:
-        self.names, self.lanes, self.shapes = Interned(), Interned(), Interned()
-        self.metadata: list[Event] = []
+        self.names = Interned(len)
+        self.lanes = Interned(lambda lane: LANE_BYTES + sum(len(str(one)) for one in lane))
+        self.shapes = Interned(lambda texts: sum(map(len, texts)))
+        self.lane_names: dict[tuple[Any, Any], str] = {}
         self._memory: list[NDArray[np.int64]] = []
         self._messages: list[NDArray[np.int64]] = []
         self._open: dict[tuple[Any, Any], list[Event]] = {}
+        self._open_count = 0
         self._parts: list[Events] = []
         self.count = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of what grows with what events say, not with how many they are."""
+        texts = self.names.size + self.lanes.size + self.shapes.size
+        return texts + OPEN_BYTES * self._open_count + LANE_BYTES * len(self.lane_names)
 
     def add(self, events: Sequence[Event]) -> None:
         """Adds what lasts; keeps what names a lane, and what the allocator did."""
@@ -198,16 +230,18 @@ class Columns:
         closed = []
         allocator = []
         for one in [one for one in events if one.ph in _SELDOM]:
-            if one.ph == "M":
-                self.metadata.append(one)
+            if one.ph == "M" and one.name == "thread_name" and one.args is not None:
+                self.lane_names[one.pid, one.tid] = str(one.args.label)[:LONGEST_LABEL]
             elif one.ph == "i" and one.name == "[memory]" and one.args is not None:
                 allocator.append(one)
             elif one.ph == "B":
                 self._open.setdefault((one.pid, one.tid), []).append(one)
+                self._open_count += 1
             elif one.ph == "E" and self._open.get((one.pid, one.tid)):
                 begun = self._open[one.pid, one.tid].pop()
-                begun.dur = one.ts - begun.ts
+                begun.dur = _between(begun.ts, one.ts)
                 closed.append(begun)
+                self._open_count -= 1
         if allocator:
             self._memory.append(_allocator_rows(allocator))
         return closed
@@ -288,13 +322,10 @@ class Columns:
 
 
 _TYPES = (np.uint8, np.int32, np.int64, np.int64, np.int32, np.int32, *([np.int64] * 4), np.int32)
-_kind_of: dict[str | None, Kind] = {None: Kind.OTHER}
 
 
 def _kinds(categories: Sequence[str | None]) -> NDArray[np.uint8]:
-    known = _kind_of
-    for one in set(categories) - known.keys():
-        known[one] = CATEGORIES.get(str(one).lower(), Kind.OTHER)
+    known = {one: CATEGORIES.get(str(one).lower(), Kind.OTHER) for one in set(categories)}
     return np.fromiter(map(known.__getitem__, categories), np.uint8, len(categories))
 
 
@@ -322,17 +353,25 @@ def _nanoseconds(times_us: Sequence[Any]) -> NDArray[np.int64]:
     return found
 
 
+def _between(begin_us: Any, end_us: Any) -> Any:
+    """What lies between two times, of which one alone may be exact."""
+    if Decimal in (type(begin_us), type(end_us)):
+        begin_ns, end_ns = _exact_ns(begin_us), _exact_ns(end_us)
+        return Decimal(end_ns - begin_ns) / 1000
+    return end_us - begin_us
+
+
 def _exact_ns(time_us: Any) -> int:
-    sound = math.isfinite(time_us) and abs(time_us) < LARGEST // 1000
+    finite = isinstance(time_us, int) or math.isfinite(time_us)
+    sound = finite and abs(time_us) < LARGEST // 1000
     return round(time_us * 1000) if sound else 0
 
 
 def _numbers(values: Sequence[int | float]) -> NDArray[Any]:
     """As whole numbers where all are; what is no number, or none of a trace, is 0."""
-    try:
-        found = np.array(values)
-    except OverflowError:
-        found = np.array([float(one) for one in values])
+    found = np.array(values)
+    if found.dtype.kind == "O":  # whole numbers of any length
+        found = np.array([one if abs(one) < LARGEST else 0.0 for one in values])
     if found.dtype.kind == "i" and not (abs(found) > LARGEST // 1000).any():
         return found
     found = np.asarray(found, np.float64)

@@ -26,10 +26,14 @@ PART_BYTES = 1 << 20
 """Of text that is decoded at a time; some ten times as much is needed meanwhile."""
 PACKED_BYTES = 1 << 16
 """Of a packed file at a time, which makes about one part."""
-MOST_PENDING = 1 << 27
+MOST_PENDING = 1 << 24
 """Bytes without the end of an event: no trace has so long a header, or one event."""
 MOST_EVENTS = 100_000_000
-"""Some 10 GB of columns."""
+"""Each takes some 80 bytes, and twice that for a moment."""
+MOST_KEPT = 1 << 28
+"""Bytes of names, shapes and the like, each counted once."""
+LONGEST_NAME = 4096
+"""Characters: the rest of a template's arguments tells nothing more."""
 MOST_TRIES = 40
 """Places at which a part may seem to end and does not."""
 
@@ -57,6 +61,8 @@ def read_trace(path: Path, passed: Callable[[bytes], None] | None = None) -> Tra
     try:
         with path.open("rb") as file:
             return _Reader(path, passed).read(file)
+    except MemoryError:
+        raise TraceError(f"{path} needs more memory than there is; record fewer steps.") from None
     except OSError as error:
         reason = error.strerror or "it cannot be read"
         raise TraceError(f"{path}: {reason}; name a trace file.") from None
@@ -114,6 +120,11 @@ class _Reader:
             raise TraceError(
                 f"{self._path} holds more than {MOST_EVENTS:,} events; record fewer steps."
             )
+        if self._columns.kept_bytes > MOST_KEPT:
+            raise TraceError(
+                f"{self._path} holds more than {MOST_KEPT >> 20} MiB of names and shapes; record "
+                "fewer steps, or without shapes."
+            )
 
     def _texts(self, file: BinaryIO) -> Iterator[bytes]:
         first = file.read(PART_BYTES)
@@ -169,9 +180,9 @@ class _Reader:
         self._pass_on(text, skipped)
         return True
 
-    def _pass_on(self, text: bytes, skipped: int) -> None:
+    def _pass_on(self, text: bytes | memoryview, skipped: int) -> None:
         if self._passed is not None:
-            self._passed(objects_in(text) if skipped else text)
+            self._passed(objects_in(text) if skipped else bytes(text))
 
     def _salvage(self, pending: bytes) -> bytes:
         """Event by event, where a part is no JSON: what cannot be read is left out."""
@@ -192,11 +203,13 @@ class _Reader:
 
     def _at_end(self, pending: bytes) -> bool:
         """Whether the list of events ends in here; what follows belongs to the header."""
-        for count, found in enumerate(reversed(list(_END.finditer(pending)))):
-            if count >= MOST_TRIES:
+        end = len(pending)
+        for _ in range(MOST_TRIES):
+            end = pending.rfind(b"]", 0, end)
+            if end < 0:
                 return False
-            if self._decoded(pending[: found.start()]):
-                self._header += b'"":0' + pending[found.start() + 1 :]
+            if _END.match(pending, end) and self._decoded(memoryview(pending)[:end]):
+                self._header += b'"":0' + pending[end + 1 :]
                 self._ended = True
                 return True
         return False
@@ -218,9 +231,13 @@ class _Reader:
         return Trace(
             path=str(self._path),
             events=events,
-            names=columns.names.values(),
+            names=[name[:LONGEST_NAME] for name in columns.names.values()],
             lanes=[(str(process), str(thread)) for process, thread in lanes],
-            lane_names=_lane_names(columns.metadata, lanes),
+            lane_names={
+                place: columns.lane_names[lane]
+                for place, lane in enumerate(lanes)
+                if lane in columns.lane_names
+            },
             shapes=[_shape_text(one, 0) for one in columns.shapes.values()],
             types=[_shape_text(one, 1) for one in columns.shapes.values()],
             values=[_shape_text(one, 2) for one in columns.shapes.values()],
@@ -245,16 +262,6 @@ class _Reader:
             f"{self._path} is no trace that can be read: {why}; name a file that torch.profiler "
             "has exported."
         )
-
-
-def _lane_names(metadata: list[Event], lanes: list[Any]) -> dict[int, str]:
-    places = {lane: place for place, lane in enumerate(lanes)}
-    names = {}
-    for one in metadata:
-        place = places.get((one.pid, one.tid))
-        if one.name == "thread_name" and place is not None and one.args is not None:
-            names[place] = str(one.args.label)
-    return names
 
 
 def _shape_text(found: Any, part: int) -> str:

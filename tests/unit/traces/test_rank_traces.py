@@ -187,7 +187,7 @@ def test_files_without_ranks_are_read_once_and_diagnosed_by_themselves(tmp_path,
     found = diagnose_traces(paths, briefs=local_briefs(2))
     assert [one.run.name for one in found] == [path.name for path in paths]
     assert main(["diagnose", *map(str, paths), "--format", "json"]) == 2
-    assert "give one run at a time" in capsys.readouterr().err
+    assert "give one trace, or one training" in capsys.readouterr().err
 
 
 def test_a_tiled_trace_has_ids_and_steps_of_its_own(tmp_path):
