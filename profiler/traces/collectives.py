@@ -177,6 +177,43 @@ def collectives(trace: Trace, timeline: Timeline, exchange_ns: Whole | None = No
     )
 
 
+@dataclass(frozen=True, slots=True)
+class MicroBatches:
+    """In the window.
+
+    Attributes:
+        forwards: Of DistributedDataParallel. synced: Of these, those that an all-reduce follows
+            before the next. updates: Steps of optimizers.
+    """
+
+    forwards: int
+    synced: int
+    updates: int
+
+
+FORWARD = "DistributedDataParallel.forward"
+UPDATE = "Optimizer.step#"
+
+
+def micro_batches(trace: Trace, timeline: Timeline) -> MicroBatches | None:
+    """How often gradients are sent an update; None where the trace does not name all of it."""
+    events, window = trace.events, timeline.window
+    host = (events.kind != Kind.DEVICE_ANNOTATION) & (events.kind != Kind.KERNEL)
+    host &= (events.start_ns >= window.start_ns) & (events.start_ns < window.end_ns)
+    forwards = events.start_ns[host & trace.named(FORWARD.__eq__)]
+    updates = int((host & trace.named(lambda name: name.startswith(UPDATE))).sum())
+    sends = events.start_ns[
+        host & trace.named(lambda name: bool(ANNOTATION.search(name)) and kind_of(name) == REDUCES)
+    ]
+    if not len(forwards) or not updates or not len(sends):
+        return None
+    after = np.searchsorted(np.sort(forwards), sends, "right") - 1
+    return MicroBatches(len(forwards), len(np.unique(after[after >= 0])), updates)
+
+
+REDUCES = KINDS[0][0]
+
+
 def _hidden(found: Events, computing: Events, timeline: Timeline) -> dict[str, Any]:
     start, end = timeline.window.start_ns, timeline.window.end_ns
     compute = union(computing.start_ns, computing.end_ns)

@@ -13,6 +13,7 @@ from trainprof.rules.trace_signals import (
     operators,
     optimizer_steps,
     roofline,
+    several_devices,
     synchronisations,
     timeline,
     trace_memory,
@@ -34,6 +35,7 @@ TOPICS = (
     roofline,
     trace_memory,
     optimizer_steps,
+    several_devices,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)

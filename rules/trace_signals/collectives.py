@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from trainprof.profiler.model.signals import Signal
-from trainprof.profiler.traces.collectives import Collectives, collectives
+from trainprof.profiler.traces.collectives import Collectives, collectives, micro_batches
 from trainprof.profiler.traces.events import MISSING
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.trace_signals.traced import Traced
@@ -15,6 +15,13 @@ from trainprof.rules.trace_signals.traced import Traced
 LEAST_SIZED = 2**20
 """Bytes of a collective from which its time tells of the link; small ones are bound by latency."""
 
+SHARED = (
+    Description("distributed.world_size", "count", "Ranks that train together."),
+    Description("distributed.synced_share", "share", "Forwards after which gradients are sent."),
+    Description("step.micro_batches", "count", "Forwards of DDP an update."),
+    Description("step.comm_exposed_share", "share", "Communication that nothing hides."),
+)
+"""Under the names that they have in a run."""
 DESCRIPTIONS = (
     Description("collectives.count", "count", "Collectives in the window, of the busiest device."),
     Description("collectives.per_step", "count", "The same a step."),
@@ -59,7 +66,8 @@ DESCRIPTIONS = (
 
 def measure(traced: Traced) -> dict[str, Signal]:
     """The signals of one trace's collectives; of several ranks those of the one that is shown."""
-    sheet = Sheet(DESCRIPTIONS)
+    sheet = Sheet((*DESCRIPTIONS, *SHARED))
+    _micro_batches(sheet, traced)
     together = traced.together
     found = collectives(
         traced.trace, traced.timeline, None if together is None else together.exchange_ns
@@ -118,6 +126,23 @@ def _sizes(sheet: Sheet, found: Collectives, steps: int) -> None:
     speed = found.bus_bytes_per_s(LEAST_SIZED)
     none = "none of them is known to send 1 MiB or more" if len(sized) else why
     sheet.put("collectives.bus_bytes_per_s", speed, reason=none)
+
+
+def _micro_batches(sheet: Sheet, traced: Traced) -> None:
+    """What the names of forwards, updates and collectives on the host tell of accumulation."""
+    timeline = traced.timeline
+    said = traced.trace.header.get("distributedInfo")
+    world = said.get("world_size") if isinstance(said, dict) else None
+    world = world if isinstance(world, int) and world > 0 else None
+    sheet.put("distributed.world_size", world, reason="the trace names no process group")
+    found = micro_batches(traced.trace, timeline)
+    if found is None:
+        return
+    sheet.put("step.micro_batches", found.forwards / found.updates)
+    sheet.put("distributed.synced_share", found.synced / found.forwards)
+    if timeline.devices:
+        whole_ns = max(timeline.window.length_ns, 1)
+        sheet.put("step.comm_exposed_share", timeline.devices[0].exposed_ns / whole_ns)
 
 
 def _waited_ns(traced: Traced) -> int | None:

@@ -35,6 +35,8 @@ class AccumNosync(Rule):
     - Two micro-batches or more in each update, two ranks or more.
     - DDP averaged gradients after more backwards than updates need: at least half of them too many.
       Its flag `require_backward_grad_sync` is read at the end of each backward.
+    - In a trace: forwards of DistributedDataParallel by their name, updates by the name of the
+      optimizer's step, and after how many forwards gradients are sent.
     - Communication that no computation hides takes at least 5 % of the step.
 
     The expected gain: (k - 1) / k of the exposed communication above; below, half of that, as what
@@ -64,7 +66,8 @@ class AccumNosync(Rule):
     id = "dist-accum-nosync"
     title = "Gradients are exchanged after each micro-batch"
     needs = ("distributed.synced_share", "step.micro_batches", "step.comm_exposed_share")
-    suppresses = ("dist-exposed-comm", "dist-bucket")
+    suppresses = ("dist-exposed-comm", "dist-bucket", "dist-comm-unhidden")
+    on_traces = True
     fires_on = (
         Case(
             "eight micro-batches, all of them exchanged",
@@ -135,8 +138,10 @@ class AccumNosync(Rule):
     """Exchanges beyond one per update, as a part of the micro-batches that need none."""
 
     def applies(self, signals: Signals) -> bool:
-        """More than one rank trains."""
-        return has_several_ranks(signals)
+        """More than one rank trains; a trace names updates and forwards of DDP."""
+        traced = signals.get("timeline.window").value is not None
+        told = not traced or number(signals, "distributed.synced_share") is not None
+        return told and has_several_ranks(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Counts exchanges per update."""

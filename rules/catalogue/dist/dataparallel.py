@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import FixAdvice
 from trainprof.profiler.model.signals import Signals
-from trainprof.rules.reading import needed, observed, place
+from trainprof.rules.reading import needed, number, observed, place
 from trainprof.rules.rule import Candidate, Case, Rule
 
 
@@ -14,7 +14,8 @@ class Dataparallel(Rule):
     """One process drives several GPUs through `nn.DataParallel`.
 
     ## What it finds
-    A trained model inside `nn.DataParallel` that spreads each batch over two GPUs or more.
+    A trained model inside `nn.DataParallel` that spreads each batch over two GPUs or more; in a trace
+    by the name of its forward, and the devices that compute.
 
     ## Why it costs time
     In each step the model is copied to all GPUs anew, the batch is scattered and the outputs are
@@ -48,6 +49,7 @@ class Dataparallel(Rule):
     title = "One process drives several GPUs"
     needs = ("devices.data_parallel",)
     can_warn = False
+    on_traces = True
     fires_on = (
         Case(
             "four GPUs behind one process",
@@ -65,6 +67,11 @@ class Dataparallel(Rule):
 
     min_devices = 2
     """Over which a batch is spread."""
+
+    def applies(self, signals: Signals) -> bool:
+        """Of a trace only where several devices compute."""
+        traced = signals.get("timeline.window").value is not None
+        return not traced or number(signals, "devices.data_parallel") is not None
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Counts the devices of the wrapper."""

@@ -238,3 +238,45 @@ def test_many_small_ones_are_one_cause(tmp_path):
     found = diagnose_trace(exchanging(tmp_path, 0, 500, kernels=40))
     assert found.findings[0].rule == "dist-unbucketed"
     assert "dist-comm-unhidden" in found.findings[0].suppresses
+
+
+def accumulating(tmp_path, micro_batches, sends_each):
+    """Three updates, each of some forwards of DDP; half of the device's time is an all-reduce."""
+    builder = TraceBuilder()
+    for step in range(3):
+        start = 1000 * step
+        builder.step(step, start, 1000)
+        length = 900 // micro_batches
+        for number in range(micro_batches):
+            at = start + number * length
+            builder._add("user_annotation", "DistributedDataParallel.forward", at, 10, 100)
+            builder.kernel("gemm", at, length // 2)
+            if sends_each or number == micro_batches - 1:
+                builder._add("user_annotation", "nccl:all_reduce", at + 20, 5, 100)
+                name = "ncclDevKernel_AllReduce"
+                builder.kernel(name, at + length // 2, length // 2, stream=9)
+        builder._add("user_annotation", "Optimizer.step#SGD.step", start + 950, 20, 100)
+    path = tmp_path / "trace.json"
+    return builder.write(path, distributedInfo={"rank": 0, "world_size": 2})
+
+
+@pytest.mark.parametrize(
+    ("micro_batches", "sends_each", "fires"), [(4, True, True), (4, False, False), (1, True, False)]
+)
+def test_gradients_that_are_sent_after_each_micro_batch(tmp_path, micro_batches, sends_each, fires):
+    found = diagnose_trace(accumulating(tmp_path, micro_batches, sends_each))
+    signals = found.facts["signals"]
+    assert signals["step.micro_batches"]["value"] == micro_batches
+    expected = 1.0 if sends_each else 1 / micro_batches
+    assert signals["distributed.synced_share"]["value"] == expected
+    rules = {finding.rule: finding for finding in found.findings}
+    assert ("dist-accum-nosync" in rules) == fires
+    if fires:
+        assert "averaged 4 times per update" in rules["dist-accum-nosync"].summary
+        assert "dist-comm-unhidden" in rules["dist-accum-nosync"].suppresses
+
+
+def test_two_models_of_a_real_training_are_no_micro_batches():
+    for path in real("dlrm-8ranks-v100/*")[:1]:
+        found = diagnose_trace(path)
+        assert "dist-accum-nosync" not in [finding.rule for finding in found.findings]
