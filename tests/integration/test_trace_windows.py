@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -54,10 +55,12 @@ def steps_of(path):
 
 def test_the_steps_that_were_told_are_in_the_run_folder(profile, run_plainly, script):
     command = [sys.executable, script, 60, -1]
-    done = profile(command, "--trace", "20-22", "--no-stacks")
+    with ThreadPoolExecutor(2) as pool:
+        plain = pool.submit(run_plainly, command)
+        done = profile(command, "--trace", "20-22", "--no-stacks")
     (path,) = traces(done.folder)
     assert steps_of(path) == [f"ProfilerStep#{number}" for number in (20, 21, 22)]
-    assert done.stdout == run_plainly(command).stdout
+    assert done.stdout == plain.result().stdout
     events = [event for event in done.trainers[0].events if event.kind == "window"]
     assert events[0].data["first"] == 20
 
