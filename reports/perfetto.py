@@ -56,20 +56,17 @@ class PerfettoFile:
         thread = self._threads[process] = self._threads.get(process, 0) + 1
         self._named(process, thread, "thread", track.name, thread)
         for one in track.slices:
-            self.event(process, thread, one)
-
-    def event(self, process: int | str, thread: int | str, one: Slice, **more: object) -> None:
-        """One slice, of a process and a thread by number."""
-        self._event(
-            ph="X",
-            pid=process,
-            tid=thread,
-            name=one.name,
-            ts=one.start_ns,
-            dur=max(one.end_ns - one.start_ns, 0),
-            args=one.told,
-            **more,
-        )
+            kind = {"cat": one.category} if one.category else {}
+            self._event(
+                ph="X",
+                pid=process,
+                tid=thread,
+                name=one.name,
+                **kind,
+                ts=one.start_ns,
+                dur=max(one.end_ns - one.start_ns, 0),
+                args=one.told,
+            )
 
     def finish(self, header: Mapping[str, object]) -> None:
         """Ends the file.

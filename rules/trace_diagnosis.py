@@ -16,7 +16,7 @@ from trainprof.profiler.model.diagnosis import (
     ThreadTime,
 )
 from trainprof.profiler.traces.events import Trace
-from trainprof.profiler.traces.reading import read_trace
+from trainprof.profiler.traces.opening import open_trace
 from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, timeline
 from trainprof.rules.engine import evaluate
 from trainprof.rules.fact_sheet import signal_facts
@@ -65,7 +65,7 @@ def read(path: Path) -> Traced:
     Raises:
         TraceError: the file is no trace.
     """
-    trace = read_trace(path)
+    trace = open_trace(path)
     return Traced(trace, timeline(trace))
 
 
@@ -169,7 +169,7 @@ def _name(trace: Trace, device: DeviceTimeline) -> str | None:
 
 
 def _problems(trace: Trace) -> list[str]:
-    problems = []
+    problems = list(trace.notes)
     if trace.torn:
         problems.append("the file ends in the middle; what follows is of the part that it holds")
     if trace.skipped:

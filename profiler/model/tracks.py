@@ -8,12 +8,17 @@ from typing import NamedTuple
 
 
 class Slice(NamedTuple):
-    """Something that lasts; what more there is to say of it stands in `told`."""
+    """Something that lasts; what more there is to say of it stands in `told`.
+
+    Attributes:
+        category: As the profiler calls its kind; empty for what trainprof has found.
+    """
 
     name: str
     start_ns: int
     end_ns: int
     told: Mapping[str, object] = {}
+    category: str = ""
 
 
 @dataclass(frozen=True, slots=True)

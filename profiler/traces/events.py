@@ -111,6 +111,7 @@ class Trace:
         types: Texts of the input types that belong to `shapes`. values: Texts of those inputs of
             convolutions that are no tensors.
         skipped: Events that could not be understood. torn: The file ends in the middle.
+        notes: What the file lacks, as sentences without their full stop.
     """
 
     path: str
@@ -126,6 +127,7 @@ class Trace:
     values: list[str] = field(default_factory=list)
     skipped: int = 0
     torn: bool = False
+    notes: tuple[str, ...] = ()
 
     def of_kind(self, *kinds: Kind) -> Events:
         """The events of these kinds."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
+from trainprof.profiler.traces.events import Trace
+from trainprof.profiler.traces.reading import TraceError, read_trace
+
 FIRST_BYTES = 512
 """That are looked at."""
+REPORTS = (".nsys-rep", ".qdrep")
+"""Endings of Nsight Systems' own files, whose form is not public."""
 
 
 class Format(Enum):
@@ -44,3 +50,25 @@ def format_of_text(first: bytes) -> Format:
         return Format.ZIP
     bare = first.lstrip(b"\xef\xbb\xbf \t\r\n")
     return Format.JSON if bare[:1] in (b"{", b"[") else Format.OTHER
+
+
+def open_trace(path: Path, passed: Callable[[bytes], None] | None = None) -> Trace:
+    """The events of a trace of any kind as columns.
+
+    Args:
+        path: Of a Kineto or Chrome trace, or of an export of Nsight Systems to SQLite.
+        passed: Of a JSON trace, is given the text of its events as `read_trace` says.
+
+    Raises:
+        TraceError: it is none, or cannot be read.
+    """
+    if path.suffix in REPORTS:
+        raise TraceError(
+            f"{path} is a report that Nsight Systems alone can read; export it with "
+            f"`nsys export --type sqlite {path}` and name the .sqlite file."
+        )
+    if format_of(path) is Format.SQLITE:
+        from trainprof.profiler.traces.nsight import read_nsight  # sqlite3 takes 10 ms
+
+        return read_nsight(path)
+    return read_trace(path, passed)

@@ -17,7 +17,8 @@ from trainprof.profiler.traces.intervals import Intervals, union
 STEP = re.compile(r"ProfilerStep\s*#\s*\d+")
 COMMUNICATION = re.compile(r"nccl|rccl|allreduce|all_reduce", re.IGNORECASE)
 """Kernels of NVIDIA's and AMD's collectives, and of those that older backends bring."""
-DATA_WAIT = re.compile(r"enumerate\(DataLoader\)|DataLoaderIter\.__next__")
+DATA_WAIT = re.compile(r"enumerate\(DataLoader\)|DataLoaderIter\.__next__|^trainprof: data wait$")
+"""As torch's loader names it, and the NVTX ranges of `trainprof run`."""
 SYNCHRONISES = re.compile(
     r"^(cuda|hip|cu)(Device|Stream|Event|Ctx)Synchronize|^(cuda|hip)Memcpy(?!.*Async)"
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from trainprof.profiler.model.tracks import Slice, Track, apart
-from trainprof.profiler.traces.events import Trace
+from trainprof.profiler.traces.events import CATEGORIES, COLUMNS, MISSING, Kind, Trace
 from trainprof.profiler.traces.intervals import Intervals
 from trainprof.profiler.traces.timeline import DeviceWork, HostWork, Timeline
 
@@ -15,6 +15,17 @@ PROCESS = "trainprof"
 """Heading of the tracks of an analysis."""
 PART = 1 << 14
 """Slices that are Python objects at a time."""
+
+
+_CATEGORY = {kind: name for name, kind in reversed(CATEGORIES.items())}
+_ARGUMENTS = {
+    "device": "device",
+    "stream": "stream",
+    "correlation": "correlation",
+    "external": "External id",
+    "size": "bytes",
+}
+"""Columns of events, and what a JSON trace calls them."""
 
 
 def window_tracks(timeline: Timeline) -> Iterator[Track]:
@@ -55,3 +66,32 @@ def _slices(named: Mapping[str, Intervals]) -> Iterator[Slice]:
             name[part].tolist(), start[part].tolist(), end[part].tolist(), strict=True
         ):
             yield Slice(names[place], *times)
+
+
+def event_tracks(trace: Trace) -> Iterator[Track]:
+    """All events of a trace that is no JSON, by thread and stream."""
+    lane = trace.events.lane
+    order = np.argsort(lane, kind="stable")
+    bounds = np.searchsorted(lane[order], np.arange(len(trace.lanes) + 1))
+    for number, (process, thread) in enumerate(trace.lanes):
+        places = order[bounds[number] : bounds[number + 1]]
+        name = trace.lane_names.get(number)
+        process = f"process {process}" if process.isdecimal() else process
+        thread = f"thread {thread}" if thread.isdecimal() else thread
+        yield Track(process, f"{thread} ({name})" if name else thread, _events(trace, places))
+
+
+def _events(trace: Trace, places: np.ndarray) -> Iterator[Slice]:
+    for begin in range(0, len(places), PART):
+        part = trace.events.where(places[begin : begin + PART])
+        rows = zip(*(getattr(part, name).tolist() for name in COLUMNS), strict=True)
+        for row in rows:
+            event = dict(zip(COLUMNS, row, strict=True))
+            told = {
+                name: event[column]
+                for column, name in _ARGUMENTS.items()
+                if event[column] != MISSING
+            }
+            category = _CATEGORY.get(Kind(event["kind"]), "none")
+            name = trace.names[event["name"]]
+            yield Slice(name, event["start_ns"], event["end_ns"], told, category)

@@ -55,16 +55,16 @@ def _export_run(run: str | None, out: Path, settings: Settings) -> None:
 
 def _export_trace(path: Path, out: Path, settings: Settings) -> None:
     from trainprof.profiler.model.tracks import Track
-    from trainprof.profiler.traces.reading import read_trace
+    from trainprof.profiler.traces.opening import Format, format_of, open_trace
     from trainprof.profiler.traces.timeline import timeline
-    from trainprof.profiler.traces.tracks import PROCESS, device_tracks, window_tracks
+    from trainprof.profiler.traces.tracks import PROCESS, device_tracks, event_tracks, window_tracks
     from trainprof.reports.perfetto import finding_slices, perfetto_file
     from trainprof.rules.trace_diagnosis import diagnosis_of, trace_rules
     from trainprof.rules.trace_signals.traced import Traced
 
     rules = trace_rules(settings.select, settings.ignore)
     with perfetto_file(out) as file:
-        trace = read_trace(path, file.put_text)
+        trace = open_trace(path, file.put_text)
         traced = Traced(trace, timeline(trace))
         window = traced.timeline.window
         findings = finding_slices(diagnosis_of(traced, rules), window.start_ns, window.end_ns)
@@ -74,4 +74,7 @@ def _export_trace(path: Path, out: Path, settings: Settings) -> None:
         file.put(Track(PROCESS, "findings", findings))
         for track in device_tracks(trace, traced.timeline):
             file.put(track)
+        if format_of(path) is not Format.JSON:
+            for track in event_tracks(trace):
+                file.put(track)
         file.finish(trace.header)
