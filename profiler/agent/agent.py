@@ -75,6 +75,7 @@ class Agent:
         self._ended: str | None = None
         self._rank: tuple[int | None, int | None] = (None, None)
         self._begin_recording()
+        self._nvtx = _nvtx_ranges(torch, self.recorder)
         limit = self._check_limit if self._limit else None
         self.hooks = TrainingHooks(torch, self.recorder, self._activate, limit)
         self._workers = WorkerHooks(torch, self._open_as_worker)
@@ -108,6 +109,8 @@ class Agent:
         global live
         guard.attempt("plan", self._fixes.install, self._patches)
         guard.attempt("trial", self._trial.install, self._patches)
+        if self._nvtx is not None:
+            guard.attempt("nvtx", self._nvtx.install)
         self.hooks.install(self._patches)
         guard.attempt("workers", self._workers.install, self._patches)
         guard.attempt("observers", self._observers.install, self._patches)
@@ -127,6 +130,8 @@ class Agent:
         global live
         self.close("exit")
         self.hooks.uninstall()
+        if self._nvtx is not None:
+            self._nvtx.uninstall()
         self._facts.uninstall()
         self._observers.uninstall()
         self._fixes.uninstall()
@@ -338,6 +343,8 @@ class Agent:
         """Writes all that is left; hooks that outlive this do nothing. Never raises."""
         if self.recorder.closed or os.getpid() != self._pid:
             return
+        if self._nvtx is not None:
+            guard.attempt("nvtx", self._nvtx.close)
         self.recorder.close()
         self._ended = how
         guard.attempt("plan", self._fixes.end)
@@ -422,6 +429,8 @@ class Agent:
         self._fixes.after_fork()
         self._trial.after_fork()
         self._operators.after_fork()
+        if self._nvtx is not None:
+            self._nvtx.after_fork()
         self._traces.after_fork()
         self._observers.after_fork()
 
@@ -464,6 +473,15 @@ class Agent:
         if self._rank[0] is not None:
             return self._rank
         return _integer("RANK"), _integer("WORLD_SIZE")
+
+
+def _nvtx_ranges(torch: Any, recorder: Recorder) -> Any:
+    """None without `run --nvtx`: nothing of it is loaded then."""
+    if os.environ.get("TRAINPROF_NVTX") != "1":
+        return None
+    from .nvtx_ranges import NvtxRanges
+
+    return NvtxRanges(recorder, torch)
 
 
 def _integer(variable: str) -> int | None:

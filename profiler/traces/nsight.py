@@ -55,7 +55,7 @@ _PROPERTIES = {
 _TOLD = {
     KERNELS: "no kernels: record with `nsys profile --trace=cuda,nvtx`",
     CALLS: "no calls of CUDA: record with `nsys profile --trace=cuda,nvtx`",
-    RANGES: "no NVTX ranges, so no steps: mark them and record with `nsys profile --trace=cuda,nvtx`",
+    RANGES: "no NVTX ranges, so no steps: record with `nsys profile trainprof run --nvtx ...`",
 }
 
 

@@ -75,6 +75,11 @@ class TraceSteps(click.ParamType):  # type: ignore[type-arg]
     "step is looked at, and on an accelerator three are traced; off: never, nor on request.",
 )
 @click.option(
+    "--nvtx",
+    is_flag=True,
+    help="Name steps and phases for Nsight Systems: `nsys profile trainprof run --nvtx ...`.",
+)
+@click.option(
     "--plan",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -109,6 +114,7 @@ def run(
     probe: bool | None,
     probe_budget: float,
     trace: str,
+    nvtx: bool,
     stacks: bool,
     plan: Path | None,
     force_plan: bool,
@@ -132,7 +138,7 @@ def run(
 
     folder = create_run_folder(out, name, _script_of(command))
     watched = _Watched(
-        steps, probe, probe_budget, trace, stacks, _plan(plan, fixes, folder, force_plan)
+        steps, probe, probe_budget, trace, stacks, _plan(plan, fixes, folder, force_plan), nvtx
     )
     session = _Session(folder, name or folder.name, command, watched, quiet)
     status = session.run(started)
@@ -181,6 +187,7 @@ class _Watched:
         trace: "auto", "off", or the steps to trace.
         stacks: Whether Python stacks are sampled.
         plan: File of the fixes to apply.
+        nvtx: Whether NVTX ranges are emitted.
     """
 
     steps: int | None
@@ -189,6 +196,7 @@ class _Watched:
     trace: str
     stacks: bool
     plan: Path | None = None
+    nvtx: bool = False
 
 
 class _Session:
@@ -244,6 +252,7 @@ class _Session:
             environment |= {name: value} if value is not None else {}
         plan = plan_stacks(watched.stacks)
         told = {"TRAINPROF_TRACE": watched.trace, "TRAINPROF_STACKS": plan.for_agent()}
+        told["TRAINPROF_NVTX"] = "1" if watched.nvtx else "0"
         child = Child(command, {**environment, **told})
         self._update(child_pid=child.pid)
         recorder = SampleRecorder(self._folder, child.pid)
