@@ -129,7 +129,7 @@ def _functions(torch: Any) -> _Functions:
     Raises:
         RuntimeError: there are none.
     """
-    nvtx = getattr(torch.cuda, "nvtx", None)
+    nvtx: Any = getattr(torch.cuda, "nvtx", None)
     try:
         nvtx.mark("trainprof")  # a torch for the CPU has the functions, and they raise
         return nvtx.range_push, nvtx.range_pop, nvtx.range_start, nvtx.range_end
