@@ -74,7 +74,7 @@ def _export_trace(path: Path, out: Path, settings: Settings) -> None:
         file.put(Track(PROCESS, "findings", findings))
         for track in device_tracks(trace, traced.timeline):
             file.put(track)
-        if format_of(path) is not Format.JSON:
+        if format_of(path) is Format.SQLITE:
             for track in event_tracks(trace):
                 file.put(track)
         file.finish(trace.header)
