@@ -82,7 +82,7 @@ class _Reader:
         self._path = path
         self._connection = connection
         self._most = min(size // SMALLEST_ROW, MOST_EVENTS)
-        self._names, self._lanes = Interned(), Interned()
+        self._names, self._lanes = Interned(len), Interned(len)
         self._parts: list[Events] = []
         self._processes: dict[int, int] = {}
         self._skipped = 0
