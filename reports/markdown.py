@@ -70,6 +70,7 @@ def _session(diagnosis: Diagnosis) -> Iterator[str]:
     if diagnosis.training_thread is not None:
         yield from _thread(diagnosis.training_thread)
     yield from _kernels(diagnosis)
+    yield from _critical_path(diagnosis)
     for number, finding in enumerate(diagnosis.findings, start=1):
         yield from _finding(number, finding, diagnosis)
     remarks = sentences.remarks(diagnosis)
@@ -113,6 +114,23 @@ def _device(device: DeviceTime) -> Iterator[str]:
             f"| {idle}{escaped(label.strip())} | {numbers.share(share)} "
             f"| {numbers.seconds(seconds)} |"
         )
+
+
+def _critical_path(diagnosis: Diagnosis) -> Iterator[str]:
+    if diagnosis.critical_path is not None:
+        yield ""
+        yield escaped(sentences.path_heading(diagnosis.critical_path))
+        yield ""
+        yield "| on the path | share | time |"
+        yield "|---|--:|--:|"
+        for label, share, seconds in sentences.path_lines(diagnosis.critical_path):
+            yield f"| {escaped(label)} | {numbers.share(share)} | {numbers.seconds(seconds)} |"
+    if diagnosis.what_if:
+        yield ""
+        yield f"| {' | '.join(sentences.CHANGE_HEADINGS)} |"
+        yield "|---|--:|--:|---|"
+        for change in diagnosis.what_if:
+            yield f"| {' | '.join(map(escaped, sentences.change_cells(change)))} |"
 
 
 def _thread(thread: ThreadTime) -> Iterator[str]:

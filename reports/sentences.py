@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterable, Sequence
 
 from trainprof.profiler.model.diagnosis import (
+    CriticalPathTime,
     DeviceTime,
     Diagnosis,
     Evidence,
@@ -14,6 +15,7 @@ from trainprof.profiler.model.diagnosis import (
     KernelTime,
     RankSummary,
     RunSummary,
+    SimulatedChange,
     ThreadTime,
 )
 from trainprof.reports import numbers
@@ -262,6 +264,36 @@ def gain_line(finding: Finding) -> str:
         noun = "case" if cases == 1 else "cases"
         text += f". This prediction has been right in {right} of {cases} past {noun}"
     return text
+
+
+def path_heading(path: CriticalPathTime) -> str:
+    """What the composition of a critical path refers to."""
+    window, length = printable(path.window), numbers.seconds(path.window_s)
+    return f"Critical path: shares of {window}, {length} until host and devices were done"
+
+
+def path_lines(path: CriticalPathTime) -> list[tuple[str, float, float]]:
+    """What lies on it, the largest first: label, share, seconds."""
+    shares = sorted(path.shares.items(), key=lambda item: -item[1])
+    return [
+        (printable(part), share, share * path.window_s)
+        for part, share in shares
+        if share >= LEAST_SHARE_SHOWN
+    ]
+
+
+def change_cells(change: SimulatedChange) -> tuple[str, str, str, str]:
+    """A simulated change: what it is, its gain, the step then, and what bounds it then."""
+    after = "" if change.step_after_s is None else numbers.seconds(change.step_after_s)
+    return (
+        printable(change.text),
+        numbers.ratio(change.gain.low, change.gain.high),
+        after,
+        printable(change.next_bottleneck),
+    )
+
+
+CHANGE_HEADINGS = ("what if", "faster", "step then", "what bounds it then")
 
 
 def remarks(diagnosis: Diagnosis) -> list[str]:

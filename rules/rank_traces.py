@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 
 from trainprof.profiler.model.diagnosis import Diagnosis, RankSummary
-from trainprof.profiler.traces.arrivals import arrivals
+from trainprof.profiler.traces.arrivals import Arrivals, arrivals
 from trainprof.profiler.traces.reading import TraceError
+from trainprof.profiler.traces.what_if import Outcome, saved_of, what_if
 from trainprof.rules.rank_brief import RankBrief, ToRead, Unread, brief
 from trainprof.rules.rule import Rule
 from trainprof.rules.trace_diagnosis import diagnose_trace, diagnosis_of, read, trace_rules
@@ -148,7 +149,10 @@ def _of_ranks(training: _Training, rules: Sequence[Rule]) -> Diagnosis:
     late = together.straggler if together is not None else None
     longest = max(windows, key=lambda rank: windows[rank])
     pace = longest if late is None else late
-    shown = replace(read(ranks[pace].path), together=together, windows_ns=windows)
+    balanced = _balanced(ranks, together) if together is not None else None
+    shown = replace(
+        read(ranks[pace].path), together=together, windows_ns=windows, balanced=balanced
+    )
     diagnosis = diagnosis_of(shown, rules)
     name = f"{len(ranks)} ranks; rank {pace}, shown here, is {diagnosis.run.name}"
     return replace(
@@ -157,6 +161,16 @@ def _of_ranks(training: _Training, rules: Sequence[Rule]) -> Diagnosis:
         ranks=tuple(_summary(rank, ranks[rank]) for rank in sorted(ranks)),
         problems=(*diagnosis.problems, *_absent(training), *_left_out(training)),
     )
+
+
+def _balanced(ranks: Mapping[int, RankBrief], together: Arrivals) -> Outcome | None:
+    """What the rank that waits longest would gain if all came to the collectives together."""
+    waits = together.waits_ns
+    rank = max(waits, key=lambda one: waits[one])
+    waiting = read(ranks[rank].path)
+    saved = saved_of(waiting.trace, waiting.timeline, together, rank)
+    found = what_if(waiting.trace, waiting.timeline, saved, changes=("balanced-ranks",))
+    return found.outcomes.get("balanced-ranks") if found is not None else None
 
 
 def _absent(training: _Training) -> list[str]:

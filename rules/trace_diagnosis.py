@@ -18,7 +18,7 @@ from trainprof.profiler.model.diagnosis import (
 from trainprof.profiler.traces.events import Trace
 from trainprof.profiler.traces.opening import open_trace
 from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, timeline
-from trainprof.rules.engine import evaluate
+from trainprof.rules.engine import evaluate, order
 from trainprof.rules.fact_sheet import signal_facts
 from trainprof.rules.nulls import reasons_for_nulls
 from trainprof.rules.registry import chosen_rules
@@ -26,6 +26,11 @@ from trainprof.rules.rule import Rule
 from trainprof.rules.trace_signals import NAMES, measure
 from trainprof.rules.trace_signals.traced import Traced
 from trainprof.rules.trace_verdict import pronounce
+from trainprof.rules.trace_what_if import (
+    critical_path_time,
+    simulated_changes,
+    with_simulated_gains,
+)
 
 
 def diagnose_trace(
@@ -74,6 +79,9 @@ def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
     trace, found = one.trace, one.timeline
     signals = measure(one)
     evaluation = evaluate(rules, signals)
+    step_s = step_summary(found).mean_s
+    findings = with_simulated_gains(evaluation.findings, rules, one.what_if, step_s)
+    evaluation = replace(evaluation, findings=tuple(sorted(findings, key=order(signals))))
     verdict = pronounce(evaluation, one, signals)
     path = Path(trace.path)
     diagnosis = Diagnosis(
@@ -96,8 +104,13 @@ def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
         kernels=tuple(_kernels(one)),
         facts=signal_facts(signals),
         problems=tuple(_problems(trace)),
+        critical_path=critical_path_time(one.what_if, found),
+        what_if=simulated_changes(one.what_if, step_s),
     )
-    return replace(diagnosis, missing=reasons_for_nulls(diagnosis, signals))
+    missing = reasons_for_nulls(diagnosis, signals)
+    if one.what_if is not None and one.what_if.doubt is not None:
+        missing["what_if"] = one.what_if.doubt
+    return replace(diagnosis, missing=missing)
 
 
 def step_summary(found: Timeline) -> StepSummary:

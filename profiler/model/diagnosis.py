@@ -265,6 +265,38 @@ class KernelTime:
 
 
 @dataclass(frozen=True, slots=True)
+class CriticalPathTime:
+    """What decides how long the steps of a trace take: the longest chain of waits.
+
+    Attributes:
+        window: What was replayed, in words. window_s: Until host and devices had done its work.
+        shares: Of it, by what lies on the path; they sum to 1.
+    """
+
+    window: str
+    window_s: float
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedChange:
+    """What a change would do to the steps of a trace, by a replay of what waits for what.
+
+    Attributes:
+        change: Its name. text: What it is, in words.
+        gain: By a pessimistic and an optimistic model; per sample, where the batch grows.
+        step_after_s: Mean step then, between the two; None where the trace marks no steps.
+        next_bottleneck: The largest part of the critical path then.
+    """
+
+    change: str
+    text: str
+    gain: Gain
+    step_after_s: float | None
+    next_bottleneck: str
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """Everything a report may show.
 
@@ -276,6 +308,7 @@ class Diagnosis:
         other_sessions: The further trainings of the same command, each diagnosed by itself.
         ignored: Findings left out because their source line says `# trainprof: ignore[rule]`.
         devices: Of a trace, the busiest first.
+        critical_path: Of a trace. what_if: Changes of it that would gain something, most first.
         training_thread: Of a trace.
         kernels: Of its busiest device, by family, those that take longest first.
     """
@@ -302,3 +335,5 @@ class Diagnosis:
     devices: tuple[DeviceTime, ...] = ()
     training_thread: ThreadTime | None = None
     kernels: tuple[KernelTime, ...] = ()
+    critical_path: CriticalPathTime | None = None
+    what_if: tuple[SimulatedChange, ...] = ()

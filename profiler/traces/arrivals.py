@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainprof.profiler.traces.events import Kind, Trace, Whole
+from trainprof.profiler.traces.events import Flags, Kind, Trace, Whole
 from trainprof.profiler.traces.timeline import COMMUNICATION, Timeline
 
 
@@ -32,16 +32,21 @@ class Collectives:
 
 def collectives(trace: Trace, timeline: Timeline) -> Collectives:
     """Those of one rank."""
-    events = trace.events
-    window = timeline.window
-    found = events.where(
+    found = trace.events.where(collective_kernels(trace, timeline))
+    names = tuple(trace.names[place] for place in found.name.tolist())
+    return Collectives(names, found.start_ns, found.end_ns)
+
+
+def collective_kernels(trace: Trace, timeline: Timeline) -> Flags:
+    """For each event whether it is one."""
+    events, window = trace.events, timeline.window
+    found: Flags = (
         (events.kind == Kind.KERNEL)
         & trace.named(COMMUNICATION.search)
         & (events.start_ns < window.end_ns)
         & (events.end_ns > window.start_ns)
     )
-    names = tuple(trace.names[place] for place in found.name.tolist())
-    return Collectives(names, found.start_ns, found.end_ns)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

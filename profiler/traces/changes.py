@@ -8,8 +8,9 @@ CHANGES = {
     "tensor-cores": "matrices in tensor-core precision",
     "fewer-launches": "CUDA graphs or a compiled model",
     "overlapped-communication": "communication beside the work",
+    "bucketed-communication": "collectives in buckets, beside the work",
     "balanced-ranks": "ranks that arrive together",
-    "larger-batch": "a batch of twice the size",
+    "larger-batch": "twice the batch, per sample",
     "fewer-synchronisations": "a host that never waits for the device",
 }
 """Their names, and what a report calls them."""

@@ -97,6 +97,7 @@ class Layout:
             yield Text()
             yield Text(sentences.KERNELS_HEADING, style="bold")
             yield _kernel_table(diagnosis.kernels)
+        yield from _critical_path(diagnosis)
         for number, finding in enumerate(diagnosis.findings, start=1):
             yield Text()
             yield from self._finding(number, finding, diagnosis)
@@ -206,6 +207,21 @@ def _legend(rows: list[PhaseRow], with_states: bool) -> Table:
             *(shown if with_states else ()),
         )
     return table
+
+
+def _critical_path(diagnosis: Diagnosis) -> Iterator[RenderableType]:
+    if diagnosis.critical_path is not None:
+        yield Text()
+        yield Text(sentences.path_heading(diagnosis.critical_path), style="bold")
+        yield _time_table(sentences.path_lines(diagnosis.critical_path))
+    if diagnosis.what_if:
+        yield Text()
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+        for heading in sentences.CHANGE_HEADINGS:
+            table.add_column(heading, overflow="fold")
+        for change in diagnosis.what_if:
+            table.add_row(*map(Text, sentences.change_cells(change)))
+        yield table
 
 
 def _time_table(lines: Iterable[tuple[str, float, float]]) -> Table:

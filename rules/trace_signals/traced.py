@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from trainprof.profiler.traces.arrivals import Arrivals
@@ -13,6 +13,7 @@ from trainprof.profiler.traces.launches import Launched, LaunchQueue, launch_que
 from trainprof.profiler.traces.synchronisations import Synchronisations, synchronisations
 from trainprof.profiler.traces.timeline import Timeline
 from trainprof.profiler.traces.training_thread import TrainingThread, training_thread
+from trainprof.profiler.traces.what_if import Outcome, WhatIf, what_if
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,28 @@ class Traced:
         timeline: What devices and host did in its window.
         together: What the ranks tell together; None for one alone, or without common collectives.
         windows_ns: Length of the window of each rank that was read.
+        balanced: What the rank that waits longest would gain if all came together.
     """
 
     trace: Trace
     timeline: Timeline
     together: Arrivals | None = None
     windows_ns: Mapping[int, int] = field(default_factory=dict)
+    balanced: Outcome | None = None
 
     @cached_property
     def launched(self) -> Launched:
         """The work of devices with the calls that launched it."""
         return launched(self.trace)
+
+    @cached_property
+    def what_if(self) -> WhatIf | None:
+        """The critical path and simulated changes; None where there is nothing to replay."""
+        cores = self.kernels is not None and self.kernels.model.has_tensor_cores
+        found = what_if(self.trace, self.timeline, tensor_cores=cores)
+        if found is None or self.balanced is None:
+            return found
+        return replace(found, outcomes={**found.outcomes, self.balanced.change: self.balanced})
 
     @cached_property
     def thread(self) -> TrainingThread | None:

@@ -13,6 +13,7 @@ import pytest
 from trainprof.cli.main import COMMANDS
 from trainprof.profiler.model.diagnosis import (
     Bucket,
+    CriticalPathTime,
     DeviceTime,
     Diagnosis,
     Evidence,
@@ -26,6 +27,7 @@ from trainprof.profiler.model.diagnosis import (
     RankSummary,
     RunSummary,
     Series,
+    SimulatedChange,
     SkippedRule,
     StepSummary,
 )
@@ -210,6 +212,14 @@ TRACE = Diagnosis(
         KernelTime("matrix product", "volta_sgemm_64x64_tn", 347, 0.25, {"fp32": 1.0}, 0.0),
         KernelTime("pooling", "max_pool", 9, 0.004, {"fp32": 1.0}),
     ),
+    critical_path=CriticalPathTime(
+        "6 whole steps", 1.07, {"data wait": 0.39, "operator": 0.35, "computation": 0.26}
+    ),
+    what_if=(
+        SimulatedChange(
+            "no-data-wait", "no wait for batches", Gain(1.24, 1.5), 0.128, "computation | device"
+        ),
+    ),
 )
 SCENARIOS = {
     "healthy": HEALTHY,
@@ -391,6 +401,14 @@ def test_suggested_commands_exist(diagnosis):
         program, name, *_ = shlex.split(command)
         assert program == "trainprof"
         assert name in COMMANDS
+
+
+@pytest.mark.parametrize("report_name", ["terminal 80", "markdown"])
+def test_a_trace_shows_its_critical_path_and_what_changes_would_do(report_name):
+    text = " ".join(REPORTS[report_name].render(TRACE).replace("\\", "").split())
+    assert "Critical path: shares of 6 whole steps, 1.07 s" in text
+    for part in ("39 %", "417 ms", "no wait for batches", "1.2-1.5x", "128 ms", "computation |"):
+        assert part in text
 
 
 @pytest.mark.parametrize("report_name", ["terminal 80", "markdown"])

@@ -55,7 +55,7 @@ class Unbucketed(Rule):
 
     id = "dist-unbucketed"
     title = "Many small collectives one after another"
-    what_if = "overlapped-communication"
+    what_if = "bucketed-communication"
     needs = ("collectives.in_rows_per_step", "collectives.in_rows_share", "timeline.window")
     suppresses = ("dist-comm-unhidden",)
     fires_on = (
