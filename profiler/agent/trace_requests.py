@@ -42,7 +42,7 @@ LEAD_S = 1.5
 second, and a network file system shows a new file about a second late."""
 NEAR_S = 1.0
 """So long before its first step the hooks begin to watch for it."""
-SOON = 2_000
+SOON = 1_000
 """Steps from the beginning, of which the agent's first looks may miss the right one."""
 STEADY_STEPS, STEADY_S = 20, 5.0
 """A window by itself waits for so many steps and seconds; there is one in a run."""

@@ -155,6 +155,19 @@ def test_the_events_hold_the_window_and_its_saving(training):
     assert saving.duration_ns >= window.data["cost_ns"]["save"]
 
 
+def test_outside_of_windows_the_hooks_take_their_quick_way(training):
+    loop = training("12")
+    recorder = loop.recorder
+    recorder.started, recorder.inferring, recorder._next_detail = True, False, 10**30
+    quick = []
+    for _ in range(20):
+        recorder.inferring = False
+        loop.run(1)
+        recorder.boundary(m.ASK)
+        quick.append(recorder.quick == recorder.thread)
+    assert quick == [False] * 13 + [True] * 7
+
+
 def test_losses_are_the_same_to_the_last_bit(training):
     watched, plain = training("3-8"), training("off")
     watched.run(12)
