@@ -175,6 +175,16 @@ def ray_workplace(records: Path, folders: Sequence[str], *, unguarded: bool) -> 
         MissingExtraError: Ray is not installed.
         UsageError: there is no cluster.
     """
+    return RayWorkplace(connected_ray(), records, folders, unguarded=unguarded)
+
+
+def connected_ray() -> Any:
+    """Ray's module, connected to the cluster that RAY_ADDRESS names, else to the one here.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        UsageError: there is no cluster.
+    """
     try:
         import ray
         import ray.util.scheduling_strategies
@@ -195,7 +205,7 @@ def ray_workplace(records: Path, folders: Sequence[str], *, unguarded: bool) -> 
             f"no Ray cluster answers {where}, or it does not let this user in; `ray start --head` "
             "starts one, RAY_ADDRESS names one."
         ) from None
-    return RayWorkplace(ray, records, folders, unguarded=unguarded)
+    return ray
 
 
 def _knock(address: str) -> None:

@@ -37,6 +37,13 @@ _RANK = {"info": 0, "warn": 1, "critical": 2}
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Read so many traces at a time."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Read traces of many ranks here, or on the Ray cluster that runs (RAY_ADDRESS).",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file, not to stdout.")
 @click.option("--quiet", is_flag=True, help="Only the verdict and one line per finding.")
 @click.option("--no-tui", is_flag=True, help="No dashboard (diagnose has none anyway).")
@@ -48,6 +55,7 @@ def diagnose(
     ignore: tuple[str, ...],
     calibration: bool,
     jobs: int | None,
+    engine: str,
     out: Path | None,
     quiet: bool,
     no_tui: bool,
@@ -70,7 +78,7 @@ def diagnose(
         calibration=calibration and settings.calibration,
     )
     try:
-        diagnoses = _diagnoses(runs, settings, jobs=jobs, single=style == "json")
+        diagnoses = _diagnoses(runs, settings, engine, jobs, single=style == "json")
     except KeyboardInterrupt:
         return 130
     text = "\n".join(_render(diagnosis, style, quiet, out) for diagnosis in diagnoses)
@@ -79,14 +87,14 @@ def diagnose(
 
 
 def _diagnoses(
-    runs: tuple[str, ...], settings: Settings, *, jobs: int | None, single: bool
+    runs: tuple[str, ...], settings: Settings, engine: str, jobs: int | None, *, single: bool
 ) -> list[Diagnosis]:
     """One of each run; traces of several ranks of one training have one together."""
     traces = traces_among(runs)
     if traces:
-        from trainprof.cli.trace_reading import diagnosed_files  # numpy takes a tenth of a second
+        from trainprof.cli.trace_reading import briefs_by, diagnosed_files  # numpy takes a while
 
-        found = diagnosed_files(traces, settings, jobs)
+        found = diagnosed_files(traces, settings, briefs_by(engine, jobs))
         if single and len(found) > 1:
             raise UsageError("--format json prints one object; give one trace, or one training.")
         return found

@@ -12,26 +12,46 @@ from trainprof.cli.moment import tell
 from trainprof.cli.settings import Settings
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.traces.opening import Format, format_of
-from trainprof.rules.rank_traces import diagnose_traces, local_briefs
+from trainprof.rules.rank_brief import RankBrief, ToRead, Unread
+from trainprof.rules.rank_traces import Briefs, Told, diagnose_traces, local_briefs
 
 SILENT_S = 1.0
 """What takes less shows no progress."""
 
 
-def diagnosed_files(paths: Sequence[Path], settings: Settings, jobs: int | None) -> list[Diagnosis]:
+def briefs_by(engine: str, jobs: int | None) -> Briefs:
+    """How traces of several ranks are read: on a Ray cluster, or in processes of this machine.
+
+    Args:
+        engine: "local" or "ray".
+        jobs: Processes at a time here; None for what the machine has.
+    """
+    if engine == "local":
+        return local_briefs(jobs)
+
+    def briefs(tasks: Sequence[ToRead], told: Told) -> list[RankBrief | Unread]:
+        from trainprof.rules.experiments.ray_engine import connected_ray
+        from trainprof.rules.rank_cluster import cluster_briefs
+
+        return cluster_briefs(connected_ray())(tasks, told)
+
+    return briefs
+
+
+def diagnosed_files(paths: Sequence[Path], settings: Settings, briefs: Briefs) -> list[Diagnosis]:
     """The diagnoses of traces and of memory snapshots; these first.
 
     Args:
         paths: Of the files.
         settings: Which rules are asked.
-        jobs: Processes at a time; None for what the machine has.
+        briefs: Reads traces of several ranks, wherever that is done.
 
     Raises: as `diagnosed_traces`.
     """
     snapshots = [path for path in paths if format_of(path) is Format.PICKLE]
     traces = [path for path in paths if path not in snapshots]
     found = [_of_snapshot(path, settings) for path in snapshots]
-    return [*found, *(diagnosed_traces(traces, settings, jobs) if traces else ())]
+    return [*found, *(diagnosed_traces(traces, settings, briefs) if traces else ())]
 
 
 def _of_snapshot(path: Path, settings: Settings) -> Diagnosis:
@@ -40,15 +60,13 @@ def _of_snapshot(path: Path, settings: Settings) -> Diagnosis:
     return diagnose_snapshot(path, select=settings.select, ignore=settings.ignore)
 
 
-def diagnosed_traces(
-    paths: Sequence[Path], settings: Settings, jobs: int | None
-) -> list[Diagnosis]:
+def diagnosed_traces(paths: Sequence[Path], settings: Settings, briefs: Briefs) -> list[Diagnosis]:
     """The diagnoses of trace files.
 
     Args:
         paths: Of the files.
         settings: Which rules are asked.
-        jobs: Processes at a time; None for what the machine has.
+        briefs: Reads traces of several ranks, wherever that is done.
 
     Raises:
         TrainprofError: a file is no trace.
@@ -61,7 +79,7 @@ def diagnosed_traces(
                 paths,
                 select=settings.select,
                 ignore=settings.ignore,
-                briefs=local_briefs(jobs),
+                briefs=briefs,
                 told=progress,
             )
     except KeyboardInterrupt:
