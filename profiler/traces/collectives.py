@@ -173,7 +173,7 @@ def collectives(trace: Trace, timeline: Timeline, exchange_ns: Whole | None = No
         ranks=ranks,
         length_ns=length,
         on_host=on_host,
-        **_hidden(found, events.where(kernels & ~talks), timeline),
+        **_hidden(found, np.flatnonzero(kernels & ~talks), trace, timeline),
     )
 
 
@@ -214,14 +214,14 @@ def micro_batches(trace: Trace, timeline: Timeline) -> MicroBatches | None:
 REDUCES = KINDS[0][0]
 
 
-def _hidden(found: Events, computing: Events, timeline: Timeline) -> dict[str, Any]:
+def _hidden(found: Events, computing: Whole, trace: Trace, timeline: Timeline) -> dict[str, Any]:
     start, end = timeline.window.start_ns, timeline.window.end_ns
-    compute = union(computing.start_ns, computing.end_ns)
+    computes = trace.events.start_ns[computing]  # in their order, as all events are
+    compute = union(computes, trace.events.end_ns[computing])
     own = union(found.start_ns, found.end_ns).clipped(start, end)
     exposed = own.minus(compute)
     after, before = found.start_ns[1:], np.maximum.accumulate(found.end_ns)[:-1]
-    order = np.sort(computing.start_ns)
-    between = np.searchsorted(order, after) - np.searchsorted(order, before)
+    between = np.searchsorted(computes, after) - np.searchsorted(computes, before)
     follows = np.append(np.zeros(min(len(found), 1), bool), between <= MOST_BETWEEN)
     idle = np.zeros(len(found), np.int64)
     if timeline.devices and len(found) > 1:
@@ -240,16 +240,22 @@ def _hidden(found: Events, computing: Events, timeline: Timeline) -> dict[str, A
 def _told(trace: Trace, found: Events, on_host: bool) -> tuple[list[str], Whole, Whole]:
     """Kind, bytes and ranks of each, from its own name and from what the host says of it."""
     names = trace.names
-    kinds = [kind_of(names[place]) for place in found.name.tolist()]
+    by_name = {place: kind_of(names[place]) for place in np.unique(found.name).tolist()}
+    kinds = [by_name[place] for place in found.name.tolist()]
     at = (found.start_ns, found.lane.astype(np.int64)) if on_host else _launches(trace, found)
     size = np.full(len(found), MISSING, np.int64)
     ranks = np.full(len(found), MISSING, np.int64)
-    world = trace.header.get("distributedInfo")
-    world = world.get("world_size") if isinstance(world, dict) else None
-    world = world if isinstance(world, int) and world > 0 else MISSING
-    _by_annotation(trace, at, world, (kinds, size, ranks))
+    world = world_size(trace)
+    _by_annotation(trace, at, MISSING if world is None else world, (kinds, size, ranks))
     _by_message(trace, at, (kinds, size, ranks))
     return kinds, size, ranks
+
+
+def world_size(trace: Trace) -> int | None:
+    """Ranks that train together, where the trace says so."""
+    said = trace.header.get("distributedInfo")
+    world = said.get("world_size") if isinstance(said, dict) else None
+    return world if type(world) is int and 0 < world < MOST_RANKS else None
 
 
 def kind_of(name: str) -> str:
@@ -260,15 +266,18 @@ def kind_of(name: str) -> str:
 def _launches(trace: Trace, found: Events) -> tuple[Whole, Whole]:
     """When and in which lane each was launched; MISSING where that is not recorded."""
     events = trace.events
-    calls = events.where((events.kind == Kind.RUNTIME) & (events.correlation != MISSING))
-    order = np.argsort(calls.correlation, kind="stable")
-    ids = calls.correlation[order]
-    if not len(ids):
-        return np.full(len(found), MISSING), np.full(len(found), MISSING)
-    place = np.minimum(np.searchsorted(ids, found.correlation), len(ids) - 1)
-    hit = (ids[place] == found.correlation) & (found.correlation > 0)
-    call = order[place]
-    return np.where(hit, calls.start_ns[call], MISSING), np.where(hit, calls.lane[call], MISSING)
+    at = np.full(len(found), MISSING, np.int64), np.full(len(found), MISSING, np.int64)
+    order = np.argsort(found.correlation, kind="stable")
+    wanted = found.correlation[order]
+    if not len(wanted):
+        return at
+    calls = np.flatnonzero((events.kind == Kind.RUNTIME) & (events.correlation > 0))
+    ids = events.correlation[calls]
+    place = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
+    hit = wanted[place] == ids
+    kernel = order[place[hit]]
+    at[0][kernel], at[1][kernel] = events.start_ns[calls[hit]], events.lane[calls[hit]]
+    return at
 
 
 def _around(at: tuple[Whole, Whole], start: Whole, end: Whole, lane: Whole) -> Whole:
@@ -297,7 +306,7 @@ def _by_message(trace: Trace, at: tuple[Whole, Whole], told: _Told) -> None:
     places = _around(at, rows[:, 0], rows[:, 1], rows[:, 2])
     for one in np.flatnonzero(places != MISSING).tolist():
         element, sent, group = rows[places[one], 3:].tolist()
-        ranks[one] = group if group > 0 else ranks[one]
+        ranks[one] = group if 0 < group < MOST_RANKS else ranks[one]
         width = ELEMENT_BYTES.get(trace.names[element].lower().removeprefix("c10::"))
         if width is not None and 0 <= sent < MOST_ELEMENTS:
             size[one] = _of_all(kinds[one], sent * width, int(ranks[one]))
@@ -308,10 +317,11 @@ def _by_annotation(trace: Trace, at: tuple[Whole, Whole], world: int, told: _Tol
     said = events.where((events.kind != Kind.DEVICE_ANNOTATION) & trace.named(ANNOTATION.search))
     kinds, size, ranks = told
     places = _around(at, said.start_ns, said.end_ns, said.lane.astype(np.int64))
+    by_name = {place: kind_of(trace.names[place]) for place in np.unique(said.name).tolist()}
     known: dict[int, int] = {}
     for one in np.flatnonzero(places != MISSING).tolist():
         place = int(places[one])
-        kinds[one] = _better(kinds[one], kind_of(trace.names[said.name[place]]))
+        kinds[one] = _better(kinds[one], by_name[int(said.name[place])])
         shape = int(said.shape[place])
         if shape not in known:
             known[shape] = MISSING if shape == MISSING else _bytes(trace, shape)

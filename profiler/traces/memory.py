@@ -10,6 +10,9 @@ from trainprof.profiler.traces.events import MISSING, Kind, Trace, Whole
 from trainprof.profiler.traces.intervals import union
 from trainprof.profiler.traces.timeline import ALLOCATES, Timeline
 
+LARGEST = 2**50
+"""Bytes; more is no memory of a device."""
+
 
 @dataclass(frozen=True, slots=True)
 class TracedMemory:
@@ -75,9 +78,10 @@ def segment_calls(trace: Trace, timeline: Timeline) -> SegmentCalls:
     """What the host asked of the devices' own allocator in the window."""
     window = timeline.window
     events = trace.events
-    calls = events.where((events.kind == Kind.RUNTIME) & trace.named(ALLOCATES.search))
-    inside = union(calls.start_ns, calls.end_ns).clipped(window.start_ns, window.end_ns)
-    begun = (calls.start_ns >= window.start_ns) & (calls.start_ns < window.end_ns)
+    calls = np.flatnonzero((events.kind == Kind.RUNTIME) & trace.named(ALLOCATES.search))
+    start = events.start_ns[calls]
+    inside = union(start, events.end_ns[calls]).clipped(window.start_ns, window.end_ns)
+    begun = (start >= window.start_ns) & (start < window.end_ns)
     return SegmentCalls(int(begun.sum()), inside.total)
 
 
@@ -86,5 +90,5 @@ def _total(trace: Trace, device: int) -> int | None:
     for one in described if isinstance(described, list) else ():
         if isinstance(one, dict) and one.get("id") == device:
             total = one.get("totalGlobalMem")
-            return total if isinstance(total, int) and total > 0 else None
+            return total if type(total) is int and 0 < total < LARGEST else None
     return None

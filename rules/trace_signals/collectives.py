@@ -7,7 +7,12 @@ from collections import Counter
 import numpy as np
 
 from trainprof.profiler.model.signals import Signal
-from trainprof.profiler.traces.collectives import Collectives, collectives, micro_batches
+from trainprof.profiler.traces.collectives import (
+    Collectives,
+    collectives,
+    micro_batches,
+    world_size,
+)
 from trainprof.profiler.traces.events import MISSING
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.trace_signals.traced import Traced
@@ -117,7 +122,7 @@ def _sizes(sheet: Sheet, found: Collectives, steps: int) -> None:
     sheet.put("collectives.median_bytes", float(np.median(sized)) if len(sized) else None,
               reason=why)  # fmt: skip
     all_told = len(sized) == len(found) and steps > 0
-    each = float(sized.sum()) / steps if all_told else None
+    each = float(sized.sum(dtype=float)) / steps if all_told else None
     reason = why if steps else "the trace marks no steps"
     sheet.put("collectives.bytes_per_step", each, reason=reason)
     powers = Counter(1 << max(int(one).bit_length() - 1, 0) for one in sized.tolist())
@@ -131,9 +136,7 @@ def _sizes(sheet: Sheet, found: Collectives, steps: int) -> None:
 def _micro_batches(sheet: Sheet, traced: Traced) -> None:
     """What the names of forwards, updates and collectives on the host tell of accumulation."""
     timeline = traced.timeline
-    said = traced.trace.header.get("distributedInfo")
-    world = said.get("world_size") if isinstance(said, dict) else None
-    world = world if isinstance(world, int) and world > 0 else None
+    world = world_size(traced.trace)
     sheet.put("distributed.world_size", world, reason="the trace names no process group")
     found = micro_batches(traced.trace, timeline)
     if found is None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.profiler.traces.events import Whole
 from trainprof.profiler.traces.memory import segment_calls, traced_memory
-from trainprof.profiler.traces.memory_history import Held, MemoryHistory
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.trace_signals.traced import Traced
+
+if TYPE_CHECKING:  # a trace does not need to read snapshots
+    from trainprof.profiler.traces.memory_history import Held, MemoryHistory
 
 PEAK = Description(
     "memory.accelerator_peak_bytes", "bytes", "The most memory that was allocated on the device."

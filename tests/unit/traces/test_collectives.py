@@ -280,3 +280,45 @@ def test_two_models_of_a_real_training_are_no_micro_batches():
     for path in real("dlrm-8ranks-v100/*")[:1]:
         found = diagnose_trace(path)
         assert "dist-accum-nosync" not in [finding.rule for finding in found.findings]
+
+
+odd = st.sampled_from(
+    [
+        None,
+        -1,
+        0,
+        3,
+        2**40,
+        2**62,
+        2**70,
+        1e300,
+        "",
+        "float",
+        "Float",
+        [],
+        [[2**50]],
+        [["a"]],
+        {},
+        True,
+    ]
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_what_a_trace_says_of_messages_and_memory_may_be_anything(tmp_path, data):
+    builder = TraceBuilder().step(1, 0, 1000)
+    for number in range(4):
+        at = 100 * number
+        tell(builder, "message" if number % 2 else "annotation", at, "all_gather", "float", 9)
+        builder.call("cudaLaunchKernel", at + 20, 5, correlation=number + 1)
+        builder.kernel("ncclDevKernel_AllGather", at + 30, 40, correlation=number + 1)
+        given_ = {"Bytes": 4, "Total Allocated": 8, "Total Reserved": 16, "Device Id": 0}
+        builder.events.append({"ph": "i", "name": "[memory]", "ts": at, "args": given_})
+    for event in data.draw(st.lists(st.sampled_from(builder.events), max_size=8)):
+        if event["args"]:
+            event["args"][data.draw(st.sampled_from(sorted(event["args"])))] = data.draw(odd)
+    header = {"distributedInfo": {"rank": data.draw(odd), "world_size": data.draw(odd)}}
+    devices = [{"id": 0, "totalGlobalMem": data.draw(odd)}]
+    path = builder.write(tmp_path / "trace.json", deviceProperties=devices, **header)
+    assert diagnose_trace(path).verdict in ("bottleneck", "healthy", "insufficient")
