@@ -18,6 +18,7 @@ _MODULES = (
     "hooks_gc",
     "hooks_compile",
     "hooks_recompute",
+    "hooks_scaler",
 )
 
 

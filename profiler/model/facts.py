@@ -366,6 +366,8 @@ class OperatorsFact(TypedDict, total=False):
 #   metrics        values that the script logs, one event per second: data: values (tag -> list of
 #                  [microseconds after the event's start, step or null, value]), where (tag ->
 #                  place, in the first event that has the tag)
+#   scaler         updates through a GradScaler, one event per second: data: steps, skipped (after
+#                  the first that was not), searching (before it), untold (a fused optimizer skips)
 #   loader_start   data: loader, workers; duration = from iter() to its first batch
 #   graph_alive    data: step_made, age_steps, where: a loss graph that outlived its step
 #   operators      the steps that a window of torch's profiler touched; data: window, cost_ns

@@ -57,6 +57,7 @@ PHASES_OF_COLLECTOR = {
 SIGNALS_OF_COLLECTOR: dict[str, tuple[str, ...]] = {
     "flags": ("flags.",),
     "graphs": ("memory.graph_",),
+    "hooks_scaler": ("scaler.",),
     "losses": ("loss.",),
     "metrics": ("learning.",),
     "hooks_metrics": ("learning.",),
