@@ -2,8 +2,13 @@
 
 All of this happens in the training thread, where a hook of ours stands anyway: at the ask for a
 batch, or at the first forward after an update. Each step gets the annotation that torch's own
-`profiler.step()` leaves (`ProfilerStep#120`). Nothing is synchronised by us; Kineto itself waits
-for the devices when it stops, and the event "window" says which steps all this has touched.
+`profiler.step()` leaves (`ProfilerStep#120`). The event "window" says which steps this has touched.
+
+A device is behind the host: what was launched before the profiler opened is not in the trace, nor
+what has not ended when it stops. Torch's own layer synchronises for this; we never do. Instead it
+is open for a step before the first that counts, and until the device has passed an event that was
+left behind the last (asking that does not wait). Only steps that count are annotated, and shares
+refer to these.
 """
 
 from __future__ import annotations
@@ -27,6 +32,8 @@ MOST_MEAN_STEPS = 10.0
 """In mean steps for each step wanted (and at least 5 s): a validation, say, has come in between."""
 LEAST_PATIENCE_S = 5.0
 FAR_STEPS = 10
+MOST_STEPS_BEHIND = 3
+"""So many steps more the profiler stays open for a device that is behind; then it is stopped."""
 
 IDLE, ARMED, OPEN, READY = range(4)
 
@@ -68,7 +75,8 @@ class TraceWindow:
         self._annotation: Any = None
         self._known = -1
         self._updates = 0
-        self._wanted = 0
+        self._wanted = self._behind = 0
+        self._marker: Any = None
         self.state = IDLE
         self.first = self.done = 0
         self.problem: str | None = None
@@ -80,6 +88,7 @@ class TraceWindow:
     def arm(self, first: int, steps: int) -> None:
         """Has it opened where the step `first` begins, or a later one where that has passed."""
         self.first, self._wanted, self.done = first, steps, 0
+        self._behind = 0
         self.problem = None
         self._known = -1
         self.state = ARMED
@@ -143,21 +152,25 @@ class TraceWindow:
         number = count if kind in (m.ASK, m.STEP) else count + 1
         if self.state == OPEN:
             self._next_step(number)
-        elif number >= self.first and self._free() and not self._capturing():
-            self._open(number)
+            return
+        devices = device_activities(self._torch)
+        ahead = 1 if devices else 0
+        if number >= self.first - ahead and self._free() and not self._capturing():
+            self._open(number, devices)
 
-    def _open(self, number: int) -> None:
+    def _open(self, number: int, devices: list[Any]) -> None:
         start_ns = time.perf_counter_ns()
-        if not self._kineto.open(device_activities(self._torch)):
+        if not self._kineto.open(devices):
             self.problem = USED_BY_SCRIPT
             self._leave(IDLE)
             return
         self.start_ns, self.opened_ns = start_ns, self._kineto.opened_ns
-        self.first = number
+        self.first = number + 1 if devices else number
         self.state = OPEN
         for key, value in _metadata(self._torch).items():
             self._torch.autograd._add_metadata_json(key, json.dumps(value))
-        self._annotate(number)
+        if not devices:
+            self._annotate(number)
 
     def _annotate(self, number: int) -> None:
         self._updates = self._recorder.updates
@@ -166,12 +179,29 @@ class TraceWindow:
         self._annotation.__enter__()
 
     def _next_step(self, number: int) -> None:
-        self._close_step()
-        lasted_s = (time.perf_counter_ns() - self.opened_ns) / 1e9
-        if self.done >= self._wanted or lasted_s > MOST_S:
-            self._stop(READY)
-        else:
+        if self._annotation is not None:
+            self._close_step()
+            lasted_s = (time.perf_counter_ns() - self.opened_ns) / 1e9
+            if self.done < self._wanted and lasted_s <= MOST_S:
+                self._annotate(number)
+                return
+            self._marker = self._leave_marker()
+        elif not self.done:
+            self.first = number
             self._annotate(number)
+            return
+        if self._marker is None or self._marker.query() or self._behind >= MOST_STEPS_BEHIND:
+            self._stop(READY)
+        self._behind += 1
+
+    def _leave_marker(self) -> Any:
+        """An event on the device, behind all that was launched so far; None without a device."""
+        name = accelerator_in_use(self._torch)
+        if name not in _ACTIVITY_OF or not device_activities(self._torch) or self._capturing():
+            return None
+        marker = getattr(self._torch, name).Event()
+        marker.record()
+        return marker
 
     def _close_step(self) -> None:
         self._annotation.__exit__(None, None, None)
@@ -180,7 +210,7 @@ class TraceWindow:
 
     def _stop(self, state: int) -> None:
         self.stopped_ns = time.perf_counter_ns()
-        self._annotation = None
+        self._annotation = self._marker = None
         result = self._kineto.stop()
         self.result = result if state == READY else None
         self._leave(state)
@@ -199,7 +229,11 @@ class TraceWindow:
         """The training ends: a last step that is whole counts, part of one does not."""
         if self.state == OPEN and self._kineto.opened_in == get_ident():
             recorder = self._recorder
-            if recorder.updates > self._updates and not recorder.backwards:
+            if self._annotation is None and self.done:
+                self._stop(READY)
+            elif self._annotation is not None and (
+                recorder.updates > self._updates and not recorder.backwards
+            ):
                 self._close_step()
                 self._stop(READY)
             else:

@@ -484,6 +484,73 @@ def test_the_devices_work_is_recorded_where_torch_can():
     assert trace_window.device_activities(torch) == []
 
 
+class Marker:
+    """An event that the device passes after some looks at it."""
+
+    made = ()
+    passed_after = 0
+
+    def __init__(self):
+        self.looks = 0
+        type(self).made += (self,)
+
+    def record(self):
+        pass
+
+    def query(self):
+        self.looks += 1
+        return self.looks > self.passed_after
+
+
+@pytest.fixture
+def on_device(monkeypatch):
+    """Steps as they are on a device; what the profiler records is the CPU's."""
+
+    def put(passed_after):
+        cuda = type("cuda", (), {"Event": Marker, "is_initialized": lambda: False})
+        monkeypatch.setattr(Marker, "made", ())
+        monkeypatch.setattr(Marker, "passed_after", passed_after)
+        monkeypatch.setattr(trace_window, "accelerator_in_use", lambda torch: "cuda")
+        cpu = torch._C._profiler.ProfilerActivity.CPU
+        monkeypatch.setattr(trace_window, "device_activities", lambda torch: [cpu])
+        monkeypatch.setattr(torch, "cuda", cuda)
+
+    return put
+
+
+@pytest.mark.parametrize(("passed_after", "behind"), [(0, 0), (2, 2), (99, 3)])
+def test_the_steps_that_count_are_whole_on_the_device_too(
+    training, tmp_path, on_device, passed_after, behind
+):
+    """One step before them, and those in which the device comes after; nothing waits for it."""
+    loop = training("5-6")
+    on_device(passed_after)
+    loop.run(5)
+    assert torch.autograd._profiler_enabled()  # since step 4
+    loop.run(2 + behind)
+    assert torch.autograd._profiler_enabled()
+    loop.run(1)
+    assert not torch.autograd._profiler_enabled()
+    loop.run(3)
+    record = the_trace(tmp_path)
+    assert (record.first, record.steps) == (5, 2)
+    assert steps_of(record) == [("ProfilerStep#5", True), ("ProfilerStep#6", True)]
+    (marker,) = Marker.made
+    assert marker.looks == behind + 1
+
+
+def test_a_training_that_ends_while_the_device_is_behind_keeps_its_steps(
+    training, tmp_path, on_device
+):
+    loop = training("5-6")
+    on_device(99)
+    loop.run(8)
+    assert torch.autograd._profiler_enabled()
+    loop.requests.end()
+    loop.requests.finish(loop.writer)
+    assert the_trace(tmp_path).steps == 2
+
+
 def test_no_profiler_is_opened_while_a_graph_is_captured(training, monkeypatch):
     loop = training("3")
     monkeypatch.setattr(loop.window, "_torch", Device(set()))
