@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.trace_signals import (
     arrivals,
+    attention,
     collectives,
     copies,
     frames,
@@ -33,6 +34,7 @@ TOPICS = (
     synchronisations,
     copies,
     roofline,
+    attention,
     trace_memory,
     optimizer_steps,
     several_devices,

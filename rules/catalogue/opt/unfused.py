@@ -222,8 +222,9 @@ class Unfused(Rule):
         tensors = number(signals, "optimizer.tensor_count")
         how = "one at a time" if implementation == "forloop" else "in several passes"
         many = f" {tensors:,.0f} parameter tensors" if tensors else " the parameters"
+        window = text(signals, "timeline.window") or "the step"
         return (
-            f"{kind or 'The optimizer'} updates{many} {how} and takes {percent(share)} of the step."
+            f"{kind or 'The optimizer'} updates{many} {how} and takes {percent(share)} of {window}."
         )
 
     @staticmethod
