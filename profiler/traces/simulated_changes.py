@@ -20,10 +20,12 @@ from trainprof.profiler.traces.timeline import CAUSES
 
 DATA_WAIT, COPY_CALL = CAUSES.index("data wait"), CAUSES.index("copy call")
 LAUNCH_CALL, OPERATOR = CAUSES.index("launch call"), CAUSES.index("operator")
-WAIT_LEFT = 0.5
-"""Of waits for batches, by the pessimistic model (a starting value): workers take cores, memory
-bandwidth and, when batches are handed over, the interpreter from the training. With four workers
+SLOWER_HOST = 1.25
+"""Of a training whose loader gets workers, by the pessimistic model (a starting value): they take
+cores and memory bandwidth, and hand batches over to the interpreter that trains. With four workers
 the own work of the host took 1.24 times as long in one recorded pair, and 1.03 in another."""
+WAIT_LEFT = 0.5
+"""Of waits for workers, by the pessimistic model (a starting value: more may lack cores)."""
 LAUNCHING_LEFT = 0.5
 """Of the host's time between launches, by the pessimistic model (a starting value: fused and
 compiled kernels launch less, but only CUDA graphs launch nothing)."""
@@ -56,6 +58,11 @@ class Known:
     tensor_cores: bool = False
     saved_ns: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
+    @property
+    def in_process(self) -> bool:
+        """Whether the training process prepares its batches itself."""
+        return any("_SingleProcessDataLoaderIter" in name for name in self.trace.names)
+
     def named(self, graph: Dependencies, wanted: Callable[[str], object]) -> Flags:
         """Nodes of devices whose event's name is wanted."""
         found: Flags = graph.kind == Node.WORK
@@ -71,8 +78,12 @@ def no_data_wait(graph: Dependencies, known: Known) -> Both | None:
     if not waits.any():
         return None
     less, none = graph.parts_ns.copy(), graph.parts_ns.copy()
-    less[:, DATA_WAIT] = (waits * WAIT_LEFT).astype(np.int64)
     none[:, DATA_WAIT] = 0
+    if known.in_process:
+        own = [cause for cause in range(len(CAUSES)) if cause != SYNCHRONISATION]
+        less[:, own] = (none[:, own] * SLOWER_HOST).astype(np.int64)
+    else:
+        less[:, DATA_WAIT] = (waits * WAIT_LEFT).astype(np.int64)
     return replace(graph, parts_ns=less), replace(graph, parts_ns=none)
 
 

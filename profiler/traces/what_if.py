@@ -184,9 +184,9 @@ def _outcomes(
         batches = 2 if change == "larger-batch" else 1
         lengths = [low.length_ns, high.length_ns]
         if change == "no-data-wait":
-            left = _wait_left(graph, known, high.length_ns, workers)
-            parts["data wait"] += left
-            lengths = [max(low.length_ns, high.length_ns + left), high.length_ns + left]
+            left = [_wait_left(graph, known, one, workers) for one in lengths]
+            parts["data wait"] += left[1]
+            lengths = [length + wait for length, wait in zip(lengths, left, strict=True)]
         gains = sorted(batches * before_ns / max(one, 1) for one in lengths)
         found[change] = Outcome(change, gains[0], gains[1], parts, batches)
     return found
@@ -198,7 +198,7 @@ def _wait_left(graph: Dependencies, known: Known, length_ns: int, workers: int) 
     With W workers, each taking p for a batch that is used in c, the training waits
     max(0, p / W - c) a step; p is the wait for a loader in the training process.
     """
-    if not any("_SingleProcessDataLoaderIter" in name for name in known.trace.names):
+    if not known.in_process:
         return 0
     produce = int(graph.parts_ns[:, 0].sum())
     return max(0, produce // max(workers, 1) - length_ns)

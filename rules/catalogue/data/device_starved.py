@@ -32,9 +32,11 @@ class DeviceStarved(Rule):
     - In at least 5 % of the window (the whole steps, where the trace marks any) the device was idle
       and the host waited.
 
-    The expected gain is Amdahl's bound on that share; half of it at the lower end, as the host has
-    other work to do that the wait hid. Two trainings traced before and after they got four workers
-    became 1.25 and 1.21 times faster; predicted were 1.20 to 1.51 and 1.11 to 1.25.
+    The expected gain is that of a replay of the trace without the waits; at the lower end the
+    training itself is slower, as workers take cores and memory bandwidth. Two trainings traced
+    before and after they got four workers became 1.25 and 1.21 times faster; predicted were 1.34 to
+    1.50 and 1.10 to 1.25. Where nothing can be replayed it is Amdahl's bound on the share, and half
+    of it at the lower end.
 
     ## Fix
     Let workers prepare batches: `DataLoader(..., num_workers=4, persistent_workers=True)`, more of
