@@ -17,6 +17,8 @@ torch.set_num_threads(1)
 
 
 class Items(Dataset):
+    """Rows of ones."""
+
     def __len__(self):
         return 16 * 40
 
