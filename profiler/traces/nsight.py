@@ -70,9 +70,12 @@ def read_nsight(path: Path) -> Trace:
         address = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
         with closing(sqlite3.connect(address, uri=True)) as connection:
             return _Reader(path, connection, size).read()
-    except (sqlite3.Error, OSError, OverflowError) as error:
+    except (sqlite3.Error, OSError, OverflowError, UnicodeDecodeError) as error:
+        # a damaged file's text stands in the error, which Python cannot decode then
+        damaged = isinstance(error, UnicodeDecodeError)
+        reason = "its text is damaged" if damaged else ascii(str(error))[1:-1]
         raise TraceError(
-            f"{path} is no export of Nsight Systems that can be read ({error}); "
+            f"{path} is no export of Nsight Systems that can be read ({reason}); "
             "write it again with `nsys export --type sqlite`."
         ) from None
 

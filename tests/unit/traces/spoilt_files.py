@@ -145,7 +145,9 @@ class Spoilt:
 
     def _number(self, found):
         value = int(found[0])
-        return str(self._random.choice((value, value, -value, value * 2**40, 0, value + 1))).encode()
+        return str(
+            self._random.choice((value, value, -value, value * 2**40, 0, value + 1))
+        ).encode()
 
     def _flip(self, data, count):
         for _ in range(count):
@@ -193,7 +195,20 @@ class Spoilt:
         """A sound database with values that no export has."""
         path = self._folder / "rows.sqlite"
         path.write_bytes(self._random.choice(self._databases))
-        values = (None, -1, 2**62, -(2**63), 2**63 - 1, 1e300, "x", "", b"\xff", "7", 0.5, "é" * 999)
+        values = (
+            None,
+            -1,
+            2**62,
+            -(2**63),
+            2**63 - 1,
+            1e300,
+            "x",
+            "",
+            b"\xff",
+            "7",
+            0.5,
+            "é" * 999,
+        )
         connection = sqlite3.connect(path)
         tables = [one for (one,) in connection.execute("SELECT name FROM sqlite_master")]
         for _ in range(self._random.randrange(1, 12)):
@@ -304,13 +319,15 @@ def try_many(count, seed, folder, keep=None):
         signal.alarm(LONGEST_S)
         try:
             results[tried(path, folder / "picture.json", random_of.choice(FORMATS))] += 1
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  any is a finding
             wrong.append(f"{number} ({what}): {error!r}\n{traceback.format_exc(limit=-3)}")
             if keep is not None:
                 (keep / f"wrong-{seed}-{number}").write_bytes(data)
         finally:
             signal.alarm(0)
         slowest = max(slowest, (time.perf_counter() - began, f"{number} ({what})"))
+        if number % 500 == 499:
+            print(f"{number + 1:,} of seed {seed}: {len(wrong)} wrong", *wrong[-1:], flush=True)
     return results, slowest, wrong
 
 

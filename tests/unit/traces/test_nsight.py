@@ -259,6 +259,15 @@ def test_what_is_no_export_is_told(tmp_path, capsys):
     assert "no export of Nsight Systems that can be read" in refused(torn)
 
 
+def test_a_schema_that_is_no_text_is_refused_in_a_sentence(tmp_path):
+    path = waiting().write(tmp_path / "report.sqlite")
+    spoilt = path.read_bytes().replace(b"CUPTI_ACTIVITY_KIND_RUN", b"CUPTI_\xbeCTIVITY_KIND_RUN")
+    spoilt = spoilt.replace(b"CREATE TABLE CUPTI_\xbe", b"CREATE TABLX CUPTI_\xbe")
+    path.write_bytes(spoilt)
+    with pytest.raises(TraceError, match="its text is damaged"):
+        open_trace(path)
+
+
 def test_tables_that_are_made_by_code_are_not_read(tmp_path):
     path = NsightBuilder().range("forward", 0, 10).write(tmp_path / "report.sqlite")
     with closing(sqlite3.connect(path)) as connection:
