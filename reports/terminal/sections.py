@@ -240,7 +240,7 @@ def _kernel_table(kernels: Sequence[KernelTime]) -> Table:
     for heading in ("share", "count"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("precision", no_wrap=True)
-    table.add_column("tensor cores", justify="right")
+    table.add_column("tensor cores", justify="right", min_width=len("tensor"))
     table.add_column("mostly", no_wrap=True, overflow="ellipsis", max_width=EXAMPLE_WIDTH)
     for family, share, count, precision, cores, example in sentences.kernel_lines(kernels):
         table.add_row(
