@@ -8,13 +8,14 @@ STORY ?= slow_storage
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo test lint ruff format types imports bench bench-tunes zoo recovered clean
+.PHONY: help demo test lint ruff format types imports bench bench-tunes bench-traces zoo recovered clean
 
 help:
 	@echo "make demo   profile a sample training in a new environment, and say what to do about it"
 	@echo "make test   install what the tests need; run the gates and the tests"
 	@echo "make lint   the gates alone: ruff, formatting, types, import contracts"
 	@echo "make bench  measure what trainprof costs a training (takes several minutes)"
+	@echo "make bench-traces TRACE=FILE  measure what the diagnosis of a trace costs, beside HTA (minutes)"
 	@echo "make bench-tunes  try placebos and a planted gain in 20 whole tunes (half an hour)"
 	@echo "make zoo   diagnose every case of the benchmark and write docs/zoo.md (up to an hour)"
 	@echo "make recovered  measure how much of a repair by hand the fixes gain (half an hour)"
@@ -50,8 +51,16 @@ types:
 imports:
 	@$(BIN)lint-imports
 
-bench: $(VENV)/.demo-installed
+# With TRACE=FILE what the diagnosis of a trace costs too.
+bench: $(VENV)/.demo-installed $(if $(TRACE),bench-traces)
 	$(VENV)/bin/python benchmarks/overhead.py
+
+# Installs HolisticTraceAnalysis into an environment of its own, benchmarks/.venv-peer.
+# RANKS="FILE FILE ..." measures 256 ranks made of these as well.
+RANKS ?=
+bench-traces: $(VENV)/.demo-installed
+	@test -n "$(TRACE)" || { echo "name a trace: make bench-traces TRACE=FILE"; exit 1; }
+	$(VENV)/bin/python benchmarks/traces.py $(TRACE) --ranks $(RANKS) --markdown docs/trace-benchmark.md
 
 # Half an hour on a quiet machine of two cores; continued where RESULTS is there already.
 RESULTS ?= live-tunes.json
@@ -68,7 +77,7 @@ recovered: $(VENV)/.test-installed
 	PYTHONPATH=tests $(VENV)/bin/python benchmarks/recovered.py $(RECOVERED)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) benchmarks/.venv-peer build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Installed again only when what is installed, or its versions, have changed.
 $(VENV)/.python:

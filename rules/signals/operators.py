@@ -31,12 +31,13 @@ from trainprof.rules.repetition import (
     touched,
 )
 from trainprof.rules.signals.sheet import Description, Sheet
+from trainprof.rules.signals.short_operators import COUNT, MEDIAN, SHORT
 from trainprof.rules.signals.training import Training
 
 DESCRIPTIONS = (
     Description("operators.window_s", "s", "The step under the profiler, which lengthens it."),
-    Description("operators.count", "count", "Operators that the training thread called in it."),
-    Description("operators.median_s", "s", "Median length of such a call in the forward."),
+    COUNT,
+    MEDIAN,
     Description(
         "operators.attention_share",
         "share",
@@ -53,12 +54,7 @@ DESCRIPTIONS = (
         "Part of the step between the operators of forward and backward: Python and torch's own "
         "bookkeeping.",
     ),
-    Description(
-        "operators.short_share",
-        "share",
-        "Part of the step in operators of less than 20 us, inner ones too, and in the pauses "
-        "between operators, of forward and backward.",
-    ),
+    SHORT,
     Description(
         "operators.loop_share",
         "share",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,6 @@ from trainprof.cli.settings import FAIL_ON, Settings, load_settings
 from trainprof.cli.trace_paths import traces_among
 from trainprof.errors import TrainprofError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding
-from trainprof.reports.github import GithubReport
-from trainprof.reports.json_report import JsonReport
-from trainprof.reports.markdown import MarkdownReport
 from trainprof.reports.terminal import TerminalReport, is_styled, terminal_width, write_text
 
 FORMATS = ("text", "json", "markdown", "github")
@@ -92,6 +90,8 @@ def _diagnoses(
     """One of each run; traces of several ranks of one training have one together."""
     traces = traces_among(runs)
     if traces:
+        # numpy would start a thread for each core, for algebra that nobody does here.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from trainprof.cli.trace_reading import briefs_by, diagnosed_files  # numpy takes a while
 
         found = diagnosed_files(traces, settings, briefs_by(engine, jobs))
@@ -113,10 +113,16 @@ def _diagnosis(run: str | None, settings: Settings) -> Diagnosis:
 
 def _render(diagnosis: Diagnosis, style: str, quiet: bool, out: Path | None) -> str:
     if style == "json":
+        from trainprof.reports.json_report import JsonReport
+
         return JsonReport().render(diagnosis)
     if style == "markdown":
+        from trainprof.reports.markdown import MarkdownReport
+
         return MarkdownReport().render(diagnosis)
     if style == "github":
+        from trainprof.reports.github import GithubReport
+
         return GithubReport().render(diagnosis)
     width = terminal_width(sys.stdout) if out is None else 80
     styled = out is None and is_styled(sys.stdout)

@@ -28,6 +28,8 @@ NEEDLESS = {
     "trainprof.rules.file_workers",
     "trainprof.rules.fixes",
     "trainprof.rules.signals.topics",
+    "trainprof.rules.signals.training",
+    "trainprof.profiler.store.reader",
     "trainprof.rules.source_edits",
 }
 """Modules that the diagnosis of one trace does without: each would take time at every start."""
