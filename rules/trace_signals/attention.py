@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainprof.profiler.model.signals import Signal
 from trainprof.profiler.traces.attention_kernels import attention_kernels
-from trainprof.rules.signals import operators as of_runs
+from trainprof.rules.signals import operator_descriptions as of_runs
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.trace_signals.traced import Traced
 

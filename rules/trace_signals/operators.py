@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from trainprof.profiler.model.signals import Signal
 from trainprof.profiler.traces.short_operators import short_operators
+from trainprof.rules.signals import operator_descriptions as of_runs
 from trainprof.rules.signals.sheet import Description, Sheet
-from trainprof.rules.signals.short_operators import COUNT, MEDIAN, SHORT
 from trainprof.rules.trace_signals.traced import Traced
 
 DESCRIPTIONS: tuple[Description, ...] = ()
 """None of its own."""
+_SHARED = ("operators.count", "operators.median_s", "operators.short_share")
 
 
 def measure(traced: Traced) -> dict[str, Signal]:
     """The signals that `kern-small-ops-cpu` judges, where the training runs on the CPU."""
-    sheet = Sheet((COUNT, MEDIAN, SHORT))
+    sheet = Sheet(one for one in of_runs.DESCRIPTIONS if one.name in _SHARED)
     thread, window = traced.thread, traced.timeline.window
     if thread is None or not traced.on_cpu or not window.steps:
         return sheet.finish("the trace marks no steps of a training on the CPU")
