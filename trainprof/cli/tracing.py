@@ -84,6 +84,8 @@ def _check_running(folder: Path) -> None:
 
 
 def _check_free(folder: Path, number: int) -> None:
+    if not number:
+        return  # of steps that were told at the start, which may be far off
     for answer in _answers(folder, number).values():
         if answer.get("state") == "armed":
             raise TrainprofError(

@@ -167,6 +167,18 @@ def test_a_window_that_is_under_way_is_told(run):
         tracing.take_trace(run, 3)
 
 
+def test_steps_that_were_told_at_the_start_are_in_nobodys_way(run):
+    answer(run, 0, "armed")
+
+    def act(steps):
+        order(run, 1)
+        written(run, 1)
+
+    thread = training(run, act)
+    assert len(tracing.take_trace(run, 3).paths) == 1
+    thread.join()
+
+
 def test_a_folder_that_may_not_be_written_is_told(run, monkeypatch):
     def refuse(path, *args, **options):
         raise PermissionError(13, "Permission denied")
