@@ -105,7 +105,7 @@ def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
         facts=signal_facts(signals),
         problems=tuple(_problems(trace)),
         critical_path=critical_path_time(one.what_if, found),
-        what_if=simulated_changes(one.what_if, step_s),
+        what_if=simulated_changes(one.what_if),
     )
     missing = reasons_for_nulls(diagnosis, signals)
     if one.what_if is not None and one.what_if.doubt is not None:

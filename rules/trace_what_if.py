@@ -68,24 +68,22 @@ def critical_path_time(found: WhatIf | None, timeline: Timeline) -> CriticalPath
     )
 
 
-def simulated_changes(found: WhatIf | None, step_s: float | None) -> tuple[SimulatedChange, ...]:
+def simulated_changes(found: WhatIf | None) -> tuple[SimulatedChange, ...]:
     """The changes that would gain something, most first."""
-    outcomes = found.outcomes.values() if found is not None else ()
-    records = [
-        SimulatedChange(
-            change=one.change,
-            text=CHANGES[one.change],
-            gain=Gain(one.low, one.high),
-            step_after_s=_step_after_s(one, step_s),
-            next_bottleneck=one.next_bottleneck,
-        )
-        for one in outcomes
-        if one.high >= LEAST_GAIN
-    ]
-    return tuple(sorted(records, key=lambda one: -one.gain.middle))
+    if found is None:
+        return ()
+    step_s = found.observed_ns / found.steps / 1e9 if found.steps else None
+    records = [_record(one, step_s) for one in found.outcomes.values() if one.high >= LEAST_GAIN]
+    gaining = [one for one in records if one.gain.middle > 1.0]
+    return tuple(sorted(gaining, key=lambda one: -one.gain.middle))
 
 
-def _step_after_s(one: Outcome, step_s: float | None) -> float | None:
-    if step_s is None:
-        return None
-    return one.batches * step_s / Gain(one.low, one.high).middle
+def _record(one: Outcome, step_s: float | None) -> SimulatedChange:
+    gain = Gain(one.low, one.high)
+    return SimulatedChange(
+        change=one.change,
+        text=CHANGES[one.change],
+        gain=gain,
+        step_after_s=None if step_s is None else one.batches * step_s / gain.middle,
+        next_bottleneck=one.next_bottleneck,
+    )

@@ -285,7 +285,8 @@ class SimulatedChange:
     Attributes:
         change: Its name. text: What it is, in words.
         gain: By a pessimistic and an optimistic model; per sample, where the batch grows.
-        step_after_s: Mean step then, between the two; None where the trace marks no steps.
+        step_after_s: Mean step then, between the two, until host and devices have done its work;
+            None where the trace marks no steps.
         next_bottleneck: The largest part of the critical path then.
     """
 

@@ -212,3 +212,14 @@ def test_of_a_long_trace_the_usual_steps_are_replayed(tmp_path, monkeypatch):
     assert window == "2 of 4 whole steps, which take as long as the mean"
     monkeypatch.setattr(module, "MOST_LAUNCHES", 0)
     assert simulated(tmp_path / "trace.json") is None
+
+
+def test_the_step_after_a_change_is_of_what_devices_still_had_to_do(tmp_path):
+    """The host is done with a step of work long before its device is."""
+    path = queued([("volta_sgemm_128x64_nn", 60), ("elementwise", 40)]).write(
+        tmp_path / "trace.json"
+    )
+    diagnosis = diagnose_trace(path)
+    assert diagnosis.steps.mean_s == pytest.approx(20e-6)
+    (change,) = [one for one in diagnosis.what_if if one.change == "larger-batch"]
+    assert change.step_after_s == pytest.approx(2 * 101.5e-6 / change.gain.middle)
