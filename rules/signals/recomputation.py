@@ -6,6 +6,7 @@ import numpy as np
 
 from trainprof.profiler.model.signals import Signal
 from trainprof.rules.signals.models import all_on_cpu, trained_models
+from trainprof.rules.signals.own_gpus import own_gpus
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training, most_frequent_place
 from trainprof.rules.statistics.intervals import ratio_intervals
@@ -75,8 +76,7 @@ def memory_use(training: Training) -> tuple[int | None, int | None]:
     data = fact.data if fact is not None else {}
     samples = training.run.samples
     if not all_on_cpu(training):
-        totals = [g.memory_total_bytes for s in samples for g in s.gpus if g.memory_total_bytes]
-        return data.get("accelerator_peak_bytes"), min(totals, default=None)
+        return data.get("accelerator_peak_bytes"), _device_bytes(training)
     peak = data.get("peak_rss_bytes")
     available = [
         sample.machine.memory_available_bytes
@@ -84,6 +84,16 @@ def memory_use(training: Training) -> tuple[int | None, int | None]:
         if sample.machine.memory_available_bytes is not None
     ]
     return peak, peak + min(available) if peak is not None and available else None
+
+
+def _device_bytes(training: Training) -> int | None:
+    """Memory of the smallest GPU that is the training's, or may be; None of a split one (MIG)."""
+    own = own_gpus(training).indices
+    gpus = [gpu for sample in training.run.samples for gpu in sample.gpus]
+    mine = [gpu for gpu in gpus if gpu.index in own] or gpus
+    if any(gpu.mig_enabled for gpu in mine):
+        return None
+    return min((g.memory_total_bytes for g in mine if g.memory_total_bytes), default=None)
 
 
 def held_bytes(training: Training) -> int:

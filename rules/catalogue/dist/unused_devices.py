@@ -113,6 +113,10 @@ class UnusedDevices(Rule):
     min_step_s = 0.010
     """Seconds; shorter steps are bound by launches (a starting value)."""
 
+    def applies(self, signals: Signals) -> bool:
+        """The training uses an accelerator: what is busy is not somebody else's."""
+        return not trains_on_cpu(signals)
+
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Some work, and some do not."""
         count, idle = needed(signals, "devices.count"), needed(signals, "devices.idle_count")

@@ -56,3 +56,26 @@ def test_no_gpu_is_not_zero_gpus():
 def test_devices_of_data_parallel():
     assert signals(data_parallel=4).get("devices.data_parallel").value == 4
     assert signals().get("devices.data_parallel").value == 0
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "share"),
+    [
+        ({"memory_total_bytes": 1000}, {"memory_total_bytes": 100}, 0.5),
+        ({"memory_total_bytes": 1000, "mig_enabled": True}, {"memory_total_bytes": 1000}, None),
+    ],
+)
+def test_memory_there_is_is_that_of_the_trainings_gpu(own, other, share):
+    """A small card for the screen does not count, nor does the whole of a split one."""
+    facts = [
+        ("model", "m0", {"devices": {"cuda:0": 10}, "parameter_bytes": 10, "parameter_count": 10}),
+        ("memory", "peak", {"accelerator_peak_bytes": 500}),
+    ]
+    cards = (GpuSample(0, process_pids=(100,), **own), GpuSample(1, **other))
+    samples = tuple(
+        type(one)(one.at_ns, one.machine, one.processes, cards) for one in build_samples(12)
+    )
+    run = build_run(
+        build_trainer(build_steps(100, {"forward": 100.0}), facts=facts), samples=samples
+    )
+    assert measure(Training(run, run.sessions[0])).get("headroom.peak_share").value == share
