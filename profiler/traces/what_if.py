@@ -98,7 +98,7 @@ def what_if(
         workers: Into which a loader in the training process is put.
         changes: To replay, of `CHANGES`.
     """
-    span = _span(trace, found)
+    span = replayed_span(trace, found)
     if span is None:
         return None
     first, last, start_ns, end_ns = span
@@ -142,7 +142,7 @@ def saved_of(
     return dict(zip(kernels.tolist(), pairs, strict=True))
 
 
-def _span(trace: Trace, found: Timeline) -> tuple[int, int, int, int] | None:
+def replayed_span(trace: Trace, found: Timeline) -> tuple[int, int, int, int] | None:
     """First and last step to replay, their start and end: the whole window, or steps of it."""
     events, window, steps = trace.events, found.window, found.steps
     calls = events.start_ns[(events.kind == Kind.RUNTIME) & trace.named(LAUNCHES.search)]

@@ -56,6 +56,7 @@ def _export_run(run: str | None, out: Path, settings: Settings) -> None:
 def _export_trace(path: Path, out: Path, settings: Settings) -> None:
     from trainprof.profiler.model.tracks import Track
     from trainprof.profiler.traces.opening import Format, format_of, open_trace
+    from trainprof.profiler.traces.path_track import path_track
     from trainprof.profiler.traces.timeline import timeline
     from trainprof.profiler.traces.tracks import PROCESS, device_tracks, event_tracks, window_tracks
     from trainprof.reports.perfetto import finding_slices, perfetto_file
@@ -72,6 +73,9 @@ def _export_trace(path: Path, out: Path, settings: Settings) -> None:
         for track in window_tracks(traced.timeline):
             file.put(track)
         file.put(Track(PROCESS, "findings", findings))
+        path_found = path_track(trace, traced.timeline)
+        if path_found is not None:
+            file.put(path_found)
         for track in device_tracks(trace, traced.timeline):
             file.put(track)
         if format_of(path) is Format.SQLITE:

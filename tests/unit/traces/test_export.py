@@ -15,7 +15,10 @@ from trace_builder import TraceBuilder
 
 from trainprof.cli.main import main
 from trainprof.profiler.traces import reading
+from trainprof.profiler.traces.path_track import path_track
 from trainprof.profiler.traces.reading import read_trace
+from trainprof.profiler.traces.timeline import timeline
+from trainprof.profiler.traces.what_if import what_if
 
 REAL = Path(__file__).parents[4] / "shared" / "traces"
 
@@ -110,6 +113,33 @@ def test_findings_span_the_window_with_their_advice(tmp_path):
     assert told["share"] == pytest.approx(0.5)
     assert "50 % of 4 whole steps" in told["summary"]
     assert [name for name, _, _ in ours(rows)["steps"]] == [f"step {n}" for n in range(1, 5)]
+
+
+def test_the_critical_path_is_a_row(tmp_path):
+    builder = TraceBuilder().step(1, 0, 1000).wait(0, 200)
+    builder.call("cudaLaunchKernel", 200, 10, correlation=1).kernel("gemm", 215, 700, correlation=1)
+    builder.call("cudaDeviceSynchronize", 220, 700)
+    path = builder.write(tmp_path / "trace.json")
+    row = ours(plain_picture(exported(path))[0])["critical path"]
+    assert [start for _, start, _ in row[1:]] == [end for _, _, end in row[:-1]]
+    assert (row[0][0], row[0][1], row[-1][2]) == ("data wait", 0, 1_000_000)
+    assert ("computation", 215_000, 915_000) in row
+
+
+@pytest.mark.parametrize("name", ["dlrm-8ranks-v100/worker7*", "launch-bound*/*"])
+def test_the_path_of_a_real_trace_is_as_long_as_what_was_replayed(name):
+    paths = sorted(REAL.glob(name))
+    if not paths:
+        pytest.skip("the real traces are not there")
+    trace = read_trace(paths[0])
+    found = timeline(trace)
+    row, replayed = list(path_track(trace, found).slices), what_if(trace, found)
+    assert sum(one.end_ns - one.start_ns for one in row) == replayed.observed_ns
+    worked = {"computation": 0, "communication": 0, "copies": 0}
+    for one in row:
+        if one.name in worked:
+            worked[one.name] += one.end_ns - one.start_ns
+    assert worked == {part: replayed.path.parts_ns[part] for part in worked}
 
 
 def test_a_torn_and_broken_trace_gives_a_whole_file(tmp_path):
