@@ -19,9 +19,9 @@ from trainprof.profiler.traces.events import MISSING, Whole
 from trainprof.profiler.traces.plain_pickle import PickleError, load_plain
 from trainprof.profiler.traces.reading import TraceError
 
-MOST_BYTES = 256 << 20
-"""Of a pickle, unpacked. With `plain_pickle.MOST_CONTAINERS` it bounds the memory to some 5 GB; a
-real one takes about five times its size."""
+MOST_BYTES = 128 << 20
+"""Of a pickle, unpacked: some 800,000 entries with their stacks. With the bounds of `plain_pickle`
+it keeps the memory below 4 GB, whatever the file holds; a real one takes five times its size."""
 LARGEST = 2**62
 ACTIONS = (
     "alloc",

@@ -17,7 +17,9 @@ from typing import Any
 from trainprof.errors import TrainprofError
 
 MOST_CONTAINERS = 8_000_000
-"""Lists, dictionaries and tuples, of some 250 bytes each: 2 GB."""
+"""Lists, dictionaries and tuples, of some 250 bytes each: 2 GB. As many may be referred to."""
+MOST_DEPTH = 100_000
+"""Containers that are begun and not ended; plain data has some ten."""
 CALLS = {
     **{ord("c"): "GLOBAL", 0x93: "STACK_GLOBAL", ord("R"): "REDUCE", ord("b"): "BUILD"},
     **{ord("i"): "INST", ord("o"): "OBJ", 0x81: "NEWOBJ", 0x92: "NEWOBJ_EX"},
@@ -117,6 +119,8 @@ class _Reader:
 
     def mark(self) -> None:
         self.marks.append(len(self.stack))
+        if len(self.marks) > MOST_DEPTH:
+            raise PickleError(f"it is nested more than {MOST_DEPTH:,} deep")
 
     def keep(self, container: Any) -> None:
         self.containers += 1
@@ -159,6 +163,8 @@ class _Reader:
 
     def remember(self, place: int) -> None:
         self.memo[place] = self.stack[-1]
+        if len(self.memo) > MOST_CONTAINERS:
+            raise PickleError(f"it refers to more than {MOST_CONTAINERS:,} things")
 
 
 STOP = ord(".")

@@ -99,6 +99,15 @@ def test_containers_are_bounded(monkeypatch):
         load_plain(b"\x80\x02](" + b"}" * 2000 + b"e.")
 
 
+def test_references_and_depth_are_bounded(monkeypatch):
+    monkeypatch.setattr(plain_pickle, "MOST_CONTAINERS", 1000)
+    monkeypatch.setattr(plain_pickle, "MOST_DEPTH", 100)
+    with pytest.raises(PickleError, match="refers to more than 1,000"):
+        load_plain(b"\x80\x04]" + b"\x94" * 2000 + b".")
+    with pytest.raises(PickleError, match="nested more than 100 deep"):
+        load_plain(b"\x80\x04" + b"(" * 200 + b".")
+
+
 def test_damaged_pickles_never_crash():
     random_numbers = random.Random(4)
     sound = pickle.dumps([{"a": (1, 2.5, "text", b"bytes", None, True, 2**70)}] * 3, 4)
