@@ -92,6 +92,8 @@ class Rule:
         can_warn: False for rules that never grade above info.
         suppresses: Rules whose findings this one explains when it fires: its symptoms.
         is_symptom: Whatever promises time explains its findings.
+        yields_to: Beginnings of ids. Where such a rule has found something in a run, it knows more
+            than this one does from a window of that run, and this one's finding is left out.
         on_traces: It judges traces too, by signals that they share with runs.
         what_if: What its fix changes in a trace, of `trainprof.profiler.traces.changes`.
     """
@@ -102,6 +104,7 @@ class Rule:
     can_warn: ClassVar[bool] = True
     suppresses: ClassVar[tuple[str, ...]] = ()
     is_symptom: ClassVar[bool] = False
+    yields_to: ClassVar[tuple[str, ...]] = ()
     on_traces: ClassVar[bool] = False
     what_if: ClassVar[str | None] = None
     fires_on: ClassVar[tuple[Case, ...]] = ()

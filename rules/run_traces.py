@@ -118,12 +118,18 @@ def _came_to_nothing(records: Sequence[TraceRecord], status: str) -> Iterator[st
             yield f"The training ended before its trace of {_steps(one)} was whole."
 
 
+def _is_known(rule: str, beginnings: tuple[str, ...], known: Sequence[str]) -> bool:
+    """Whether the run has a finding, of another rule, of which one begins like that."""
+    return any(one != rule and one.startswith(beginnings) for one in known) if beginnings else False
+
+
 def with_traces(
     findings: Sequence[Finding], told: Sequence[Finding], rules: Sequence[Rule], signals: Signals
 ) -> tuple[Finding, ...]:
     """The findings of a run and of its traces, in the order of a report.
 
-    Of the same rule's the run's is kept, unless the trace has more evidence.
+    Of the same rule's the run's is kept, unless the trace has more evidence; what a rule of runs
+    knows better is left out (`Rule.yields_to`).
 
     Args:
         findings: Of the run.
@@ -133,6 +139,9 @@ def with_traces(
     """
     if not told:
         return tuple(findings)
+    yields = {rule.id: rule.yields_to for rule in rules}
+    known = [one.rule for one in findings if one.severity != "info"]
+    told = [one for one in told if not _is_known(one.rule, yields.get(one.rule, ()), known)]
     by_rule = {one.rule: one for one in told}
     kept = [
         one

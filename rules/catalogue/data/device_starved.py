@@ -61,6 +61,7 @@ class DeviceStarved(Rule):
     title = "The device waits for batches"
     needs = ("timeline.window", "timeline.data_wait_share")
     what_if = "no-data-wait"
+    yields_to = ("data-",)
     fires_on = (
         Case(
             "one process prepares all batches",

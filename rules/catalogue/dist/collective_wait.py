@@ -47,6 +47,7 @@ class CollectiveWait(Rule):
 
     id = "dist-collective-wait"
     title = "The training waits for collectives"
+    yields_to = ("dist-",)
     needs = ("training_thread.collective_wait_share", "timeline.window")
     fires_on = (
         Case(

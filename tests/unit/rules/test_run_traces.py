@@ -11,6 +11,7 @@ from trainprof.profiler.model.records import Event
 from trainprof.profiler.model.run import TraceRecord
 from trainprof.rules import run_traces
 from trainprof.rules.diagnose import diagnose
+from trainprof.rules.registry import chosen_rules
 
 LOADER = ("loader", "l0", {"role": "training", "num_workers": 4, "iterable": False})
 MODEL = (
@@ -164,10 +165,27 @@ def test_a_finding_goes_under_its_cause(tmp_path):
 
     class Explains:
         id = told[0].rule
+        yields_to = ()
         suppresses = ("data-symptom",)
 
     found = run_traces.with_traces([symptom], told, [Explains], empty_signals())
     assert [(one.rule, one.suppresses) for one in found] == [(told[0].rule, ("data-symptom",))]
+
+
+@pytest.mark.parametrize(
+    ("rule", "severity", "left"),
+    [
+        ("data-workers-under", "critical", False),
+        ("data-workers-under", "info", True),
+        ("loop-gc", "critical", True),
+    ],
+)
+def test_where_the_run_knows_the_cause_better_the_trace_is_silent(tmp_path, rule, severity, left):
+    told = diagnose(with_trace(tmp_path)).findings[:1]
+    assert told[0].rule == "data-device-starved"
+    own = replace(told[0], rule=rule, severity=severity)
+    found = run_traces.with_traces([own], told, chosen_rules(), empty_signals())
+    assert ("data-device-starved" in [one.rule for one in found]) is left
 
 
 def empty_signals():
