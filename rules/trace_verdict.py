@@ -13,7 +13,7 @@ from trainprof.rules.verdict import Verdict, gravest, insufficient
 UNEXPLAINED = 0.3
 """Part of the window that is lost to nothing that a rule could name; beyond it a trace is no proof
 of health (a starting value)."""
-HOST = CAUSES[-1]
+HOST = ("Python", CAUSES[-1])
 
 
 def pronounce(evaluation: Evaluation, one: Traced, signals: Signals) -> Verdict:
@@ -29,7 +29,7 @@ def pronounce(evaluation: Evaluation, one: Traced, signals: Signals) -> Verdict:
 def _of_device(one: Traced, signals: Signals) -> Verdict:
     window, device = one.timeline.window, one.timeline.devices[0]
     whole = max(window.length_ns, 1)
-    lost = device.causes.get(HOST, 0) / whole
+    lost = sum(device.causes.get(cause, 0) for cause in HOST) / whole
     if lost >= UNEXPLAINED:
         return insufficient(
             f"in {percent(lost)} of the window ({window.text}) the device did nothing, and the "

@@ -41,7 +41,7 @@ def dearest_frame(trace: Trace, lane: int, during: Intervals) -> Frame | None:
         lane: Of the thread, a place in `Trace.lanes`.
         during: What counts.
     """
-    known = [_frame(name) for name in trace.names]
+    known = [own_function(name) for name in trace.names]
     counts = np.array([one is not None for one in known], bool)
     events = trace.events
     chosen = (events.kind == Kind.PYTHON) & (events.lane == lane)
@@ -62,7 +62,7 @@ def dearest_frame(trace: Trace, lane: int, during: Intervals) -> Frame | None:
     return Frame(*found, spent_ns=int(spent[name]))
 
 
-def _frame(name: str) -> tuple[str, int, str] | None:
+def own_function(name: str) -> tuple[str, int, str] | None:
     """File, line and function; None where the time belongs to whoever called it."""
     found = FRAME.fullmatch(name)
     if found is None:

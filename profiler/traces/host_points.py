@@ -13,10 +13,14 @@ from trainprof.profiler.traces.intervals import Intervals, union
 from trainprof.profiler.traces.timeline import (
     ALLOCATES,
     CAUSES,
+    COLLECTS,
+    COMPILES,
     DATA_WAIT,
     LAUNCHES,
+    SAVES,
     STEP,
     SYNCHRONISES,
+    on_host,
 )
 
 LEAST_STRETCH_NS = 20_000
@@ -91,9 +95,22 @@ class _Host:
         copying = launching & _copying(trace)
         synchronising = calls & trace.named(SYNCHRONISES.search)
         allocating = calls & trace.named(ALLOCATES.search)
+        host = inside & on_host(events)
+        causes = {
+            "data wait": waits,
+            "checkpoint": host & trace.named(SAVES.search),
+            "garbage collection": host & trace.named(COLLECTS.search),
+            "compilation": host & trace.named(COMPILES.search),
+            "synchronisation": synchronising,
+            "allocator": allocating,
+            "copy call": copying,
+            "launch call": launching & ~copying,
+            "operator": operators,
+        }
         self._causes = [
-            np.flatnonzero(one)
-            for one in (waits, synchronising, allocating, copying, launching & ~copying, operators)
+            (place, np.flatnonzero(causes[cause]))
+            for place, cause in enumerate(CAUSES)
+            if cause in causes  # Python is part of the rest here
         ]
         active = launching | operators | synchronising
         self._active = np.flatnonzero(active)
@@ -172,7 +189,7 @@ class _Host:
     def _fill(self, found: Whole, rows: Whole, since: Whole, at: Whole, lane: int) -> None:
         taken = Intervals(np.zeros(0, np.int64), np.zeros(0, np.int64))
         so_far = np.zeros(len(at), np.int64)
-        for cause, places in enumerate(self._causes):
+        for cause, places in self._causes:
             own = self._union(self._of(places, lane))
             taken = union(np.append(taken.start, own.start), np.append(taken.end, own.end))
             held = taken.within(since, at)

@@ -8,21 +8,17 @@ nor more than the device was idle before the next launch.
 
 from __future__ import annotations
 
-import re
-import sys
 from dataclasses import dataclass
 
 import numpy as np
 
-from trainprof.profiler.traces.copies import PAGEABLE, TO_DEVICE
+from trainprof.profiler.traces.copies import PAGEABLE, SMALL_BYTES, TO_DEVICE
 from trainprof.profiler.traces.events import MISSING, Flags, Kind, Trace, Whole
+from trainprof.profiler.traces.frames import own_function
 from trainprof.profiler.traces.intervals import union
 from trainprof.profiler.traces.launches import Launched, LaunchQueue
 from trainprof.profiler.traces.nesting import innermost, outermost
 from trainprof.profiler.traces.timeline import DATA_WAIT, SYNCHRONISES, on_host
-
-FRAME = re.compile(r"^(?P<file>[^<(].*\.py)\((?P<line>\d+)\): (?P<function>.+)$")
-"""How the profiler writes a Python function: the line is that of its `def`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +31,11 @@ class Synchronisations:
         cost_ns: Idle time of the device before the work that was launched next.
         behind_ns: The same before all work launched until the next wait: a host that was blocked
             has no work queued, and the device may run dry again and again.
-        copies_to_device: It is a copy to the device that the host waits for.
+        copies_to_device: It is a copy to the device that the host waits for, and no small one: of
+            an index or a mask the wait is what counts.
         call: Place in `Trace.names` of its first call.
         operator: Place in `Trace.names` of the outermost operator around it, or MISSING.
-        function: Of the innermost Python function outside of torch and of Python's own modules.
+        function: Of the innermost Python function of the script, see `own_function`.
     """
 
     start_ns: Whole
@@ -81,7 +78,7 @@ def synchronisations(trace: Trace, found: Launched, queue: LaunchQueue) -> Synch
     order = np.flatnonzero(inside)[np.argsort(start[inside], kind="stable")]
     chosen = calls[first][order]
     named = np.where(operator[first] != MISSING, events.name[operator[first]], MISSING)[order]
-    frames = _around(trace, chosen, Kind.PYTHON, is_own_function)
+    frames = _around(trace, chosen, Kind.PYTHON, own_function)
     cost, behind = _costs(trace, queue, start[order], end[order], length[order])
     return Synchronisations(
         start_ns=start[order],
@@ -96,15 +93,6 @@ def synchronisations(trace: Trace, found: Launched, queue: LaunchQueue) -> Synch
     )
 
 
-def is_own_function(name: str) -> bool:
-    """Whether a frame is no part of torch or of Python's own modules."""
-    found = FRAME.match(name)
-    if found is None:
-        return False
-    first = found["file"].partition("/")[0].removesuffix(".py")
-    return first not in sys.stdlib_module_names and first != "torch"
-
-
 def _calls(trace: Trace, found: Launched) -> tuple[Whole, Flags, Flags]:
     """Calls that block or launch, by thread and start; which block; which copy to the device."""
     events = trace.events
@@ -115,6 +103,7 @@ def _calls(trace: Trace, found: Launched) -> tuple[Whole, Flags, Flags]:
     waited = copies.returned_ns >= copies.work.end_ns
     pageable = np.array([bool(PAGEABLE.search(name)) for name in names], bool)
     to_device = np.array([bool(TO_DEVICE.search(name)) for name in names], bool)
+    to_device &= (copies.work.size == MISSING) | (copies.work.size >= SMALL_BYTES)
     blocks, to = np.zeros(len(events), bool), np.zeros(len(events), bool)
     blocks[(events.kind == Kind.RUNTIME) & trace.named(SYNCHRONISES.search)] = True
     blocks[copies.call[waited | pageable]] = True

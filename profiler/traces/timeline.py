@@ -26,16 +26,32 @@ ALLOCATES = re.compile(
     r"^(cuda|hip|cu)(Malloc|Free|MemAlloc|MemFree|HostAlloc|HostRegister|MemMap)"
 )
 LAUNCHES = re.compile(r"Launch|^(cuda|hip)(Memcpy|Memset).*Async|^hipMemcpyWithStream")
+COMPILES = re.compile(
+    r"\(dynamo_timed\)$|^entire_frame_compile$|^compile_fx|^_compile\.|^async_compile\.wait$"
+    r"|^(cu|cuda|hip)(Module|Library)Load"
+)
+"""torch.compile at work, and code that the driver loads or translates when it is first called."""
+SAVES = re.compile(
+    r"torch/serialization\.py\(\d+\): save$|\btorch\.save\b|save_checkpoint|state_dict_saver"
+    r"|^#* ?(save|checkpoint|saving|checkpointing) ?#*$",
+    re.IGNORECASE,
+)
+"""Of a checkpoint, not of activations that are computed again: those say `checkpoint` too."""
+COLLECTS = re.compile(r"^<built-in function collect>$|\bgc\.collect\b")
 CAUSES = (
     "data wait",
+    "checkpoint",
+    "garbage collection",
+    "compilation",
     "synchronisation",
     "allocator",
     "copy call",
     "launch call",
     "operator",
+    "Python",
     "other work of the host",
 )
-"""Of idle time, in this order where several hold at once."""
+"""Of idle time, in this order where several hold at once. Python is told by traces with stacks."""
 ON_DEVICE = (Kind.KERNEL, Kind.MEMCPY, Kind.MEMSET)
 
 
@@ -73,7 +89,8 @@ class DeviceTimeline:
             communication. communication: Of it, kernels of collectives. exposed: Of these, while
             nothing computed. copies: Copies and fills while no kernel ran. idle: The rest.
         causes: Idle time by what the host did, keys of `CAUSES`.
-        gaps: The idle intervals.
+        gaps: The idle intervals. parts: Disjoint times that fill the window: computing, exposed
+            communication, exposed copies, and idle time by cause.
     """
 
     device: int
@@ -85,6 +102,7 @@ class DeviceTimeline:
     idle_ns: int
     gaps: Intervals
     causes: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, Intervals] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +211,12 @@ def _device(work: DeviceWork, number: int, host: HostWork, window: Window) -> De
     states = work.states(number, window)
     busy, compute, exposed = states.busy, states.compute, states.exposed
     gaps = busy.gaps(window.start_ns, window.end_ns)
+    charged = host.split(gaps)
+    parts = {
+        "computing": compute,
+        "exposed communication": exposed,
+        "exposed copies": busy.minus(compute).minus(states.communication),
+    }
     return DeviceTimeline(
         device=number,
         busy_ns=busy.total,
@@ -202,7 +226,8 @@ def _device(work: DeviceWork, number: int, host: HostWork, window: Window) -> De
         copies_ns=busy.total - compute.total - exposed.total,
         idle_ns=gaps.total,
         gaps=gaps,
-        causes={cause: held.total for cause, held in host.split(gaps).items()},
+        causes={cause: held.total for cause, held in charged.items()},
+        parts=parts | {f"idle: {cause}": held for cause, held in charged.items()},
     )
 
 
@@ -211,17 +236,23 @@ class HostWork:
 
     def __init__(self, trace: Trace) -> None:
         events = trace.events
+        host = on_host(events)
         calls = events.kind == Kind.RUNTIME
         launching = calls & trace.named(LAUNCHES.search)
         copying = launching & trace.named(lambda name: "emcpy" in name)
         operators = events.kind == Kind.OPERATOR
+        feeding = np.isin(events.lane, np.unique(events.lane[launching]))
         of_causes = (
-            on_host(events) & trace.named(DATA_WAIT.search),
+            host & trace.named(DATA_WAIT.search),
+            host & trace.named(SAVES.search),
+            host & trace.named(COLLECTS.search),
+            host & trace.named(COMPILES.search),
             calls & trace.named(SYNCHRONISES.search),
             calls & trace.named(ALLOCATES.search),
             copying,
             launching & ~copying,
             operators,
+            (events.kind == Kind.PYTHON) & feeding,
         )
         self._causes = [
             union(events.start_ns[chosen], events.end_ns[chosen]) for chosen in of_causes

@@ -7,6 +7,7 @@ from trainprof.rules.trace_signals import (
     arrivals,
     attention,
     collectives,
+    compiling,
     copies,
     frames,
     kernels,
@@ -15,10 +16,12 @@ from trainprof.rules.trace_signals import (
     optimizer_steps,
     roofline,
     several_devices,
+    step_variation,
     synchronisations,
     timeline,
     trace_memory,
     training_thread,
+    zero_grads,
 )
 from trainprof.rules.trace_signals.traced import Traced
 
@@ -38,6 +41,9 @@ TOPICS = (
     trace_memory,
     optimizer_steps,
     several_devices,
+    zero_grads,
+    step_variation,
+    compiling,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)

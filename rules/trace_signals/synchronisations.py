@@ -7,8 +7,9 @@ import numpy as np
 from trainprof.profiler.model.diagnosis import Location
 from trainprof.profiler.model.signals import Signal
 from trainprof.profiler.traces.events import MISSING, Flags, Trace
+from trainprof.profiler.traces.frames import own_function
 from trainprof.profiler.traces.intervals import union
-from trainprof.profiler.traces.synchronisations import FRAME, Synchronisations
+from trainprof.profiler.traces.synchronisations import Synchronisations
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.trace_signals.traced import Traced
 
@@ -19,8 +20,8 @@ DESCRIPTIONS = (
         "synchronisations.wait_share", "share", "The host waited in them; no cost by itself."
     ),
     Description(
-        "synchronisations.costly", "count", "Of those that copy nothing to the device: after which "
-        "the device was idle until the next launch, by which the host was late."
+        "synchronisations.costly", "count", "Of those that copy nothing large to the device: after "
+        "which the device was idle until the next launch, by which the host was late."
     ),
     Description("synchronisations.costly_per_step", "count", "Of them a step."),
     Description(
@@ -77,7 +78,6 @@ def _dearest(sheet: Sheet, trace: Trace, found: Synchronisations, costly: Flags)
     name, function = kinds[dearest].tolist()
     sheet.put("synchronisations.operator", trace.names[name])
     sheet.put("synchronisations.operator_count", int((group.ravel() == dearest).sum()))
-    frame = FRAME.match(trace.names[function]) if function != MISSING else None
+    frame = own_function(trace.names[function]) if function != MISSING else None
     if frame is not None:
-        place = Location(frame["file"], int(frame["line"]), frame["function"])
-        sheet.put("synchronisations.where", place)
+        sheet.put("synchronisations.where", Location(*frame))

@@ -10,7 +10,7 @@ from trainprof.profiler.traces.timeline import CAUSES, DeviceTimeline, Timeline
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.trace_signals.traced import Traced
 
-IDLE = {cause: f"timeline.idle_{cause.replace(' ', '_')}_share" for cause in CAUSES}
+IDLE = {cause: f"timeline.idle_{cause.lower().replace(' ', '_')}_share" for cause in CAUSES}
 """Signal of each cause of idle time."""
 STEP = Description("step.mean_s", "s", "Mean wall time of a whole step of the trace.")
 """Under the name that it has in a run."""

@@ -24,7 +24,8 @@ def plain_waits(path, device, start, end):
         if "memcpy" in work[0] and ("Pageable" in work[1] or call[3] >= work[3]):
             blocking.setdefault(id(call), False)
     for call, work in pairs:
-        if "memcpy" in work[0] and "HtoD" in work[1] and id(call) in blocking:
+        large = work[4].get("bytes", -1) == -1 or work[4]["bytes"] >= 65536
+        if "memcpy" in work[0] and "HtoD" in work[1] and large and id(call) in blocking:
             blocking[id(call)] = True
     launching = {id(call) for call, _ in pairs}
     waits, last = [], {}
