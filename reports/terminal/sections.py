@@ -26,8 +26,8 @@ from trainprof.reports.text import SHORT, printable
 STATES_WIDTH = 76
 """From this width on, the thread states stand beside the phases, not below the legend."""
 LABEL_WIDTH = 8
-EXAMPLE_WIDTH = 30
-"""Of a kernel's name, which may have hundreds of characters."""
+KERNEL_NUMBERS_WIDTH = 58
+"""Of the columns beside the kernel's name, which may have hundreds of characters."""
 STATES = ("on CPU", "waiting for a CPU", "blocked")
 
 _VERDICT_STYLE = {"bottleneck": "bold red", "healthy": "bold green", "insufficient": "bold yellow"}
@@ -96,7 +96,7 @@ class Layout:
         if diagnosis.kernels:
             yield Text()
             yield Text(sentences.KERNELS_HEADING, style="bold")
-            yield _kernel_table(diagnosis.kernels)
+            yield _kernel_table(diagnosis.kernels, self.width)
         yield from _critical_path(diagnosis)
         for number, finding in enumerate(diagnosis.findings, start=1):
             yield Text()
@@ -234,14 +234,15 @@ def _time_table(lines: Iterable[tuple[str, float, float]]) -> Table:
     return table
 
 
-def _kernel_table(kernels: Sequence[KernelTime]) -> Table:
+def _kernel_table(kernels: Sequence[KernelTime], width: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("", no_wrap=True)
     for heading in ("share", "count"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("precision", no_wrap=True)
-    table.add_column("tensor cores", justify="right", min_width=len("tensor"))
-    table.add_column("mostly", no_wrap=True, overflow="ellipsis", max_width=EXAMPLE_WIDTH)
+    table.add_column("tensor\ncores", justify="right", no_wrap=True)
+    rest = max(width - KERNEL_NUMBERS_WIDTH, 12)
+    table.add_column("mostly", no_wrap=True, overflow="ellipsis", max_width=rest)
     for family, share, count, precision, cores, example in sentences.kernel_lines(kernels):
         table.add_row(
             Text(printable(family, SHORT)),

@@ -430,7 +430,7 @@ def test_a_trace_shows_which_kernels_its_device_ran(report_name):
         "38 %",
         "1,186",
         "fp32 62 %",
-        "convolution_backward: ",
+        "convolution_backward:",
         "volta_sgemm_64x64",
     ):
         assert part in text
