@@ -293,7 +293,8 @@ class Columns:
         ]
 
         def _values(place: int, one: Arguments) -> bytes:
-            return bytes(one.values) if WITH_VALUES in events[place].name else b""
+            told = one.values is not _NOTHING and WITH_VALUES in events[place].name
+            return bytes(one.values) if told else b""
 
         texts = [
             (bytes(one.sizes) or bytes(one.old_sizes), bytes(one.types), _values(place, one))

@@ -6,6 +6,7 @@ import gc
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -133,7 +134,7 @@ class _Reader:
                 yield first
                 first = file.read(PART_BYTES)
             return
-        yield from self._inflated(first, file)
+        yield from _ahead(self._inflated(first, file))
 
     def _inflated(self, packed: bytes, file: BinaryIO) -> Iterator[bytes]:
         inflate = zlib.decompressobj(31)
@@ -262,6 +263,15 @@ class _Reader:
             f"{self._path} is no trace that can be read: {why}; name a file that torch.profiler "
             "has exported."
         )
+
+
+def _ahead(texts: Iterator[bytes]) -> Iterator[bytes]:
+    """Makes one part ahead in a thread: zlib works without the interpreter's lock."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, texts, None)
+        while (text := coming.result()) is not None:
+            coming = thread.submit(next, texts, None)
+            yield text
 
 
 def _shape_text(found: Any, part: int) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -76,12 +78,25 @@ def diagnose(
         calibration=calibration and settings.calibration,
     )
     try:
-        diagnoses = _diagnoses(runs, settings, engine, jobs, single=style == "json")
+        with _without_collector():
+            diagnoses = _diagnoses(runs, settings, engine, jobs, single=style == "json")
+            text = "\n".join(_render(diagnosis, style, quiet, out) for diagnosis in diagnoses)
     except KeyboardInterrupt:
         return 130
-    text = "\n".join(_render(diagnosis, style, quiet, out) for diagnosis in diagnoses)
     _write(text, out)
     return 1 if _fails(diagnoses, settings.fail_on) else 0
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Nothing here makes cycles that matter; to look for them takes a twentieth of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _diagnoses(

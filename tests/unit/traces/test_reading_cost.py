@@ -16,7 +16,7 @@ from trainprof.profiler.traces.reading import TraceError, read_trace
 from trainprof.rules.trace_diagnosis import diagnose_trace
 
 NEEDLESS = {
-    *("asyncio", "concurrent", "http", "logging", "multiprocessing", "socket", "sqlite3"),
+    *("asyncio", "http", "multiprocessing", "socket", "sqlite3"),
     *("hypothesis", "jinja2", "libcst", "optuna", "pandas", "psutil", "ray", "textual", "torch"),
     "trainprof.profiler.agent.agent",
     "trainprof.profiler.launch",
