@@ -30,7 +30,8 @@ class ScalerCollector:
         self._found = False  # a scale that works
         self._counts = dict.fromkeys(COUNTS, 0)
         self._taken = dict(self._counts)
-        self._since_ns = perf_counter_ns()
+        self._first_ns: int | None = None  # of the updates since the last event
+        self._last_ns = 0
 
     def install(self, patches: Patches) -> None:
         """Patches `GradScaler.step`, where this torch has one."""
@@ -42,14 +43,19 @@ class ScalerCollector:
         """Nothing to do: the patches are undone by their owner."""
 
     def take_events(self) -> list[Event]:
-        """One event with the counts since the last call, none if there were no updates."""
-        since_ns, self._since_ns = self._since_ns, perf_counter_ns()
+        """One event with the counts since the last call, none if there were no updates.
+
+        It spans their first to their last update: a share of it is then a share of them.
+        """
+        first_ns, self._first_ns = self._first_ns, None
         now, before = dict(self._counts), self._taken
         self._taken = now
         data = {name: now[name] - before[name] for name in COUNTS}
         if not data["steps"]:
             return []
-        return [Event("scaler", since_ns, self._since_ns - since_ns, data)]
+        last_ns = self._last_ns
+        first_ns = last_ns if first_ns is None else first_ns
+        return [Event("scaler", first_ns, max(last_ns - first_ns, 1), data)]
 
     def _around_step(self, original: Callable[..., Any]) -> Any:
         recorder = self._recorder
@@ -68,6 +74,9 @@ class ScalerCollector:
         """An own class that only resembles an optimizer has no hooks that would tell."""
         if not scaler.is_enabled() or not isinstance(optimizer, self._torch.optim.Optimizer):
             return
+        self._last_ns = perf_counter_ns()
+        if self._first_ns is None:
+            self._first_ns = self._last_ns
         self._counts["steps"] += 1
         if getattr(optimizer, "_step_supports_amp_scaling", False):
             self._counts["untold"] += 1

@@ -1,5 +1,7 @@
 """Skipped updates are counted from outside; a scaler that is off, and fused steps, are not."""
 
+from time import perf_counter_ns
+
 import pytest
 import torch
 from torch import nn
@@ -40,6 +42,19 @@ def test_skipped_updates_are_counted_once_a_scale_works(hooks, collector):
     train(hooks, [INF])
     (event,) = collector.take_events()
     assert event.data == {"steps": 1, "skipped": 1, "searching": 0, "untold": 0}
+
+
+def test_an_event_spans_its_updates_and_nothing_before(hooks, collector):
+    """Else a short training would own a part of it only, and of its counts."""
+    before_ns = perf_counter_ns()
+    train(hooks, [1.0, INF, 1.0])
+    after_ns = perf_counter_ns()
+    (event,) = collector.take_events()
+    assert before_ns < event.start_ns < event.start_ns + event.duration_ns < after_ns
+    train(hooks, [1.0])
+    (event,) = collector.take_events()
+    assert event.start_ns > after_ns
+    assert event.duration_ns >= 1
 
 
 def test_what_a_fused_step_does_is_not_told(hooks, collector):
