@@ -47,7 +47,6 @@ class ZeroIdle(Rule):
 
     id = "opt-zero-idle"
     title = "The device waits while gradients are filled with zeros"
-    what_if = "fewer-launches"
     needs = ("zero_grads.idle_share", "zero_grads.type", "timeline.window")
     fires_on = (
         Case(
