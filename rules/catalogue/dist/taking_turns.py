@@ -52,6 +52,7 @@ class TakingTurns(Rule):
     id = "dist-taking-turns"
     title = "Devices compute one after the other"
     needs = ("several_devices.concurrency", "several_devices.computing_share", "timeline.window")
+    yields_to = ("dist-naive-mp",)
     suppresses = ("kern-launch-bound",)
     fires_on = (
         Case(
