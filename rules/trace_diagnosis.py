@@ -103,7 +103,7 @@ def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
         training_thread=_thread(one),
         kernels=tuple(_kernels(one)),
         facts=signal_facts(signals),
-        problems=tuple(_problems(trace)),
+        problems=tuple(_problems(trace, found)),
         critical_path=critical_path_time(one.what_if, found),
         what_if=simulated_changes(one.what_if),
     )
@@ -181,8 +181,10 @@ def _name(trace: Trace, device: DeviceTimeline) -> str | None:
     return None
 
 
-def _problems(trace: Trace) -> list[str]:
+def _problems(trace: Trace, found: Timeline) -> list[str]:
     problems = list(trace.notes)
+    if found.left_out:
+        problems.append(f"{found.left_out:,} devices that did less than these are left out")
     if trace.torn:
         problems.append("the file ends in the middle; what follows is of the part that it holds")
     if trace.skipped:

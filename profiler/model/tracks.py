@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 
@@ -55,13 +56,14 @@ def apart(name: str, slices: Iterable[Slice]) -> Iterator[tuple[str, list[Slice]
         Names of rows with their slices, in order.
     """
     rows: list[list[Slice]] = []
-    ends: list[int] = []
+    ends: list[tuple[int, int]] = []  # a heap of ends and rows: slices may be many
     for one in sorted(slices, key=lambda one: one.start_ns):
-        place = next((row for row, end in enumerate(ends) if end <= one.start_ns), len(rows))
-        if place == len(rows):
+        if ends and ends[0][0] <= one.start_ns:
+            _, place = heappop(ends)
+        else:
+            place = len(rows)
             rows.append([])
-            ends.append(0)
         rows[place].append(one)
-        ends[place] = one.end_ns
+        heappush(ends, (one.end_ns, place))
     for number, row in enumerate(rows):
         yield (name if not number else f"{name} ({number + 1})"), row

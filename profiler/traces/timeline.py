@@ -52,6 +52,8 @@ CAUSES = (
     "other work of the host",
 )
 """Of idle time, in this order where several hold at once. Python is told by traces with stacks."""
+MOST_DEVICES = 64
+"""Of one file, those with most events: each is gone through by itself, and a machine has 16."""
 ON_DEVICE = (Kind.KERNEL, Kind.MEMCPY, Kind.MEMSET)
 
 
@@ -113,12 +115,14 @@ class Timeline:
         window: What all shares refer to. steps: Start and end of each whole step.
         devices: The busiest first; none in a trace of a CPU.
         data_wait_ns: The host waited for batches, in the window.
+        left_out: Devices with fewer events than the `MOST_DEVICES` that are here.
     """
 
     window: Window
     steps: Intervals
     devices: tuple[DeviceTimeline, ...]
     data_wait_ns: int
+    left_out: int = 0
 
 
 def timeline(trace: Trace) -> Timeline:
@@ -135,6 +139,7 @@ def timeline(trace: Trace) -> Timeline:
         steps=steps,
         devices=tuple(sorted(devices, key=lambda one: one.busy_ns, reverse=True)),
         data_wait_ns=union(waits.start_ns, waits.end_ns).clipped(start, end).total,
+        left_out=work.left_out,
     )
 
 
@@ -181,14 +186,17 @@ class DeviceWork:
     """What the devices of a trace ran.
 
     Attributes:
-        numbers: Of the devices.
+        numbers: Of the devices, at most `MOST_DEVICES`. left_out: How many there are beyond.
     """
 
     def __init__(self, trace: Trace) -> None:
         self._events = trace.of_kind(*ON_DEVICE)
         talks = np.array([bool(COMMUNICATION.search(name)) for name in trace.names], bool)
         self._talks = talks[self._events.name] if len(talks) else np.zeros(0, bool)
-        self.numbers: list[int] = np.unique(self._events.device).tolist()
+        numbers, counts = np.unique(self._events.device, return_counts=True)
+        kept = np.sort(np.argsort(-counts, kind="stable")[:MOST_DEVICES])
+        self.numbers: list[int] = numbers[kept].tolist()
+        self.left_out = len(numbers) - len(self.numbers)
 
     def states(self, number: int, window: Window) -> DeviceStates:
         """What one device did in a window."""

@@ -12,6 +12,7 @@ from trace_builder import TraceBuilder
 
 from trainprof.profiler.traces.reading import read_trace
 from trainprof.profiler.traces.timeline import timeline
+from trainprof.rules.trace_diagnosis import diagnose_trace
 
 REAL = Path(__file__).parents[4] / "shared" / "traces"
 WAITING = "input-bound-v100-workers0/worker0"
@@ -132,3 +133,16 @@ def test_a_trace_without_a_device_has_no_device(tmp_path):
     found = timeline(read_trace(builder.write(tmp_path / "trace.json")))
     assert found.devices == ()
     assert found.window.text == "one whole step"
+
+
+def test_of_very_many_devices_the_busiest_are_told(tmp_path):
+    """Each is gone through by itself: 20,000 of them took the better part of an hour."""
+    builder = TraceBuilder()
+    for device in range(70):
+        for number in range(1 + (device > 5)):
+            builder.kernel("gemm", 100 * device + 10 * number, 5, device=device)
+    path = builder.write(tmp_path / "trace.json")
+    found = timeline(read_trace(path))
+    assert (len(found.devices), found.left_out) == (64, 6)
+    assert min(one.device for one in found.devices) == 6
+    assert "6 devices that did less than these are left out" in diagnose_trace(path).problems
