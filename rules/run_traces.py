@@ -11,6 +11,7 @@ from trainprof.profiler.model.run import Run, Session, TraceRecord
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.causes import Judged, under_their_causes
 from trainprof.rules.engine import order
+from trainprof.rules.registry import rules_of_traces
 from trainprof.rules.rule import Rule
 
 MOST_BYTES = 100_000_000
@@ -61,11 +62,10 @@ def _read(records: Sequence[TraceRecord], rules: Sequence[Rule]) -> Told:
     # Here, as most runs have no trace: reading them takes a tenth of a second to import.
     from trainprof.profiler.traces.reading import TraceError
     from trainprof.rules.rank_traces import diagnose_traces
-    from trainprof.rules.trace_diagnosis import reads_traces
 
     steps = _steps(records[0])
     paths = [Path(str(one.path)) for one in records]
-    asked = [rule.id for rule in rules if reads_traces(rule)]
+    asked = [rule.id for rule in rules if rule.id in rules_of_traces()]
     if not asked:
         return Told()
     if sum(map(_size, paths)) > MOST_BYTES:

@@ -21,9 +21,9 @@ from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, timelin
 from trainprof.rules.engine import evaluate, order
 from trainprof.rules.fact_sheet import signal_facts
 from trainprof.rules.nulls import reasons_for_nulls
-from trainprof.rules.registry import chosen_rules
+from trainprof.rules.registry import chosen_rules, rules_of_traces
 from trainprof.rules.rule import Rule
-from trainprof.rules.trace_signals import NAMES, measure
+from trainprof.rules.trace_signals import measure
 from trainprof.rules.trace_signals.traced import Traced
 from trainprof.rules.trace_verdict import pronounce
 from trainprof.rules.trace_what_if import (
@@ -56,12 +56,7 @@ def trace_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[
     Raises:
         UsageError: `select` or `ignore` names a rule that does not exist.
     """
-    return [rule for rule in chosen_rules(select, ignore) if reads_traces(rule)]
-
-
-def reads_traces(rule: Rule) -> bool:
-    """Whether a rule judges what only traces tell, or says that it judges them too."""
-    return rule.on_traces or not NAMES.isdisjoint(rule.needs)
+    return list(chosen_rules(select, ignore, among=rules_of_traces()))
 
 
 def read(path: Path) -> Traced:

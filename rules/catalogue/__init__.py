@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 
 from trainprof.rules.rule import Rule
 
 
-@cache
 def catalogue() -> tuple[type[Rule], ...]:
     """Every rule of this package, by id."""
-    rules = []
-    for module in pkgutil.walk_packages(__path__, prefix=f"{__name__}."):
-        if module.ispkg:
-            continue
-        loaded = import_module(module.name)
-        rules += [
-            value
-            for value in vars(loaded).values()
-            if isinstance(value, type)
-            and issubclass(value, Rule)
-            and value.__module__ == module.name
-        ]
-    return tuple(sorted(rules, key=lambda rule: rule.id))
+    return loaded(modules())
+
+
+@cache
+def modules() -> dict[str, str]:
+    """The module of each rule by its id, as the files are named; no rule is imported."""
+    found = {}
+    for family in pkgutil.iter_modules(__path__):
+        package = import_module(f"{__name__}.{family.name}")
+        for module in pkgutil.iter_modules(package.__path__):
+            rule = f"{family.name}-{module.name.replace('_', '-')}"
+            found[rule] = f"{__name__}.{family.name}.{module.name}"
+    return found
+
+
+def loaded(ids: Iterable[str]) -> tuple[type[Rule], ...]:
+    """These rules, by id; each is imported when it is first asked for."""
+    return tuple(_rule(one) for one in sorted(ids))
+
+
+@cache
+def _rule(name: str) -> type[Rule]:
+    module = import_module(modules()[name])
+    (rule,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Rule)
+        and value.__module__ == module.__name__
+    )
+    return rule

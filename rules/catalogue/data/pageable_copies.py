@@ -53,7 +53,7 @@ class PageableCopies(Rule):
     """
 
     id = "data-pageable-copies"
-    title = "The device waits for copies from ordinary memory"
+    title = "The device waits for pageable copies"
     what_if = "pinned-copies"
     needs = ("copies.h2d_exposed_share", "copies.h2d_pageable_share", "timeline.window")
     fires_on = (

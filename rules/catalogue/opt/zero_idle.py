@@ -46,7 +46,7 @@ class ZeroIdle(Rule):
     """
 
     id = "opt-zero-idle"
-    title = "The device waits while gradients are filled with zeros"
+    title = "The device waits while gradients are zeroed"
     needs = ("zero_grads.idle_share", "zero_grads.type", "timeline.window")
     fires_on = (
         Case(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from trainprof.rules.engine import evaluate, grade
 from trainprof.rules.fixes.registry import all_fixes
 from trainprof.rules.pages import page, thresholds
 from trainprof.rules.rule import SECTIONS, Case, Rule
-from trainprof.rules.write_pages import FOLDER, pages
+from trainprof.rules.write_pages import FOLDER, OF_TRACES, pages, rules_of_traces
 
 RULES = catalogue()
 FIRST_WORDS_OF_ADVICE = {
@@ -185,6 +187,18 @@ def test_ids_are_unique() -> None:
 def test_pages_in_docs_are_up_to_date() -> None:
     """`python -m trainprof.rules.write_pages` writes them."""
     assert {p.name: p.read_text(encoding="utf-8") for p in FOLDER.glob("*.md")} == pages()
+
+
+def test_the_rules_of_traces_are_known_without_importing_any() -> None:
+    """`python -m trainprof.rules.write_pages` writes the list."""
+    assert OF_TRACES.read_text(encoding="utf-8") == rules_of_traces()
+    code = (
+        "import sys; from trainprof.rules.trace_diagnosis import trace_rules; "
+        "print(len(trace_rules()), sum('.catalogue.' in name for name in sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    asked, imported = map(int, told.stdout.split())
+    assert asked == len(json.loads(rules_of_traces())) < imported < len(RULES)
 
 
 def found(signals: dict[str, object]) -> dict[str, tuple[str, ...]]:
