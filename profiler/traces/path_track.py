@@ -39,6 +39,8 @@ def path_track(trace: Trace, found: Timeline) -> Track | None:
     if len(graph) < 2:
         return None
     path = critical_path(graph, replay(graph))
+    if not len(path.nodes):  # nothing that was recorded takes any time
+        return None
     return Track(PROCESS, "critical path", _slices(trace, graph, path, start_ns))
 
 

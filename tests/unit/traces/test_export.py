@@ -126,6 +126,12 @@ def test_the_critical_path_is_a_row(tmp_path):
     assert ("computation", 215_000, 915_000) in row
 
 
+def test_a_step_without_length_has_no_path(tmp_path):
+    builder = TraceBuilder().step(1, 50, 0).operator("aten::mm", 20, 60)
+    out = exported(builder.write(tmp_path / "trace.json"))
+    assert "critical path" not in ours(plain_picture(out)[0])
+
+
 @pytest.mark.parametrize("name", ["dlrm-8ranks-v100/worker7*", "launch-bound*/*"])
 def test_the_path_of_a_real_trace_is_as_long_as_what_was_replayed(name):
     paths = sorted(REAL.glob(name))
