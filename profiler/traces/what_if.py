@@ -28,12 +28,15 @@ from trainprof.profiler.traces.timeline import LAUNCHES, Timeline
 
 MOST_LAUNCHES = 12_000
 """That are replayed; of more, steps that take as long as the mean."""
+MOST_THREADS = 256
+"""Threads of the host that are replayed: each costs about a millisecond, whatever it did."""
 MOST_OFF = 0.01
 """How far the unchanged replay may be from what was observed."""
 MOST_UNEXPLAINED = 0.20
 """Of the critical path, that nothing in the trace accounts for (a starting value)."""
 MOST_UNKNOWN = 0.50
 """Of the work of devices, whose launch is not in the trace (a starting value)."""
+BY_THREAD = (Kind.OPERATOR, Kind.RUNTIME, Kind.ANNOTATION)
 WORKERS = 4
 """That take the place of a loader in the training process."""
 
@@ -99,7 +102,7 @@ def what_if(
         changes: To replay, of `CHANGES`.
     """
     span = replayed_span(trace, found)
-    if span is None:
+    if span is None or len(np.unique(trace.of_kind(*BY_THREAD).lane)) > MOST_THREADS:
         return None
     first, last, start_ns, end_ns = span
     graph = dependencies(trace, start_ns, end_ns)

@@ -223,3 +223,12 @@ def test_the_step_after_a_change_is_of_what_devices_still_had_to_do(tmp_path):
     assert diagnosis.steps.mean_s == pytest.approx(20e-6)
     (change,) = [one for one in diagnosis.what_if if one.change == "larger-batch"]
     assert change.step_after_s == pytest.approx(2 * 101.5e-6 / change.gain.middle)
+
+
+@pytest.mark.parametrize(("threads", "replayed"), [(module.MOST_THREADS - 1, True), (300, False)])
+def test_a_trace_of_very_many_threads_is_not_replayed(tmp_path, threads, replayed):
+    builder = TraceBuilder().step(1, 0, 10_000)
+    for number in range(threads):
+        builder.operator("aten::mm", 10 * number, 8, thread=1_000 + number)
+    found = simulated(builder.write(tmp_path / "trace.json"))
+    assert (found is not None) is replayed
