@@ -13,11 +13,18 @@ from pathlib import Path
 
 from trainprof.profiler.model.diagnosis import Diagnosis, RankSummary
 from trainprof.profiler.traces.arrivals import Arrivals, arrivals
+from trainprof.profiler.traces.opening import open_trace
 from trainprof.profiler.traces.reading import TraceError
 from trainprof.profiler.traces.what_if import Outcome, saved_of, what_if
 from trainprof.rules.rank_brief import RankBrief, ToRead, Unread, brief
 from trainprof.rules.rule import Rule
-from trainprof.rules.trace_diagnosis import diagnose_trace, diagnosis_of, read, trace_rules
+from trainprof.rules.trace_diagnosis import (
+    Opened,
+    diagnose_trace,
+    diagnosis_of,
+    read,
+    trace_rules,
+)
 
 POOLED_BYTES = 4 << 20
 """Of files: from there on it pays to start processes, which takes a third of a second."""
@@ -36,6 +43,7 @@ def diagnose_traces(
     ignore: Sequence[str] = (),
     briefs: Briefs | None = None,
     told: Told = lambda done: None,
+    opened: Opened = open_trace,
 ) -> list[Diagnosis]:
     """One diagnosis of all where the files are ranks of one training, else one of each.
 
@@ -45,13 +53,14 @@ def diagnose_traces(
         ignore: Not these rules.
         briefs: Reads them; in processes of this machine by default.
         told: Called with the number of files that are read, after each.
+        opened: Reads a file that is the only one.
 
     Raises:
         TraceError: a file is no trace; of several ranks, such files are named and left out.
         UsageError: `select` or `ignore` names a rule that does not exist.
     """
     if len(paths) == 1:
-        return [diagnose_trace(paths[0], select=select, ignore=ignore)]
+        return [diagnose_trace(paths[0], select=select, ignore=ignore, opened=opened)]
     rules = trace_rules(select, ignore)
     tasks = [ToRead(path, tuple(select), tuple(ignore)) for path in paths]
     found = (briefs or local_briefs())(tasks, told)

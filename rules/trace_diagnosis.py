@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,9 +32,16 @@ from trainprof.rules.trace_what_if import (
     with_simulated_gains,
 )
 
+Opened = Callable[[Path], Trace]
+"""Reads a file, wherever that is done; raises as `open_trace`."""
+
 
 def diagnose_trace(
-    path: Path, *, select: Sequence[str] = (), ignore: Sequence[str] = ()
+    path: Path,
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    opened: Opened = open_trace,
 ) -> Diagnosis:
     """The diagnosis of one trace file, by the rules that read traces.
 
@@ -42,12 +49,14 @@ def diagnose_trace(
         path: Of a Kineto or Chrome trace.
         select: Only these rules; all of them when empty.
         ignore: Not these rules.
+        opened: Reads it.
 
     Raises:
         TraceError: the file is no trace.
         UsageError: `select` or `ignore` names a rule that does not exist.
     """
-    return diagnosis_of(read(path), trace_rules(select, ignore))
+    rules = trace_rules(select, ignore)  # imported while another process may be reading
+    return diagnosis_of(read(path, opened), rules)
 
 
 def trace_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[Rule]:
@@ -59,13 +68,17 @@ def trace_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[
     return list(chosen_rules(select, ignore, among=rules_of_traces()))
 
 
-def read(path: Path) -> Traced:
+def read(path: Path, opened: Opened = open_trace) -> Traced:
     """The events of a file, and what devices and host did.
+
+    Args:
+        path: Of the file.
+        opened: Reads it.
 
     Raises:
         TraceError: the file is no trace.
     """
-    trace = open_trace(path)
+    trace = opened(path)
     return Traced(trace, timeline(trace))
 
 

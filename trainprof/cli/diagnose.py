@@ -13,6 +13,7 @@ from typing import Literal
 import click
 import msgspec
 
+from trainprof.cli.reading_ahead import reading_ahead
 from trainprof.cli.settings import FAIL_ON, Settings, load_settings
 from trainprof.cli.trace_paths import traces_among
 from trainprof.errors import TrainprofError, UsageError
@@ -107,9 +108,13 @@ def _diagnoses(
     if traces:
         # numpy would start a thread for each core, for algebra that nobody does here.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from trainprof.cli.trace_reading import briefs_by, diagnosed_files  # numpy takes a while
+        with reading_ahead(traces) as ahead:
+            from trainprof.cli.trace_reading import (  # numpy takes a while
+                briefs_by,
+                diagnosed_files,
+            )
 
-        found = diagnosed_files(traces, settings, briefs_by(engine, jobs))
+            found = diagnosed_files(traces, settings, briefs_by(engine, jobs), ahead)
         if single and len(found) > 1:
             raise UsageError("--format json prints one object; give one trace, or one training.")
         return found

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from trainprof.cli.ending_signals import ending_signals
 from trainprof.cli.moment import tell
+from trainprof.cli.reading_ahead import Ahead
 from trainprof.cli.settings import Settings
 from trainprof.profiler.model.diagnosis import Diagnosis
-from trainprof.profiler.traces.opening import Format, format_of
+from trainprof.profiler.traces.opening import Format, format_of, open_trace
 from trainprof.rules.rank_brief import RankBrief, ToRead, Unread
 from trainprof.rules.rank_traces import Briefs, Told, diagnose_traces, local_briefs
 
@@ -38,20 +39,23 @@ def briefs_by(engine: str, jobs: int | None) -> Briefs:
     return briefs
 
 
-def diagnosed_files(paths: Sequence[Path], settings: Settings, briefs: Briefs) -> list[Diagnosis]:
+def diagnosed_files(
+    paths: Sequence[Path], settings: Settings, briefs: Briefs, ahead: Ahead | None = None
+) -> list[Diagnosis]:
     """The diagnoses of traces and of memory snapshots; these first.
 
     Args:
         paths: Of the files.
         settings: Which rules are asked.
         briefs: Reads traces of several ranks, wherever that is done.
+        ahead: Has begun to read one of them.
 
     Raises: as `diagnosed_traces`.
     """
     snapshots = [path for path in paths if format_of(path) is Format.PICKLE]
     traces = [path for path in paths if path not in snapshots]
     found = [_of_snapshot(path, settings) for path in snapshots]
-    return [*found, *(diagnosed_traces(traces, settings, briefs) if traces else ())]
+    return [*found, *(diagnosed_traces(traces, settings, briefs, ahead) if traces else ())]
 
 
 def _of_snapshot(path: Path, settings: Settings) -> Diagnosis:
@@ -60,13 +64,16 @@ def _of_snapshot(path: Path, settings: Settings) -> Diagnosis:
     return diagnose_snapshot(path, select=settings.select, ignore=settings.ignore)
 
 
-def diagnosed_traces(paths: Sequence[Path], settings: Settings, briefs: Briefs) -> list[Diagnosis]:
+def diagnosed_traces(
+    paths: Sequence[Path], settings: Settings, briefs: Briefs, ahead: Ahead | None = None
+) -> list[Diagnosis]:
     """The diagnoses of trace files.
 
     Args:
         paths: Of the files.
         settings: Which rules are asked.
         briefs: Reads traces of several ranks, wherever that is done.
+        ahead: Has begun to read the only one.
 
     Raises:
         TrainprofError: a file is no trace.
@@ -80,6 +87,7 @@ def diagnosed_traces(paths: Sequence[Path], settings: Settings, briefs: Briefs) 
                 select=settings.select,
                 ignore=settings.ignore,
                 briefs=briefs,
+                opened=open_trace if ahead is None else ahead.open,
                 told=progress,
             )
     except KeyboardInterrupt:

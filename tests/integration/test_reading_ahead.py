@@ -1,0 +1,116 @@
+"""A trace that another process reads meanwhile: the result is the same, whatever becomes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from trainprof.cli.reading_ahead import LEAST_BYTES
+from trainprof.rules.trace_diagnosis import diagnose_trace
+
+ENOUGH_CORES = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
+needs_cores = pytest.mark.skipif(not ENOUGH_CORES, reason="it takes two cores")
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    """A file that is large enough to be read ahead."""
+    events = []
+    for number in range(9_000):
+        call = {"ph": "X", "cat": "cuda_runtime", "name": "cudaLaunchKernel", "pid": 1, "tid": 1}
+        kernel = {"ph": "X", "cat": "kernel", "name": "gemm", "pid": 0, "tid": 7}
+        where = {"device": 0, "stream": 7, "correlation": number}
+        events.append({**call, "ts": 10 * number, "dur": 5, "args": {"correlation": number}})
+        events.append({**kernel, "ts": 10 * number + 6, "dur": 3, "args": where})
+    path = tmp_path_factory.mktemp("ahead") / "trace.json"
+    path.write_text(json.dumps({"traceEvents": events}))
+    assert path.stat().st_size > LEAST_BYTES
+    return path
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "trainprof", *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_command_says_what_a_reading_here_says(trace):
+    told = command("diagnose", str(trace), "--format", "json")
+    assert (told.returncode, told.stderr) == (0, "")
+    found = json.loads(told.stdout)
+    here = diagnose_trace(trace)
+    assert found["headline"] == here.headline
+    assert [one["rule"] for one in found["findings"]] == [one.rule for one in here.findings]
+
+
+def test_what_is_no_trace_is_one_sentence(tmp_path):
+    path = tmp_path / "trace.json"
+    path.write_text("x" * (LEAST_BYTES + 1))
+    told = command("diagnose", str(path))
+    assert told.returncode == 2
+    assert told.stderr.count("\n") == 1
+    assert "is no trace that can be read" in told.stderr
+
+
+def test_a_wrong_rule_leaves_no_process(trace):
+    told = command("diagnose", str(trace), "--select", "no-such-rule")
+    assert told.returncode == 2
+    assert "there is no rule no-such-rule" in told.stderr
+
+
+LOST = """
+import os, signal, sys
+from pathlib import Path
+from trainprof.cli.reading_ahead import reading_ahead
+path = Path(sys.argv[1])
+with reading_ahead([path]) as ahead:
+    process = ahead._process
+    if "lost" in sys.argv:
+        os.kill(process, signal.SIGKILL)
+    print(len(ahead.open(path).events))
+try:
+    os.kill(process, 0)
+except ProcessLookupError:
+    print("gone")
+"""
+
+
+@needs_cores
+@pytest.mark.parametrize("how", ["read", "lost"])
+def test_a_reader_that_is_lost_costs_nothing_but_time(trace, how):
+    told = subprocess.run(
+        [sys.executable, "-c", LOST, str(trace), how], capture_output=True, text=True, timeout=120
+    )
+    assert (told.stdout.split(), told.stderr) == (["18000", "gone"], "")
+
+
+UNUSED = """
+import sys
+from pathlib import Path
+from trainprof.cli.reading_ahead import reading_ahead
+with reading_ahead([Path(sys.argv[1])]) as ahead:
+    assert ahead is not None
+    raise SystemExit("an error of another kind")
+"""
+
+
+@needs_cores
+def test_a_reader_that_nobody_asks_is_ended(trace):
+    told = subprocess.run(
+        [sys.executable, "-c", UNUSED, str(trace)], capture_output=True, text=True, timeout=60
+    )
+    assert told.stderr.strip() == "an error of another kind"
+
+
+def test_small_files_and_several_are_read_here(tmp_path, trace):
+    from trainprof.cli.reading_ahead import reading_ahead
+
+    small = tmp_path / "small.json"
+    small.write_text("[]")
+    for paths in ([small], [trace, trace], [tmp_path / "absent.json"], [trace]):
+        with reading_ahead(paths) as ahead:
+            assert ahead is None  # the last as numpy is imported here already
