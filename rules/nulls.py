@@ -13,6 +13,7 @@ from trainprof.profiler.model.diagnosis import (
     PhaseTime,
     RankSummary,
     RunSummary,
+    SimulatedChange,
     StepSummary,
 )
 from trainprof.profiler.model.phases import PHASES
@@ -43,6 +44,7 @@ REASONS: dict[tuple[type, str], str] = {
     (Finding, "gain"): _NO_MODEL,
     (Overhead, "share"): "the agent measures its cost when the training ends",
     (KernelTime, "tensor_cores"): "tensor cores do not compute it, or the names do not tell",
+    (SimulatedChange, "step_after_s"): "the trace marks no steps",
     (RankSummary, "mean_s"): "this rank completed no step",
 }
 """By field; texts and places that may be null need no reason."""
@@ -51,6 +53,8 @@ _SIGNAL_OF = {"mean_s": "step.mean_s", "samples_per_s": "run.samples_per_s"}
 
 
 OF_TRACES = "a trace does not say"
+OF_BOTH = (Finding, KernelTime, SimulatedChange)
+"""Records whose reasons hold for traces as well."""
 
 
 def reasons_for_nulls(diagnosis: Diagnosis, signals: Signals) -> dict[str, str]:
@@ -65,7 +69,7 @@ def reasons_for_nulls(diagnosis: Diagnosis, signals: Signals) -> dict[str, str]:
             missing[f"steps.phases.{phase}"] = (share and share.reason) or _NO_STEP
     for path, owner, name in _nulls(diagnosis, ""):
         reason = REASONS.get((owner, name))
-        if traced and reason is not None and owner is not Finding:
+        if traced and reason is not None and owner not in OF_BOTH:
             reason = OF_TRACES
         signal = signals.values.get(_SIGNAL_OF.get(name, ""))
         if owner is StepSummary and signal is not None:
