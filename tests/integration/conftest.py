@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -19,6 +20,16 @@ TESTS = Path(__file__).resolve().parent.parent
 LOOPS = TESTS / "loops"
 TIMEOUT_S = 180
 """For one script; the slowest takes 15 s on a quiet machine."""
+
+
+CLUSTER = """
+import sys
+import ray
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
 
 
 @dataclass(frozen=True)
@@ -234,3 +245,22 @@ def loop_pair(loop, profile, run_plainly):
         profiled = pool.submit(profile, loop.command)
         plain = pool.submit(run_plainly, loop.command)
         return plain.result(), profiled.result()
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """The address of a Ray cluster of this machine."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of this cluster alone
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else whatever runs besides starves it
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+        process.wait(120)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 
@@ -12,15 +11,6 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("ray")
-
-CLUSTER = """
-import sys
-import ray
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-print(ray.get_runtime_context().gcs_address, flush=True)
-sys.stdin.read()
-ray.shutdown()
-"""
 
 TRAINING = """
 import torch
@@ -37,25 +27,6 @@ for step in range(120):
     optimizer.step()
 open("written", "w").write("x")
 """
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    """Its address."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of this cluster alone
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # else whatever runs besides starves it
-    with subprocess.Popen(
-        [sys.executable, "-c", CLUSTER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=tmp_path,
-    ) as process:
-        yield process.stdout.readline().strip()
-        process.stdin.close()
-        process.wait(120)
 
 
 def tune(folder, address, *options):
