@@ -6,22 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainprof.errors import UsageError
-from trainprof.profiler.store.layout import PROCESSES_FOLDER, RUN_FILE
+from trainprof.profiler.store.layout import PROCESSES_FOLDER, RUN_FILE, RUNS_FOLDER
 
 PATTERNS = ("*.pt.trace.json", "*.pt.trace.json.gz"), ("*.json", "*.json.gz")
 """Of the files in a folder: as torch.profiler's handler for TensorBoard names them, else any that
 may be one."""
+SUFFIXES = (".json", ".gz", ".pickle", ".sqlite")
+"""Of the files that hold traces and snapshots."""
 
 
 def traces_among(given: Sequence[str]) -> list[Path]:
     """The traces to read, in order; none where runs are meant.
 
     Raises:
-        UsageError: some are traces and others are not.
+        UsageError: some are traces and others are not, or a file that is named is not there.
     """
     found, others = [], []
     for one in given:
-        traces = _traces(Path(one))
+        path = Path(one)
+        if one.endswith(SUFFIXES) and not (path.exists() or Path(RUNS_FOLDER, one).exists()):
+            raise UsageError(
+                f"there is no file {one}; check its name, and the folder that it lies in."
+            )
+        traces = _traces(path)
         found += traces
         if not traces:
             others.append(one)

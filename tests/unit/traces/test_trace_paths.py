@@ -49,3 +49,27 @@ def test_json_of_several_trainings_is_refused(tmp_path, capsys):
     paths = [str(trace(tmp_path / name)) for name in ("a.json", "b.json")]
     assert main(["diagnose", *paths, "--format", "json"]) == 2
     assert "one object" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["nothing.json", "a/b.json.gz", "snapshot.pickle", "report.sqlite", "trace.gz"]
+)
+def test_a_trace_that_is_not_there_is_called_a_file(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["diagnose", name]) == 2
+    error = capsys.readouterr().err
+    assert f"there is no file {name}; check its name" in error
+    assert error.count("\n") == 1
+    assert "run folder" not in error
+
+
+def test_one_of_several_traces_that_is_not_there_is_named(tmp_path):
+    path = trace(tmp_path / "trace.json")
+    with pytest.raises(UsageError, match="there is no file"):
+        traces_among([str(path), str(tmp_path / "nothing.json")])
+
+
+def test_a_run_may_be_called_as_a_file_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trainprof-runs" / "train.json").mkdir(parents=True)
+    assert traces_among(["train.json"]) == []
