@@ -63,7 +63,9 @@ def evaluate(rules: Iterable[Rule], signals: Signals) -> Evaluation:
     for rule in rules:
         if not rule.applies(signals):
             continue
-        absent = next((name for name in rule.needs if signals.get(name).value is None), None)
+        absent = next(
+            (name for name in rule.needs_of(signals) if signals.get(name).value is None), None
+        )
         if absent is not None:
             signal = signals.get(absent)
             skipped.append(SkippedRule(rule.id, signal.reason or f"{absent} was not measured"))

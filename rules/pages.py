@@ -157,12 +157,18 @@ def _judged(rule: type[Rule]) -> str:
         "\n".join(lines),
         "Without these signals it stays silent and says so: "
         + ", ".join(f"`{name}`" for name in rule.needs)
-        + ".",
+        + "."
+        + _of_traces(rule),
     ]
     if rule.suppresses:
         explained = ", ".join(rule.suppresses)
         parts.append(f"Where it fires, it explains findings of: {explained}.")
     return "\n\n".join(part for part in parts if part)
+
+
+def _of_traces(rule: type[Rule]) -> str:
+    names = ", ".join(f"`{name}`" for name in rule.trace_needs)
+    return f" Of a trace these are needed: {names}." if names else ""
 
 
 def _figure(value: float) -> str:

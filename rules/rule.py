@@ -95,6 +95,7 @@ class Rule:
         yields_to: Beginnings of ids. Where such a rule has found something in a run, it knows more
             than this one does from a window of that run, and this one's finding is left out.
         on_traces: It judges traces too, by signals that they share with runs.
+        trace_needs: What it needs of a trace in place of `needs`, where that is something else.
         what_if: What its fix changes in a trace, of `trainprof.profiler.traces.changes`.
     """
 
@@ -106,6 +107,7 @@ class Rule:
     is_symptom: ClassVar[bool] = False
     yields_to: ClassVar[tuple[str, ...]] = ()
     on_traces: ClassVar[bool] = False
+    trace_needs: ClassVar[tuple[str, ...]] = ()
     what_if: ClassVar[str | None] = None
     fires_on: ClassVar[tuple[Case, ...]] = ()
     silent_on: ClassVar[tuple[Case, ...]] = ()
@@ -117,8 +119,13 @@ class Rule:
         """
         return True
 
+    def needs_of(self, signals: Signals) -> tuple[str, ...]:
+        """What has to be there: `trace_needs` of a trace, where there are any, else `needs`."""
+        of_trace = signals.get("timeline.window").value is not None
+        return self.trace_needs if of_trace and self.trace_needs else self.needs
+
     def check(self, signals: Signals) -> Iterator[Candidate]:
-        """Yields what it found; every signal of `needs` is present."""
+        """Yields what it found; every signal of `needs_of` is present."""
         raise NotImplementedError
 
     @classmethod

@@ -25,7 +25,7 @@ def pages() -> dict[str, str]:
 
 def reads_traces(rule: type[Rule]) -> bool:
     """Whether a rule judges what only traces tell, or says that it judges them too."""
-    return rule.on_traces or not NAMES.isdisjoint(rule.needs)
+    return rule.on_traces or not NAMES.isdisjoint((*rule.needs, *rule.trace_needs))
 
 
 def rules_of_traces() -> str:

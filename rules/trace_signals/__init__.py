@@ -9,11 +9,13 @@ from trainprof.rules.trace_signals import (
     collectives,
     compiling,
     copies,
+    fp64,
     frames,
     kernels,
     launches,
     operators,
     optimizer_steps,
+    rearranging,
     roofline,
     several_devices,
     step_variation,
@@ -44,6 +46,8 @@ TOPICS = (
     zero_grads,
     step_variation,
     compiling,
+    rearranging,
+    fp64,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)

@@ -34,7 +34,8 @@ class Noncontig(Rule):
     and the backward as often again.
 
     ## Evidence needed
-    - One step under torch's profiler shows copies between tensors of different strides.
+    - One step under torch's profiler shows copies between tensors of different strides; in a trace
+      `contiguous()` or `reshape()` copies, which they do for such tensors alone.
     - They take at least 5 % of the step. Copies that change the data type or spread a bias do not
       count.
 
@@ -58,7 +59,8 @@ class Noncontig(Rule):
 
     id = "kern-noncontig"
     title = "Tensors are rearranged in memory"
-    needs = ("operators.rearranged_share", "step.forward_share")
+    needs = ("operators.rearranged_share",)
+    on_traces = True
     can_warn = False
     fires_on = (
         Case(
@@ -71,6 +73,16 @@ class Noncontig(Rule):
             },
             severity="info",
             gain=(1.1, 1.4),
+        ),
+        Case(
+            "kernels of a device that matmul() asked for, in a trace",
+            {
+                "operators.rearranged_share": 0.2,
+                "operators.rearranged_in": "matmul",
+                "timeline.window": "5 whole steps",
+            },
+            severity="info",
+            gain=(1.1, 1.3),
         ),
     )
     silent_on = (
@@ -96,9 +108,10 @@ class Noncontig(Rule):
             return
         names = text(signals, "operators.rearranged_in")
         inside = f", most of them in {names}" if names else ""
+        window = text(signals, "timeline.window") or "the step"
         yield Candidate(
             summary=(
-                f"Copies that only rearrange tensors in memory take {percent(share)} of the step"
+                f"Copies that only rearrange tensors in memory take {percent(share)} of {window}"
                 f"{inside}."
             ),
             evidence=(

@@ -8,6 +8,7 @@ from trainprof.profiler.model.diagnosis import FixAdvice, Gain
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.reading import (
     COMPUTE_PHASES,
+    amdahl,
     gain,
     is_on,
     number,
@@ -38,10 +39,15 @@ class Fp64(Rule):
     - At least 10 % of the parameters are float64 (or the batches are, with float32 parameters:
       then only a note, since the loop may well convert them).
     - Forward, loss, backward and optimizer together take at least 10 % of the step.
+    - In a trace: at least 10 % of the window in kernels of the device in fp64 (by their names and
+      the inputs of their operators), or in operators of the CPU that take no other floats.
 
     The expected gain is Amdahl's bound on those phases. Measured on a CPU (torch 2.13, one
     thread, multi-layer perceptrons): 2.1 to 2.4 times faster in float32 with layers 256 to 1024
-    wide, no difference with layers 32 wide, where launching operations is all the work.
+    wide, no difference with layers 32 wide, where launching operations is all the work. On a device
+    the lower end counts kernels besides matrix products alone, which read half the bytes; the upper
+    end has twice the rate on NVIDIA's data centre devices (compute capability x.0), 32 times it on
+    its others, and half the bytes where the device is not known.
 
     ## Fix
     Make the batches float32 where they are born (`astype(numpy.float32)`, `torch.as_tensor(x,
@@ -66,6 +72,7 @@ class Fp64(Rule):
     id = "prec-fp64"
     title = "Training computes in double precision"
     needs = ("model.float64_share", "step.forward_share", "step.backward_share")
+    trace_needs = ("fp64.window_share", "timeline.window")
     fires_on = (
         Case(
             "model.double() on a wide network",
@@ -107,8 +114,42 @@ class Fp64(Rule):
             },
             severity="info",
         ),
+        Case(
+            "an A100 computes in fp64, in a trace",
+            {
+                "fp64.window_share": 0.6,
+                "fp64.busy_share": 0.7,
+                "fp64.matrix_window_share": 0.4,
+                "fp64.operator": "aten::mm",
+                "kernels.capability": 8.0,
+                "timeline.window": "5 whole steps",
+            },
+            severity="critical",
+            gain=(1.1, 1.4),
+        ),
+        Case(
+            "operators of a CPU take doubles, in a trace",
+            {
+                "fp64.window_share": 0.8,
+                "fp64.operator": "aten::linear",
+                "training_thread.on_cpu": True,
+                "timeline.window": "5 whole steps",
+            },
+            severity="critical",
+            gain=(1.3, 1.9),
+        ),
     )
     silent_on = (
+        Case(
+            "a loss is summed up in fp64, in a trace",
+            {
+                "fp64.window_share": 0.04,
+                "fp64.busy_share": 0.05,
+                "fp64.matrix_window_share": 0.0,
+                "kernels.capability": 8.6,
+                "timeline.window": "5 whole steps",
+            },
+        ),
         Case(
             "float32 throughout",
             {
@@ -134,11 +175,18 @@ class Fp64(Rule):
     """float32 against float64 on a CPU, layers of 256 and more (measured, see the page)."""
     accelerator_speedup_high = 32.0
     """Half the consumer cards' ratio of 64 in the CUDA guide: not every operation is arithmetic."""
+    min_traced_share = 0.10
+    """Of a trace's window (a starting value)."""
+    bytes_ratio = 2.0
+    """Of a double over a float; and of the rates where the device has compute capability x.0."""
     small_model_parameters = 100_000
     """Below it launching operations outweighs arithmetic: layers 32 wide gained nothing."""
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Looks at the parameters first; double batches alone are a lesser matter."""
+        if text(signals, "timeline.window") is not None:
+            yield from self._traced(signals)
+            return
         portion = number(signals, "model.float64_share") or 0.0
         if portion >= self.min_float64_share:
             yield from self._parameters(signals, portion)
@@ -200,6 +248,37 @@ class Fp64(Rule):
             confidence="low",
             max_severity="info",
         )
+
+    def _traced(self, signals: Signals) -> Iterator[Candidate]:
+        share = number(signals, "fp64.window_share") or 0.0
+        if share < self.min_traced_share:
+            return
+        operator = text(signals, "fp64.operator")
+        most = f", most of it in {operator}" if operator else ""
+        yield Candidate(
+            summary=f"{percent(share)} of {text(signals, 'timeline.window')} is computed in double "
+            f"precision{most}.",
+            evidence=(
+                *observed(signals, "fp64.window_share", self.min_traced_share),
+                *observed(signals, "fp64.busy_share"),
+                *observed(signals, "fp64.matrix_window_share"),
+                *observed(signals, "kernels.capability"),
+            ),
+            share=share,
+            gain=self._traced_gain(signals, share),
+            fixes=(self._advice(signals),),
+            confidence="medium",
+        )
+
+    def _traced_gain(self, signals: Signals, share: float) -> Gain:
+        matrices = number(signals, "fp64.matrix_window_share")
+        if matrices is None:
+            return gain(share, share, self.cpu_speedup_low, self.cpu_speedup_high)
+        capability = number(signals, "kernels.capability")
+        full_rate = capability is None or capability == int(capability)
+        most = self.bytes_ratio if full_rate else self.accelerator_speedup_high
+        rest = max(share - matrices, 0.0)
+        return Gain(amdahl(rest, self.cpu_speedup_low), amdahl(share, most))
 
     @staticmethod
     def _advice(signals: Signals) -> FixAdvice:

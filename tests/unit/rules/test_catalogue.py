@@ -47,7 +47,7 @@ def cases(kind: str) -> list[object]:
 @pytest.mark.parametrize(("rule", "case"), cases("fires_on"))
 def test_fires(rule: type[Rule], case: Case) -> None:
     signals = signals_of(case)
-    missing = [name for name in rule.needs if signals.get(name).value is None]
+    missing = [name for name in rule().needs_of(signals) if signals.get(name).value is None]
     assert not missing
 
     candidates = list(rule().check(signals))
@@ -80,7 +80,7 @@ def test_what_is_advised_can_be_applied_with_these_parameters(rule: type[Rule], 
 @pytest.mark.parametrize(("rule", "case"), cases("silent_on"))
 def test_silent(rule: type[Rule], case: Case) -> None:
     signals = signals_of(case)
-    missing = [name for name in rule.needs if signals.get(name).value is None]
+    missing = [name for name in rule().needs_of(signals) if signals.get(name).value is None]
     assert not missing
 
     assert [c.summary for c in rule().check(signals) if grade(rule(), c) is not None] == []
@@ -101,8 +101,8 @@ def test_has_cases_of_both_kinds(rule: type[Rule]) -> None:
 def test_says_nothing_wrong_where_a_signal_is_missing(rule: type[Rule]) -> None:
     """A rule may lean on `needs` only; each other signal may be absent in a run."""
     for case in (*rule.fires_on, *rule.silent_on):
-        for absent in set(case.signals) - set(rule.needs):
-            signals = signals_of(case)
+        signals = signals_of(case)
+        for absent in set(case.signals) - set(rule().needs_of(signals)):
             values = {n: s for n, s in signals.values.items() if n != absent}
             for candidate in rule().check(Signals(values)):
                 assert candidate.evidence
