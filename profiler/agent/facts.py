@@ -15,6 +15,7 @@ from .describe.distributed import describe_distributed
 from .describe.loader import sampler_epoch
 from .describe.memory import read_peak_memory
 from .describe.model import describe_model
+from .describe.numa import read_numa
 from .describe.optimizer import describe_optimizer
 from .frozen_features import FrozenFeatures
 from .hooks_training import TrainingHooks
@@ -296,6 +297,9 @@ class FactCollector:
             self._flags_written += 1
         if seconds % FLAGS_EVERY_S == 1 or self._flags_written == 1:
             self._hooks.ask_for_flags()
+            numa = guard.attempt("numa", read_numa)
+            if numa is not None:
+                self._fact(writer, "numa", "cpus", dict(numa))
 
     def write_cost(self, writer: ProcessWriter, steps: int, marks: int, thread_cpu_ns: int) -> None:
         """What the agent itself has cost: marks in the training thread, CPU on its own."""

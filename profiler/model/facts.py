@@ -317,6 +317,13 @@ class DatasetFact(PaddingFact, total=False):
     validation_known: int  # of these, among the hashed items of the training
 
 
+class NumaFact(TypedDict, total=False):
+    """Fact "numa", key "cpus": where the process may run."""
+
+    nodes: int  # of the machine, that have CPUs
+    cpu_nodes: list[int]  # whose CPUs the main thread may run on
+
+
 class MemoryFact(TypedDict, total=False):
     """Fact "memory": key "peak", refreshed once a second."""
 
