@@ -13,6 +13,7 @@ from trainprof.rules.causes import Judged, under_their_causes
 from trainprof.rules.engine import order
 from trainprof.rules.registry import rules_of_traces
 from trainprof.rules.rule import Rule
+from trainprof.rules.short_windows import all_graded, longest_share
 
 MOST_BYTES = 100_000_000
 """Of JSON that the end of a run may read: some 300,000 events, which take a second."""
@@ -54,7 +55,11 @@ def told_by_traces(run: Run, session: Session, rules: Sequence[Rule]) -> Told:
     earlier = sorted({one.first for one in written} - {latest})
     if earlier:
         problems.append(_not_read(earlier, run.path))
-    told = _read([one for one in written if one.first == latest], rules)
+    records = [one for one in written if one.first == latest]
+    told = _read(records, rules)
+    steps = records[0].steps or 1
+    longest = max(longest_share(one, latest, steps) for one in session.trainers)
+    told = replace(told, findings=all_graded(told.findings, steps, longest))
     return replace(told, problems=(*problems, *told.problems))
 
 

@@ -38,6 +38,9 @@ class NaiveMp(Rule):
     exchanges take from that, so the lower end is none. A utilisation counts any kernel: the sum
     errs towards silence. confirmed on: synthetic records only.
 
+    A trace of such a training tells it kernel by kernel (`dist-taking-turns`); of both findings a
+    report shows one.
+
     ## Fix
     Data parallelism, if the model fits into one GPU (`torchrun`, DistributedDataParallel); FSDP if
     it does not; or a pipeline with several micro-batches (`torch.distributed.pipelining`).

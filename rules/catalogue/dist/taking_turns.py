@@ -28,6 +28,9 @@ class TakingTurns(Rule):
     - While any of them computes, 1.2 do so on the average at most.
     - `nn.DataParallel` was not seen: that is another finding.
 
+    In a run `dist-naive-mp` tells the same from how busy the GPUs are over all steps: where it
+    warns, its finding is shown and this one is not; where it is a note, it goes under this one.
+
     The expected gain: at most, all devices compute all the time (n / concurrency on the time in
     which any does). With a pipeline of m micro-batches over n devices (n - 1) / (m + n - 1) of it
     stays idle; the lower end is that of m = n.
@@ -53,7 +56,7 @@ class TakingTurns(Rule):
     title = "Devices compute one after the other"
     needs = ("several_devices.concurrency", "several_devices.computing_share", "timeline.window")
     yields_to = ("dist-naive-mp",)
-    suppresses = ("kern-launch-bound",)
+    suppresses = ("kern-launch-bound", "dist-naive-mp")
     fires_on = (
         Case(
             "two halves of a model",

@@ -188,6 +188,28 @@ def test_where_the_run_knows_the_cause_better_the_trace_is_silent(tmp_path, rule
     assert ("data-device-starved" in [one.rule for one in found]) is left
 
 
+@pytest.mark.parametrize("severity", ["critical", "warn", "info"])
+def test_devices_that_take_turns_are_told_once(tmp_path, severity):
+    """By the trace, or by the samples of the whole run."""
+    template = diagnose(with_trace(tmp_path)).findings[0]
+    turns = replace(template, rule="dist-taking-turns", severity="critical", share=0.5)
+    naive = replace(template, rule="dist-naive-mp", severity=severity, share=0.4)
+    found = run_traces.with_traces([naive], [turns], chosen_rules(), empty_signals())
+    kept = "dist-taking-turns" if severity == "info" else "dist-naive-mp"
+    assert [one.rule for one in found] == [kept]
+
+
+def test_a_fault_that_one_step_explains_is_a_note(tmp_path):
+    """A quarter of three steps: all of it may lie in one."""
+    (finding,) = [
+        one
+        for one in diagnose(with_trace(tmp_path, wait_us=250)).findings
+        if one.rule == "data-device-starved"
+    ]
+    assert finding.severity == "info"
+    assert finding.share == pytest.approx(0.25, abs=0.02)
+
+
 def empty_signals():
     from trainprof.profiler.model.signals import Signals
 
