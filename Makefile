@@ -8,12 +8,13 @@ STORY ?= slow_storage
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo test lint ruff format types imports bench bench-tunes bench-traces zoo recovered clean
+.PHONY: help demo test lint ruff format types imports docs bench bench-tunes bench-traces zoo recovered clean
 
 help:
 	@echo "make demo   profile a sample training in a new environment, and say what to do about it"
 	@echo "make test   install what the tests need; run the gates and the tests"
-	@echo "make lint   the gates alone: ruff, formatting, types, import contracts"
+	@echo "make lint   the gates alone: ruff, formatting, types, import contracts, the pages of docs/"
+	@echo "make docs   build the pages of docs/ as a site in build/site"
 	@echo "make bench  measure what trainprof costs a training (takes several minutes)"
 	@echo "make bench-traces TRACE=FILE  measure what the diagnosis of a trace costs, beside HTA (minutes)"
 	@echo "make bench-tunes  try placebos and a planted gain in 20 whole tunes (half an hour)"
@@ -35,7 +36,7 @@ demo: $(VENV)/.demo-installed
 test: $(VENV)/.test-installed
 	$(VENV)/bin/python -m pytest -m "not slow" -rfEs --durations=10
 
-lint: $(VENV)/.test-installed ruff format types imports
+lint: $(VENV)/.test-installed ruff format types imports docs
 
 # The gates. tests/gates runs these same targets on the repository, and on copies that break a rule.
 # Ruff does not follow the links below trainprof/, so it runs on the real folders.
@@ -50,6 +51,12 @@ types:
 
 imports:
 	@$(BIN)lint-imports
+
+# SITE is where to. A link or an anchor that leads nowhere is an error (not with --quiet: then mkdocs
+# does not count its warnings).
+SITE ?= build/site
+docs:
+	@NO_MKDOCS_2_WARNING=1 $(BIN)mkdocs build --strict --site-dir $(SITE)
 
 # With TRACE=FILE what the diagnosis of a trace costs too.
 bench: $(VENV)/.demo-installed $(if $(TRACE),bench-traces)
@@ -94,5 +101,5 @@ $(VENV)/.demo-installed: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.test-installed: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "Installing trainprof and what its tests need into $(VENV) (a few minutes the first time) ..."
-	@$(PIP) --editable '.[torch,near-duplicates,test,loops,dev]'
+	@$(PIP) --editable '.[torch,near-duplicates,test,loops,dev,docs]'
 	@touch $@ $(VENV)/.demo-installed

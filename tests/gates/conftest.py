@@ -42,6 +42,7 @@ def gate(tmp_path_factory):
         "RUFF_CACHE_DIR": str(caches / "ruff"),
         "NO_COLOR": "1",
     }
+    environment["SITE"] = str(tmp_path_factory.mktemp("site"))
     environment.pop("MAKEFLAGS", None)  # when `make test` runs us, its flags are not ours
     tools = Path(sys.executable).parent
 

@@ -87,3 +87,15 @@ def test_gate_catches(fault, scratch, gate):
 def test_relative_imports_are_banned_outside_the_agent(scratch, gate):
     (scratch / "reports" / "planted.py").write_text(HEAD + "from . import json_report as REPORT\n")
     assert "TID252" in gate("ruff", scratch).stdout
+
+
+@pytest.mark.parametrize("link", ["nowhere.md", "index.md#no-such-heading", "/absolute.md"])
+def test_a_link_that_leads_nowhere_fails_the_site(link, repository, tmp_path, gate):
+    settings = (repository / "mkdocs.yml").read_text().partition("\nnav:")[0]
+    (tmp_path / "mkdocs.yml").write_text(settings)
+    (tmp_path / "Makefile").write_bytes((repository / "Makefile").read_bytes())
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"# Home\n\n[A link]({link}).\n")
+    result = gate("docs", tmp_path)
+    assert result.returncode != 0
+    assert f"link '{link}'" in result.stdout + result.stderr

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("name", ["ruff", "format", "types", "imports"])
+@pytest.mark.parametrize("name", ["ruff", "format", "types", "imports", "docs"])
 def test_gate_passes_on_the_repository(name, gate, repository):
     result = gate(name, repository)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]

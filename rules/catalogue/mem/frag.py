@@ -26,6 +26,7 @@ class Frag(Rule):
 
     ## Evidence needed
     One of
+
     - in at least 3 % of the window of a trace the device is idle while the host is in cudaMalloc or
       cudaFree, with at least one such call a step;
     - in a snapshot, memory that was given back (not by `empty_cache()`) and asked for at once;
