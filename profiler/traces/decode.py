@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -148,6 +149,14 @@ def _put(target: Any, field: Any, found: Any) -> None:
     setattr(target, field.name, value)
 
 
+class _Places(dict[Any, int]):
+    """Numbers what it is asked for the first time; in C, as long as nothing new comes."""
+
+    def __missing__(self, value: Any) -> int:
+        self[value] = place = len(self)
+        return place
+
+
 class Interned:
     """Gives each value a number, in the order in which they come.
 
@@ -159,8 +168,9 @@ class Interned:
     """
 
     def __init__(self, size_of: Callable[[Any], int]) -> None:
-        self._places: dict[Any, int] = {}
+        self._places = _Places()
         self._size_of = size_of
+        self._sized = 0
         self.size = 0
 
     def __len__(self) -> int:
@@ -168,12 +178,10 @@ class Interned:
 
     def places(self, values: Sequence[Any]) -> NDArray[np.int32]:
         """The number of each."""
-        places = self._places
-        for one in dict.fromkeys(values):
-            if one not in places:
-                places[one] = len(places)
-                self.size += self._size_of(one)
-        return np.fromiter(map(places.__getitem__, values), np.int32, len(values))
+        found = np.fromiter(map(self._places.__getitem__, values), np.int32, len(values))
+        self.size += sum(map(self._size_of, islice(self._places, self._sized, None)))
+        self._sized = len(self._places)
+        return found
 
     def place(self, value: Any) -> int:
         """The number of one that has come already, else MISSING."""
@@ -184,6 +192,8 @@ class Interned:
         return list(self._places)
 
 
+MOST_WRITINGS = 1000
+"""Of categories that are remembered: a file may name any."""
 OPEN_BYTES = 300
 """Of an event that has begun and not ended."""
 LANE_BYTES = 200
@@ -325,9 +335,21 @@ class Columns:
 _TYPES = (np.uint8, np.int32, np.int64, np.int64, np.int32, np.int32, *([np.int64] * 4), np.int32)
 
 
+class _KindOf(dict[str | None, int]):
+    """The `Kind` of each way in which a category is written."""
+
+    def __missing__(self, category: str | None) -> int:
+        kind = CATEGORIES.get(str(category).lower(), Kind.OTHER)
+        if len(self) < MOST_WRITINGS:
+            self[category] = kind
+        return kind
+
+
+_kind_of = _KindOf()
+
+
 def _kinds(categories: Sequence[str | None]) -> NDArray[np.uint8]:
-    known = {one: CATEGORIES.get(str(one).lower(), Kind.OTHER) for one in set(categories)}
-    return np.fromiter(map(known.__getitem__, categories), np.uint8, len(categories))
+    return np.fromiter(map(_kind_of.__getitem__, categories), np.uint8, len(categories))
 
 
 def _allocator_rows(events: Sequence[Event]) -> NDArray[np.int64]:
@@ -345,13 +367,25 @@ def _allocator_rows(events: Sequence[Event]) -> NDArray[np.int64]:
 
 def _nanoseconds(times_us: Sequence[Any]) -> NDArray[np.int64]:
     """Exact for whole microseconds; three decimals are kept as far as a double holds them."""
-    if Decimal in set(map(type, times_us)):
+    types = set(map(type, times_us))
+    if Decimal in types:
         return np.array([_exact_ns(one) for one in times_us], np.int64)
+    if types == {int} and (plain := _plain_us(times_us)) is not None:
+        return plain * 1000
     times = _numbers(times_us)
     whole = np.floor(times).astype(np.int64)
     parts = np.rint((times - whole) * 1000).astype(np.int64)
     found: NDArray[np.int64] = whole * 1000 + parts
     return found
+
+
+def _plain_us(times_us: Sequence[int]) -> NDArray[np.int64] | None:
+    """Whole numbers as they are; None where one of them is no time of a trace."""
+    try:
+        found = np.fromiter(times_us, np.int64, len(times_us))
+    except OverflowError:
+        return None
+    return None if (abs(found) > LARGEST // 1000).any() else found
 
 
 def _between(begin_us: Any, end_us: Any) -> Any:
