@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trainprof.profiler.model.collector_status import CollectorStatus
 from trainprof.profiler.model.diagnosis import Overhead
-from trainprof.profiler.model.records import CollectorStatus
 from trainprof.profiler.model.run import ProcessRecord, Run
 from trainprof.profiler.model.signals import Signals
 from trainprof.rules.reading import duration, number, percent, place

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from trainprof.profiler.model.diagnosis import Location
-from trainprof.profiler.model.run import ProcessRecord
 from trainprof.profiler.model.signals import Signal, Signals
+
+if TYPE_CHECKING:
+    from trainprof.profiler.model.run import ProcessRecord
 
 KINDS = (
     "model",

@@ -7,9 +7,13 @@ import sys
 
 def main() -> None:
     """Runs the command line and exits with its status."""
-    from trainprof.cli.main import main as run_command_line
+    from trainprof.cli.reading_ahead import reading_ahead
 
-    sys.exit(run_command_line())
+    with reading_ahead(sys.argv[1:]) as ahead:
+        from trainprof.cli.main import main as run_command_line
+
+        status = run_command_line(ahead=ahead)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

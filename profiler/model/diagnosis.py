@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from .records import CollectorStatus
+from .collector_status import CollectorStatus
 
 SCHEMA = 1
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .collector_status import CollectorStatus
+
 # Bits of StepRecord.flags.
 EPOCH_BOUNDARY = 1  # the step holds the end of a loader and the start of its next iterator
 PARTIAL = 2  # an epoch's unfinished accumulation: backwards without an update
@@ -304,15 +306,6 @@ class Hardware:
         if self.cgroup_quota_cores is None:
             return float(self.affinity_cores)
         return min(float(self.affinity_cores), self.cgroup_quota_cores)
-
-
-@dataclass(frozen=True, slots=True)
-class CollectorStatus:
-    """What one collector could do here: status ok | partial | missing | failed."""
-
-    name: str
-    status: str
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from typing import Any
 import psutil
 
 from trainprof.profiler.launch import home
-from trainprof.profiler.model.records import CollectorStatus, Fact
+from trainprof.profiler.model.collector_status import CollectorStatus
+from trainprof.profiler.model.records import Fact
 from trainprof.profiler.probe.near_copies import compare_sketches
 from trainprof.profiler.store.probe_file import write_probe
 

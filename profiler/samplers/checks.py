@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainprof.profiler.model.records import CollectorStatus, Hardware
+from trainprof.profiler.model.collector_status import CollectorStatus
+from trainprof.profiler.model.records import Hardware
 from trainprof.profiler.samplers.cgroup import Cgroup
 from trainprof.profiler.samplers.gpu import GpuSampler
 from trainprof.profiler.samplers.hardware import read_hardware

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from trainprof.profiler.model.records import CollectorStatus, GpuSample
+from trainprof.profiler.model.collector_status import CollectorStatus
+from trainprof.profiler.model.records import GpuSample
 from trainprof.profiler.samplers.notes import CollectorNotes
 from trainprof.profiler.samplers.procfs import read_text
 

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from trainprof.profiler.model.records import CollectorStatus, GpuSample
+from trainprof.profiler.model.collector_status import CollectorStatus
+from trainprof.profiler.model.records import GpuSample
 from trainprof.profiler.samplers.gpu import GpuSampler
 from trainprof.profiler.samplers.notes import SAMPLER_ERRORS
 

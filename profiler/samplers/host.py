@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainprof.profiler.model.records import CollectorStatus, MachineSample, ProcessSample
+from trainprof.profiler.model.collector_status import CollectorStatus
+from trainprof.profiler.model.records import MachineSample, ProcessSample
 from trainprof.profiler.samplers.machine import MachineSampler
 from trainprof.profiler.samplers.processes import ProcessTree
 

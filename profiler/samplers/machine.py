@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from trainprof.profiler.model.records import CollectorStatus, MachineSample
+from trainprof.profiler.model.collector_status import CollectorStatus
+from trainprof.profiler.model.records import MachineSample
 from trainprof.profiler.samplers.cgroup import Cgroup
 from trainprof.profiler.samplers.notes import CollectorNotes
 from trainprof.profiler.samplers.procfs import parse_pressure, parse_table, read_text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainprof.profiler.model.records import CollectorStatus
+from trainprof.profiler.model.collector_status import CollectorStatus
 
 SAMPLER_ERRORS = (ImportError, LookupError, OSError, RuntimeError, ValueError)
 """What a machine may do to psutil and pynvml that no collector has foreseen."""

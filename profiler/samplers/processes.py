@@ -9,7 +9,8 @@ from typing import Any
 
 import psutil
 
-from trainprof.profiler.model.records import CollectorStatus, ProcessSample
+from trainprof.profiler.model.collector_status import CollectorStatus
+from trainprof.profiler.model.records import ProcessSample
 from trainprof.profiler.samplers.notes import CollectorNotes
 from trainprof.profiler.samplers.procfs import (
     ProcessStat,

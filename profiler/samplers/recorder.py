@@ -10,13 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainprof.profiler.model.records import (
-    CollectorStatus,
-    GpuSample,
-    MachineSample,
-    ProcessSample,
-    Sample,
-)
+from trainprof.profiler.model.collector_status import CollectorStatus
+from trainprof.profiler.model.records import GpuSample, MachineSample, ProcessSample, Sample
 from trainprof.profiler.samplers.notes import SAMPLER_ERRORS
 from trainprof.profiler.store.appended_file import AppendedFile
 from trainprof.profiler.store.layout import FORMAT, HOST_FILE

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainprof.profiler.model.records import CollectorStatus
+from trainprof.profiler.model.collector_status import CollectorStatus
 from trainprof.profiler.model.stacks import LockWindow, StackSample, StackWindow
 from trainprof.profiler.samplers.chrometrace import read_trace
 from trainprof.profiler.samplers.interpreter_lock import contended_process, read_holders

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -128,6 +129,7 @@ class Trace:
     skipped: int = 0
     torn: bool = False
     notes: tuple[str, ...] = ()
+    _chosen: dict[Any, Flags] = field(default_factory=dict, repr=False, compare=False)
 
     def of_kind(self, *kinds: Kind) -> Events:
         """The events of these kinds."""
@@ -137,7 +139,14 @@ class Trace:
         """For each event whether its name is wanted.
 
         Args:
-            wanted: A function of a name; it is asked once for each.
+            wanted: A function of a name; it is asked once for each. What the method of a pattern
+                said is remembered.
         """
-        chosen = np.fromiter((bool(wanted(name)) for name in self.names), bool, len(self.names))
+        pattern = getattr(wanted, "__self__", None)
+        key = (pattern, wanted.__name__) if isinstance(pattern, re.Pattern) else None
+        chosen = self._chosen.get(key) if key else None
+        if chosen is None:
+            chosen = np.fromiter((bool(wanted(name)) for name in self.names), bool, len(self.names))
+        if key:
+            self._chosen[key] = chosen
         return chosen[self.events.name] if len(self.names) else np.zeros(0, bool)

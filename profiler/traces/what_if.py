@@ -19,6 +19,7 @@ from trainprof.profiler.traces.critical_path import (
     CriticalPath,
     Replay,
     critical_path,
+    leaves_path,
     replay,
 )
 from trainprof.profiler.traces.dependencies import Dependencies, Node, dependencies
@@ -126,7 +127,7 @@ def what_if(
         tensor_cores=tensor_cores,
         saved_ns=saved_ns or {},
     )
-    outcomes = _outcomes(graph, known, changes, unchanged.length_ns, workers)
+    outcomes = _outcomes(graph, known, changes, (unchanged, path), workers)
     return WhatIf(result.steps, result.all_steps, result.observed_ns, path, outcomes, result.doubt)
 
 
@@ -175,22 +176,28 @@ def _doubt(graph: Dependencies, unchanged: Replay, path: CriticalPath) -> str | 
 
 
 def _outcomes(
-    graph: Dependencies, known: Known, changes: Iterable[str], before_ns: int, workers: int
+    graph: Dependencies,
+    known: Known,
+    changes: Iterable[str],
+    before: tuple[Replay, CriticalPath],
+    workers: int,
 ) -> dict[str, Outcome]:
     found = {}
+    unchanged, path = before
     for change in changes:
         both = SIMULATED[change](graph, known)
         if both is None:
             continue
-        low, high = (replay(one) for one in both)
-        parts = critical_path(both[1], high).parts_ns
+        low, high = (unchanged if leaves_path(one, *before) else replay(one) for one in both)
+        longest = path if high is unchanged else critical_path(both[1], high)
+        parts = dict(longest.parts_ns)
         batches = 2 if change == "larger-batch" else 1
         lengths = [low.length_ns, high.length_ns]
         if change == "no-data-wait":
             left = [_wait_left(graph, known, one, workers) for one in lengths]
             parts["data wait"] += left[1]
             lengths = [length + wait for length, wait in zip(lengths, left, strict=True)]
-        gains = sorted(batches * before_ns / max(one, 1) for one in lengths)
+        gains = sorted(batches * unchanged.length_ns / max(one, 1) for one in lengths)
         found[change] = Outcome(change, gains[0], gains[1], parts, batches)
     return found
 

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from trainprof.cli.main import COMMANDS
+from trainprof.profiler.model.collector_status import CollectorStatus
 from trainprof.profiler.model.diagnosis import (
     Bucket,
     CriticalPathTime,
@@ -31,7 +32,6 @@ from trainprof.profiler.model.diagnosis import (
     SkippedRule,
     StepSummary,
 )
-from trainprof.profiler.model.records import CollectorStatus
 from trainprof.reports.github import GithubReport
 from trainprof.reports.json_report import JsonReport, diagnosis_schema
 from trainprof.reports.markdown import MarkdownReport

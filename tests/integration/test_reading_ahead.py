@@ -67,7 +67,7 @@ import os, signal, sys
 from pathlib import Path
 from trainprof.cli.reading_ahead import reading_ahead
 path = Path(sys.argv[1])
-with reading_ahead([path]) as ahead:
+with reading_ahead(["diagnose", "--quiet", str(path)]) as ahead:
     process = ahead._process
     if "lost" in sys.argv:
         os.kill(process, signal.SIGKILL)
@@ -92,7 +92,7 @@ UNUSED = """
 import sys
 from pathlib import Path
 from trainprof.cli.reading_ahead import reading_ahead
-with reading_ahead([Path(sys.argv[1])]) as ahead:
+with reading_ahead(["diagnose", sys.argv[1]]) as ahead:
     assert ahead is not None
     raise SystemExit("an error of another kind")
 """
@@ -106,11 +106,35 @@ def test_a_reader_that_nobody_asks_is_ended(trace):
     assert told.stderr.strip() == "an error of another kind"
 
 
-def test_small_files_and_several_are_read_here(tmp_path, trace):
-    from trainprof.cli.reading_ahead import reading_ahead
+ASKED = """
+import json, sys
+from trainprof.cli.reading_ahead import reading_ahead
+found = []
+for words in json.loads(sys.argv[1]):
+    with reading_ahead(words) as ahead:
+        found.append(ahead is not None)
+print(json.dumps(found))
+"""
 
-    small = tmp_path / "small.json"
+
+@needs_cores
+def test_only_one_large_trace_that_is_to_be_diagnosed_is_read_ahead(tmp_path, trace):
+    small, large = tmp_path / "small.json", str(trace)
     small.write_text("[]")
-    for paths in ([small], [trace, trace], [tmp_path / "absent.json"], [trace]):
-        with reading_ahead(paths) as ahead:
-            assert ahead is None  # the last as numpy is imported here already
+    asked = {
+        ("diagnose", large): True,
+        ("diagnose", "--format", "json", large): True,
+        ("diagnose", str(small)): False,
+        ("diagnose", large, large): False,
+        ("diagnose", str(tmp_path / "absent.json")): False,
+        ("diagnose",): False,
+        ("export", large): False,
+        (): False,
+    }
+    told = subprocess.run(
+        [sys.executable, "-c", ASKED, json.dumps(list(asked))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert json.loads(told.stdout) == list(asked.values())

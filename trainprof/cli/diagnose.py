@@ -13,7 +13,7 @@ from typing import Literal
 import click
 import msgspec
 
-from trainprof.cli.reading_ahead import reading_ahead
+from trainprof.cli.reading_ahead import Ahead
 from trainprof.cli.settings import FAIL_ON, Settings, load_settings
 from trainprof.cli.trace_paths import traces_among
 from trainprof.errors import TrainprofError, UsageError
@@ -108,13 +108,15 @@ def _diagnoses(
     if traces:
         # numpy would start a thread for each core, for algebra that nobody does here.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        with reading_ahead(traces) as ahead:
-            from trainprof.cli.trace_reading import (  # numpy takes a while
-                briefs_by,
-                diagnosed_files,
-            )
+        from trainprof.cli.trace_reading import (  # numpy takes a while
+            briefs_by,
+            diagnosed_files,
+        )
 
-            found = diagnosed_files(traces, settings, briefs_by(engine, jobs), ahead)
+        ahead = click.get_current_context().find_object(Ahead)
+        if ahead is not None:
+            import trainprof.reports.terminal.sections  # noqa: F401 (while the trace is being read)
+        found = diagnosed_files(traces, settings, briefs_by(engine, jobs), ahead)
         if single and len(found) > 1:
             raise UsageError("--format json prints one object; give one trace, or one training.")
         return found

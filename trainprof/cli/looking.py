@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainprof.cli.moment import tell
-from trainprof.profiler.model.records import CollectorStatus
+from trainprof.profiler.model.collector_status import CollectorStatus
 from trainprof.profiler.probe.supervise import Probe, find_copies, remove_copies
 from trainprof.profiler.probe.worth import why_not
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
 from trainprof.errors import TrainprofError
+
+if TYPE_CHECKING:
+    from trainprof.cli.reading_ahead import Ahead
 
 COMMANDS = {
     "run": "trainprof.cli.run:run",
@@ -55,15 +59,19 @@ def cli(ctx: click.Context) -> None:
         ctx.exit(2)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, ahead: Ahead | None = None) -> int:
     """Runs the command line and returns the exit status: 2 for usage errors and failures of ours.
 
     A write to stdout that fails (a full disk) is an error like any other, so it is flushed here.
+
+    Args:
+        argv: The words after the program's name; those of this process by default.
+        ahead: Has begun to read the trace that they name.
     """
     if sys.platform == "win32":
         return _failed("Windows is not supported; run trainprof under Linux, for instance in WSL.")
     try:
-        result = cli.main(args=argv, prog_name="trainprof", standalone_mode=False)
+        result = cli.main(args=argv, prog_name="trainprof", standalone_mode=False, obj=ahead)
         if sys.stdout is not None:  # closed by `>&-`
             sys.stdout.flush()
     except (KeyboardInterrupt, click.exceptions.Abort):

@@ -1,7 +1,8 @@
 """Reads a trace in a process of its own while this one imports what judges it.
 
-Both take a third of a second, for a trace of some 200,000 events. Nothing depends on it: what does
-not come back is read again, here.
+Both take a third of a second, for a trace of some 200,000 events. So it begins before the command
+line is understood, with what looks like the only trace among its words. Nothing depends on it: what
+does not come back, or was another file, is read again, here.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def _read_and_leave(path: Path, into: int) -> None:
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from trainprof.profiler.traces.opening import open_trace
         from trainprof.profiler.traces.reading import TraceError
 
@@ -92,9 +94,14 @@ def _read_and_leave(path: Path, into: int) -> None:
 
 
 @contextmanager
-def reading_ahead(paths: Sequence[Path]) -> Iterator[Ahead | None]:
-    """Begins to read, where it is one trace and that gains time; None where not."""
-    ahead = Ahead(paths[0]) if _gains(paths) else None
+def reading_ahead(words: Sequence[str]) -> Iterator[Ahead | None]:
+    """Begins to read, where `diagnose` is asked for one trace and that gains time; None where not.
+
+    Args:
+        words: Of the command line, without the program's name.
+    """
+    path = _only_trace(words)
+    ahead = Ahead(path) if path is not None and _gains(path) else None
     try:
         yield ahead
     finally:
@@ -102,12 +109,19 @@ def reading_ahead(paths: Sequence[Path]) -> Iterator[Ahead | None]:
             ahead.close()
 
 
-def _gains(paths: Sequence[Path]) -> bool:
-    if len(paths) != 1 or not hasattr(os, "sched_getaffinity") or "numpy" in sys.modules:
+def _only_trace(words: Sequence[str]) -> Path | None:
+    if words[:1] != ["diagnose"]:
+        return None
+    found = [word for word in words[1:] if word.endswith((".json", ".gz"))]
+    return Path(found[0]) if len(found) == 1 else None
+
+
+def _gains(path: Path) -> bool:
+    if not hasattr(os, "sched_getaffinity") or "numpy" in sys.modules:
         return False  # with numpy the imports are done, and there are threads, which no fork takes
     if len(os.sched_getaffinity(0)) < 2:
         return False
     try:
-        return LEAST_BYTES <= paths[0].stat().st_size <= MOST_BYTES
+        return LEAST_BYTES <= path.stat().st_size <= MOST_BYTES
     except OSError:
         return False

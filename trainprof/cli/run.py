@@ -15,7 +15,8 @@ from trainprof import __version__
 from trainprof.profiler.launch import Child, Ending, child_environment, resolve_command
 
 if TYPE_CHECKING:
-    from trainprof.profiler.model.records import CollectorStatus, RunInfo
+    from trainprof.profiler.model.collector_status import CollectorStatus
+    from trainprof.profiler.model.records import RunInfo
 
 
 PRELOAD_AFTER_S = 1.0

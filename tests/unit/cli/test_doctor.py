@@ -14,7 +14,8 @@ import click
 import pytest
 
 from trainprof.cli.doctor import as_text, check_folder, check_target, doctor
-from trainprof.profiler.model.records import CollectorStatus, GpuSample, Hardware
+from trainprof.profiler.model.collector_status import CollectorStatus
+from trainprof.profiler.model.records import GpuSample, Hardware
 from trainprof.profiler.samplers import checks
 from trainprof.profiler.samplers.checks import Check
 

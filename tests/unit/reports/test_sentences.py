@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from trainprof.profiler.model.collector_status import CollectorStatus
 from trainprof.profiler.model.diagnosis import (
     Diagnosis,
     Evidence,
@@ -14,7 +15,6 @@ from trainprof.profiler.model.diagnosis import (
     SkippedRule,
     StepSummary,
 )
-from trainprof.profiler.model.records import CollectorStatus
 from trainprof.reports import sentences
 
 

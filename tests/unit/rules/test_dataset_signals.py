@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tests.unit.rules.builders import build_run, build_steps, build_trainer
-from trainprof.profiler.model.records import CollectorStatus
+from trainprof.profiler.model.collector_status import CollectorStatus
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.batch_cost import BatchCost
 from trainprof.rules.signals import dataset

@@ -26,11 +26,11 @@ from builders import (
 
 from trainprof.errors import UsageError
 from trainprof.profiler.model import diagnosis as records
+from trainprof.profiler.model.collector_status import CollectorStatus
 from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.records import (
     EPOCH_BOUNDARY,
     NO_LOADER,
-    CollectorStatus,
     Event,
     LossValue,
     MemoryPoint,

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from builders import MS, SECOND, START_NS, build_run, build_samples, build_steps, build_trainer
 
-from trainprof.profiler.model.records import CollectorStatus, Event, Fact
+from trainprof.profiler.model.collector_status import CollectorStatus
+from trainprof.profiler.model.records import Event, Fact
 from trainprof.profiler.samplers.gpu import GpuSampler
 from trainprof.rules.costs import Costs
 from trainprof.rules.diagnose import diagnose

@@ -17,6 +17,7 @@ from builders import (
     build_worker,
 )
 
+from trainprof.profiler.model.collector_status import CollectorStatus
 from trainprof.profiler.model.diagnosis import Location
 from trainprof.profiler.model.facts import FlagsFact
 from trainprof.profiler.model.phases import PHASES
@@ -25,7 +26,6 @@ from trainprof.profiler.model.records import (
     EPOCH_BOUNDARY,
     LAST,
     NO_LOADER,
-    CollectorStatus,
     Event,
     Fetch,
     LossValue,

@@ -134,7 +134,7 @@ def test_what_was_not_told_is_missing_and_never_zero():
 
 
 def test_a_failed_collector_says_that_it_is_lost():
-    from trainprof.profiler.model.records import CollectorStatus
+    from trainprof.profiler.model.collector_status import CollectorStatus
 
     model = ("model", "m0", {"devices": {"cuda:0": 10}})
     run = build_run(

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from trainprof.profiler.model.records import CollectorStatus, GpuSample
+from trainprof.profiler.model.collector_status import CollectorStatus
+from trainprof.profiler.model.records import GpuSample
 from trainprof.profiler.samplers.gpu_thread import GpuThread
 
 PATIENCE_S = 20.0

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from plain_path import plain_lengths, plain_path
 from random_trainings import trainings
 from trace_builder import TraceBuilder
 
-from trainprof.profiler.traces.critical_path import critical_path, replay
+from trainprof.profiler.traces.critical_path import critical_path, leaves_path, replay
 from trainprof.profiler.traces.dependencies import dependencies
 from trainprof.profiler.traces.reading import read_trace
 from trainprof.profiler.traces.timeline import timeline
@@ -70,6 +71,28 @@ def test_what_lies_off_the_path_gains_nothing(tmp_path, builder):
         work, gap = graph.work_ns.copy(), graph.parts_ns.copy()
         work[node], gap[node] = 0, 0
         assert replay(replace(graph, work_ns=work, parts_ns=gap)).length_ns == length
+
+
+@FEW
+@given(trainings(), st.data())
+def test_a_change_that_is_seen_to_leave_the_path_takes_as_long(tmp_path, builder, data):
+    graph = graph_of(builder.write(tmp_path / "trace.json"))
+    replayed = replay(graph)
+    path = critical_path(graph, replayed)
+    assert leaves_path(graph, replayed, path)
+    node = data.draw(st.integers(0, len(graph) - 1))
+    work, parts, other = graph.work_ns.copy(), graph.parts_ns.copy(), graph.other.copy()
+    work[node] += data.draw(st.sampled_from([0, -int(work[node]), 10_000]))
+    parts[node] *= data.draw(st.sampled_from([0, 1, 2]))
+    other[node] = data.draw(st.sampled_from([0, int(other[node])]))
+    changed = replace(graph, work_ns=work, parts_ns=parts, other=other)
+    after = replay(changed)
+    if leaves_path(changed, replayed, path):
+        assert after.length_ns == replayed.length_ns
+    elif (after.reached_ns <= replayed.reached_ns).all():  # then the path itself became shorter
+        assert (after.reached_ns[path.nodes] < replayed.reached_ns[path.nodes]).any() or (
+            other[node] != graph.other[node]
+        )
 
 
 def test_a_host_that_is_slower_than_its_device(tmp_path):

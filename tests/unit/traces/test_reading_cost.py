@@ -20,6 +20,7 @@ NEEDLESS = {
     *("hypothesis", "jinja2", "libcst", "optuna", "pandas", "psutil", "ray", "textual", "torch"),
     "trainprof.profiler.agent.agent",
     "trainprof.profiler.launch",
+    "trainprof.profiler.model.records",
     "trainprof.profiler.probe",
     "trainprof.profiler.samplers",
     "trainprof.profiler.sandbox",
