@@ -10,6 +10,7 @@ from trainprof.profiler.model.records import Fetch, GpuSample, MachineSample, Mi
 from trainprof.profiler.model.run import MISSING, ProcessRecord, Run, Session
 from trainprof.profiler.model.tracks import CounterTrack, Slice, Track, apart
 from trainprof.reports.perfetto import finding_slices
+from trainprof.reports.run_clock import RunClock
 
 MACHINE = "machine"
 _OF_MACHINE: Mapping[str, Callable[[MachineSample], float | None]] = {
@@ -30,7 +31,7 @@ def run_tracks(run: Run, diagnosis: Diagnosis) -> Iterator[Track | CounterTrack]
 
     Times are ns since the run began, on one clock for all machines.
     """
-    clock = _Clock(run)
+    clock = RunClock(run)
     for number, session in enumerate(run.sessions, 1):
         training = f"training {number}, " if len(run.sessions) > 1 else ""
         found = _diagnosis_of(diagnosis, number - 1)
@@ -51,29 +52,8 @@ def _process(process: ProcessRecord) -> str:
     return f"process {process.info.pid}"
 
 
-class _Clock:
-    """Puts the monotonic times of a process on the run's clock."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run.info
-        self._unix_ns = run.info.started_unix_s * 1e9 - run.info.started_ns
-
-    def of(self, process: ProcessRecord) -> int:
-        """What is added to a time of this process."""
-        info = process.info
-        shift_ns = 0.0
-        if info.host != self._run.host and {"unix_s", "perf_ns"} <= info.clock.keys():
-            shift_ns = info.clock["unix_s"] * 1e9 - info.clock["perf_ns"] - self._unix_ns
-        return int(shift_ns) - self._run.started_ns
-
-    @property
-    def supervisor(self) -> int:
-        """What is added to a time of the supervisor."""
-        return -self._run.started_ns
-
-
 def _trainer(
-    trainer: ProcessRecord, name: str, clock: _Clock, found: Diagnosis | None
+    trainer: ProcessRecord, name: str, clock: RunClock, found: Diagnosis | None
 ) -> Iterator[Track | CounterTrack]:
     shift_ns = clock.of(trainer)
     columns = trainer.steps.columns
@@ -150,7 +130,7 @@ def _events(process: ProcessRecord, name: str, shift_ns: int) -> Iterator[Track]
             yield Track(name, row, of_row)
 
 
-def _workers(session: Session, training: str, clock: _Clock) -> Iterator[Track]:
+def _workers(session: Session, training: str, clock: RunClock) -> Iterator[Track]:
     """A row for each process of a loader that made a batch."""
     for worker in session.workers:
         if not len(worker.fetches):
@@ -168,7 +148,7 @@ def _batch(one: Fetch, shift_ns: int) -> Slice:
     )
 
 
-def _machine(samples: Sequence[Sample], clock: _Clock) -> Iterator[CounterTrack]:
+def _machine(samples: Sequence[Sample], clock: RunClock) -> Iterator[CounterTrack]:
     shift_ns = clock.supervisor
     for name, value_of in _OF_MACHINE.items():
         values = [(one.at_ns + shift_ns, value_of(one.machine)) for one in samples]

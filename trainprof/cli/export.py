@@ -9,23 +9,52 @@ import click
 from trainprof.cli.settings import Settings, load_settings
 from trainprof.errors import UsageError
 
-FORMATS = ("perfetto",)
+FORMATS = ("perfetto", "csv", "parquet")
 
 
 @click.command()
 @click.argument("run", required=False, metavar="[RUN|TRACE]")
 @click.option("--to", type=click.Choice(FORMATS), required=True, help="Which program reads it.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="The file; .gz is packed."
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file (perfetto; .gz is packed) or the folder (csv, parquet) that is written.",
 )
 def export(run: str | None, to: str, out: Path) -> None:
-    """Write a run or a trace as a file that another program opens.
+    """Write a run or a trace as files that another program opens.
 
     perfetto: a picture of time for https://ui.perfetto.dev, with the findings above it. Of a TRACE
     it holds all events of the file, what each device did, and what the host did while a device was
     idle; of a RUN (a folder, or a name under trainprof-runs/; the latest by default) the phases of
     every step of every rank, events, loader workers, and what the machine did meanwhile.
+
+    csv, parquet: tables of a RUN, one file each: every step with its phases, losses, samples of the
+    machine, its processes and its GPUs, findings and their evidence. Units are in the names; what
+    was not measured is empty.
     """
+    if to in ("csv", "parquet"):
+        _export_tables(run, to, out, load_settings())
+    else:
+        _export_picture(run, out)
+
+
+def _export_tables(run: str | None, to: str, out: Path, settings: Settings) -> None:
+    from trainprof.cli.judgement import judge
+    from trainprof.profiler.store.folder import run_inside
+    from trainprof.profiler.store.reader import read_run, resolve_run
+    from trainprof.reports.table_files import write_tables
+    from trainprof.reports.tables import run_tables
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; name the folder for the tables with --out.")
+    folder = run_inside(resolve_run(run))
+    paths = write_tables(run_tables(read_run(folder), judge(folder, settings)), out, to)
+    names = ", ".join(path.name for path in paths)
+    click.echo(f"{out} holds {names}.", err=True)
+
+
+def _export_picture(run: str | None, out: Path) -> None:
     if out.exists() and not out.is_file():
         raise UsageError(f"{out} is no file that can be written over; name another with --out.")
     trace = Path(run) if run is not None and Path(run).is_file() else None
