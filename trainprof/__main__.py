@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -13,6 +14,7 @@ def main() -> None:
         from trainprof.cli.main import main as run_command_line
 
         status = run_command_line(ahead=ahead)
+    gc.freeze()  # or the interpreter looks through all that is left for cycles, three times
     sys.exit(status)
 
 

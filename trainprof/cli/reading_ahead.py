@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import struct
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 LEAST_BYTES, MOST_BYTES = 1 << 20, 32 << 20
 """Of a file: below, it is read at once; above, handing it over takes long and twice the memory."""
+
+_SIZE = struct.Struct("=Q")
 
 
 class Ahead:
@@ -47,11 +50,11 @@ class Ahead:
         from trainprof.profiler.traces.opening import open_trace
         from trainprof.profiler.traces.reading import TraceError
 
-        if path != self._path or self._process == 0:
+        if path != self._path:
             return open_trace(path)
         with open(self._pipe, "rb", closefd=False) as pipe:
-            told = pipe.read()
-        if self._ended() != 0:
+            size, told = pipe.read(_SIZE.size), pipe.read()
+        if len(size) < _SIZE.size or _SIZE.unpack(size)[0] != len(told):
             return open_trace(path)
         found: Trace | str = pickle.loads(told)
         if isinstance(found, str):
@@ -60,15 +63,9 @@ class Ahead:
 
     def close(self) -> None:
         """Ends the process, where it still reads."""
-        if self._process:
-            os.kill(self._process, signal.SIGKILL)
-            self._ended()
+        os.kill(self._process, signal.SIGKILL)
+        os.waitpid(self._process, 0)
         os.close(self._pipe)
-
-    def _ended(self) -> int:
-        _, status = os.waitpid(self._process, 0)
-        self._process = 0
-        return status
 
 
 def _read_and_leave(path: Path, into: int) -> None:
@@ -86,8 +83,10 @@ def _read_and_leave(path: Path, into: int) -> None:
             found = open_trace(path)
         except TraceError as error:
             found = str(error)
+        told = pickle.dumps(found, protocol=5)
         with open(into, "wb") as pipe:
-            pickle.dump(found, pipe, protocol=5)
+            pipe.write(_SIZE.pack(len(told)))
+            pipe.write(told)
         status = 0
     finally:
         os._exit(status)
