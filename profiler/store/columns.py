@@ -86,19 +86,20 @@ def read_columns(path: Path, owner: str, problems: Problems) -> Columns | None:
     columns = Columns(header)
     for name in header.columns:
         if name in known:
-            columns.values[name] = _empty(name)
+            columns.values[name] = empty_column(name)
     if not columns.values:
         return None
-    for part in read_records(path, owner, problems, _row_parser(header.columns, known)):
+    for part in read_records(path, owner, problems, row_parser(header.columns, known)):
         for name, values in part.items():
             columns.values[name].extend(values)  # type: ignore[arg-type]
     return columns
 
 
 @cache
-def _row_parser(
+def row_parser(
     names: tuple[str, ...], known: tuple[str, ...]
 ) -> Callable[[bytes], dict[str, Values]]:
+    """Makes columns of whole lines: those of `names` that are `known`, as the file has them."""
     types = tuple(_type(name) if name in known else Any for name in names)
     decoder = msgspec.json.Decoder(list[tuple[types]])  # type: ignore[valid-type]
     kept = [(position, name) for position, name in enumerate(names) if name in known]
@@ -119,7 +120,8 @@ def _type(name: str) -> object:
     return float | str if name in _FLOAT else int
 
 
-def _empty(name: str) -> Values:
+def empty_column(name: str) -> Values:
+    """A column of the type that the name has."""
     return _values(name, ())
 
 
@@ -134,7 +136,12 @@ def _values(name: str, values: Sequence[Any]) -> Values:
 def read_steps(path: Path, owner: str, problems: Problems) -> Steps:
     """The steps of one process, in nanoseconds, with the residual derived."""
     columns = read_columns(path, owner, problems)
-    if columns is None or not len(columns):
+    return Steps() if columns is None else steps_of(columns, path, owner, problems)
+
+
+def steps_of(columns: Columns, path: Path, owner: str, problems: Problems) -> Steps:
+    """The steps that the columns of `path` hold; the columns are used up."""
+    if not len(columns):
         return Steps()
     if not {"index", "start", "wall"} <= columns.values.keys():
         problems.add(f"{path.name} of {owner}: its columns are unknown, it is left out")

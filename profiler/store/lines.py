@@ -130,7 +130,7 @@ def read_records(
     bad = 0
     try:
         for chunk in _chunks(path):
-            parts, bad_here = _salvage(chunk, parse)
+            parts, bad_here = salvage(chunk, parse)
             bad += bad_here
             yield from parts
     except OSError as error:
@@ -154,7 +154,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
                 pending_bytes += len(block) - cut
 
 
-def _salvage(chunk: bytes, parse: Callable[[bytes], T]) -> tuple[list[T], int]:
+def salvage(chunk: bytes, parse: Callable[[bytes], T]) -> tuple[list[T], int]:
     """The parsed parts of a chunk, and how many lines no part could be made of."""
     try:
         return [parse(chunk)], 0
@@ -163,8 +163,8 @@ def _salvage(chunk: bytes, parse: Callable[[bytes], T]) -> tuple[list[T], int]:
         middle = middle or chunk.find(b"\n") + 1
         if middle == len(chunk):
             return [], 1 if chunk.strip() else 0
-        left, bad_left = _salvage(chunk[:middle], parse)
-        right, bad_right = _salvage(chunk[middle:], parse)
+        left, bad_left = salvage(chunk[:middle], parse)
+        right, bad_right = salvage(chunk[middle:], parse)
         return left + right, bad_left + bad_right
 
 

@@ -100,7 +100,7 @@ class Layout:
         yield from _critical_path(diagnosis)
         for number, finding in enumerate(diagnosis.findings, start=1):
             yield Text()
-            yield from self._finding(number, finding, diagnosis)
+            yield from self.finding(number, finding, diagnosis)
         yield from self._unseen(diagnosis)
 
     def _unseen(self, diagnosis: Diagnosis) -> Iterator[RenderableType]:
@@ -134,7 +134,7 @@ class Layout:
         bar = Text(no_wrap=True, overflow="crop")
         for row, cells in zip(rows, bar_cells(rows, self.width), strict=True):
             fill = row.letter + " " * (cells - 1) if self.styled else row.letter * cells
-            bar.append(fill[:cells], style=_fill_style(row))
+            bar.append(fill[:cells], style=fill_style(row))
         yield bar
         timed = [row for row in rows if _states(row.time)]
         yield _legend(rows, with_states=bool(timed) and self.width >= STATES_WIDTH)
@@ -156,9 +156,10 @@ class Layout:
             overflow="fold",
         )
 
-    def _finding(
+    def finding(
         self, number: int, finding: Finding, diagnosis: Diagnosis
     ) -> Iterator[RenderableType]:
+        """One finding: where, the evidence, the fixes, the predicted gain."""
         yield self._finding_title(finding, diagnosis.headline, number)
         if finding.where is not None:
             function = finding.where.function
@@ -200,7 +201,7 @@ def _legend(rows: list[PhaseRow], with_states: bool) -> Table:
         states = (time.cpu_s_per_step, time.run_queue_s_per_step, time.blocked_s_per_step)
         shown = ["" if value is None else numbers.seconds(value) for value in states]
         table.add_row(
-            Text(row.letter, style=_fill_style(row)),
+            Text(row.letter, style=fill_style(row)),
             Text(f"~{row.label}" if time.inferred else row.label),
             numbers.share(time.share),
             numbers.seconds(time.s_per_step),
@@ -255,7 +256,7 @@ def _kernel_table(kernels: Sequence[KernelTime], width: int) -> Table:
     return table
 
 
-def _fill_style(row: PhaseRow) -> str:
+def fill_style(row: PhaseRow) -> str:
     """The colour of a phase, the same in every report."""
     index = PHASE_INDEX.get(row.phase)
     return "reverse" if index is None else _FILL_STYLES[index % len(_FILL_STYLES)]

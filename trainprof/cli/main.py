@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "trainprof.cli.run:run",
     "diagnose": "trainprof.cli.diagnose:diagnose",
+    "top": "trainprof.cli.top:top",
     "trace": "trainprof.cli.trace:trace",
     "tune": "trainprof.cli.tune:tune",
     "fix": "trainprof.cli.fix:fix",

@@ -1,0 +1,392 @@
+"""The parts of the screen as lines of text, from the board alone. No textual in here.
+
+Colour repeats what a letter, a word or a bar already says, so that nothing is lost without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from trainprof.profiler.model.diagnosis import Diagnosis, Finding, PhaseTime, StepSummary
+from trainprof.profiler.model.phases import PHASES
+from trainprof.reports import numbers
+from trainprof.reports.dashboard.board import LIVE_S, Board, Live, ShownEvent
+from trainprof.reports.dashboard.machine import Gauge
+from trainprof.reports.phases import FOLDED, PhaseRow, bar_cells, phase_label, phase_rows
+from trainprof.reports.sentences import evidence_line, gain_line, verdict_word
+from trainprof.reports.source import place
+from trainprof.reports.terminal.sections import fill_style
+from trainprof.reports.text import SHORT, printable
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+_SEVERITY_STYLES = {"critical": "bold black on light_coral", "warn": "bold black on gold1"}
+_LABEL_WIDTH = 10
+STALLED_S = 20.0
+"""Without a step for so long, and ten of its steps, the training is said to stand still."""
+
+
+def sparkline(values: Sequence[float | None], width: int, full: float | None = None) -> str:
+    """The latest values as bars; a dot where there is none.
+
+    Args:
+        values: In the order of time.
+        width: Columns. More values than that are joined by their mean, so that all are told.
+        full: The value of a whole bar; None for the largest one.
+    """
+    shown = _joined(values, width)
+    known = [value for value in shown if value is not None]
+    top = full or max(known, default=0.0)
+    return "".join("·" if one is None else _level(one, top) for one in shown)
+
+
+def _level(value: float, top: float) -> str:
+    if top <= 0:
+        return _LEVELS[0]
+    return _LEVELS[max(0, min(7, round(value / top * 7)))]
+
+
+def _joined(values: Sequence[float | None], width: int) -> list[float | None]:
+    if width <= 0:
+        return []
+    if len(values) <= width:
+        return list(values)
+    joined: list[float | None] = []
+    for i in range(width):
+        part = values[i * len(values) // width : max(1, (i + 1) * len(values) // width)]
+        known = [value for value in part if value is not None]
+        joined.append(sum(known) / len(known) if known else None)
+    return joined
+
+
+def title_line(board: Board, width: int, note: str = "") -> Text:
+    """Which run, how it stands, which ranks are looked at."""
+    info = board.info
+    parts = [printable(info.name, 40) if info else "no run.json yet", _standing(board)]
+    training = board.training()
+    if len(training) > 1:
+        count = len(training)
+        all_of = board.selected is None
+        parts.append(f"all {count} ranks" if all_of else f"rank {board.selected} of {count}")
+    if board.behind:
+        parts.append("reading what was before …")
+    if note:
+        parts.append(note.upper())
+    text = Text(" trainprof top · " + " · ".join(parts), style="bold reverse", end="")
+    text.truncate(width, overflow="ellipsis", pad=True)
+    return text
+
+
+def _standing(board: Board) -> str:
+    info = board.info
+    now = numbers.seconds(float(round(board.now_s)))
+    if board.status == "running":
+        return f"running for {now}"
+    if board.status == "crashed" and info and info.exit_status is not None:
+        return f"crashed with exit status {info.exit_status} after {now}"
+    if board.status == "incomplete":
+        return f"killed after {now}"
+    return f"{board.status} after {now}"
+
+
+def step_lines(board: Board, width: int) -> list[Text]:
+    """Rate and step time now, steps so far; below it the history of the rate."""
+    chosen = board.chosen()
+    if not chosen:
+        waits = "no step was recorded" if board.over else "no step yet: the training starts"
+        return [_labelled("steps", Text(waits)), Text("")]
+    live = board.live(chosen)
+    steps = max(rank.steps for rank in chosen)
+    words = [f"{numbers.count(steps)} steps"]
+    if not board.over:
+        stall = _stall(board)
+        words.insert(0, stall or f"{numbers.significant(live.rate)} steps/s")
+        if live.step_s is not None:
+            words.insert(1, f"{numbers.seconds(live.step_s)} a step now")
+    summary = step_summary(board)
+    if summary is not None and summary.mean_s is not None:
+        words.append(f"{numbers.seconds(summary.mean_s)} a steady step")
+    rates = sparkline(board.rates(), width - _LABEL_WIDTH)
+    return [
+        _labelled("steps", Text(" · ".join(words))),
+        _labelled("steps/s", Text(rates, style="green")),
+    ]
+
+
+def step_summary(board: Board) -> StepSummary | None:
+    """The diagnosed steps; None before there are any."""
+    return board.diagnosis.steps if board.diagnosis is not None else None
+
+
+def _stall(board: Board) -> str | None:
+    chosen = board.chosen()
+    silent_s = board.now_s - max(rank.last_s for rank in chosen)
+    usual_s = max((rank.last_s - (rank.first_s or 0.0)) / max(1, rank.steps) for rank in chosen)
+    if silent_s > max(STALLED_S, 10 * usual_s):
+        return f"no step for {numbers.seconds(float(round(silent_s)))}"
+    return None
+
+
+def _loss(losses: list[float]) -> str:
+    mean = sum(losses) / len(losses)
+    return numbers.significant(mean) if mean - mean == 0 else str(mean)
+
+
+def loss_line(board: Board, width: int) -> Text:
+    """The loss over the run, of the ranks that are looked at."""
+    means = board.loss_means()
+    known = [value for value in means if value is not None]
+    losses = [rank.loss for rank in board.chosen() if rank.loss is not None]
+    if not losses:
+        return _labelled("loss", Text("not seen"))
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    shifted = [None if value is None else value - low for value in means]
+    ends = f" · {numbers.significant(low)} to {numbers.significant(high)}" if known else ""
+    text = f" {_loss(losses)}{'' if board.over else ' now'}{ends}"
+    bar = sparkline(shifted, width - _LABEL_WIDTH - len(text))
+    return _labelled("loss", Text.assemble((bar, "magenta"), text))
+
+
+def phase_lines(board: Board, width: int) -> list[Text]:
+    """Two bars, of the last seconds and of the run so far, and a legend of the larger parts."""
+    live = board.live(board.chosen())
+    bar_width = width - _LABEL_WIDTH
+    rows_live = _live_rows(live)
+    lines = []
+    if not board.over:
+        bar = _bar(rows_live, bar_width) if rows_live else Text("no step ended")
+        lines.append(_labelled(f"last {LIVE_S} s", bar))
+    rows = _diagnosed_rows(board)
+    bar = _bar(rows, bar_width) if rows else Text(_not_diagnosed(board))
+    lines.append(_labelled("all steps", bar))
+    lines.append(_labelled("", _legend(rows or rows_live, bar_width)))
+    return lines
+
+
+def _not_diagnosed(board: Board) -> str:
+    if board.diagnosis is None:
+        return "not diagnosed yet"
+    return "too few steady steps"
+
+
+def _live_rows(live: Live) -> list[PhaseRow]:
+    phases = {name: PhaseTime(share, 0.0) for name, share in live.shares.items()}
+    return phase_rows(StepSummary(0, 0, phases=phases))
+
+
+def _diagnosed_rows(board: Board) -> list[PhaseRow]:
+    """Of all ranks the diagnosed step; of one rank its own shares, from the same diagnosis."""
+    diagnosis = board.diagnosis
+    if diagnosis is None:
+        return []
+    if board.selected is None:
+        return phase_rows(diagnosis.steps)
+    for rank in diagnosis.ranks:
+        if rank.rank == board.selected and rank.phases_share:
+            phases = {name: PhaseTime(share, 0.0) for name, share in rank.phases_share.items()}
+            return phase_rows(StepSummary(rank.steps, rank.steps, phases=phases))
+    return phase_rows(diagnosis.steps) if len(board.training()) < 2 else []
+
+
+def _bar(rows: list[PhaseRow], width: int) -> Text:
+    text = Text()
+    for row, cells in zip(rows, bar_cells(rows, width), strict=True):
+        text.append(row.letter * cells, style=fill_style(row))
+    return text
+
+
+def _legend(rows: list[PhaseRow], width: int) -> Text:
+    """The largest parts first, as many as there is room for."""
+    text = Text()
+    for row in sorted(rows, key=lambda one: -one.time.share):
+        letter = "" if row.phase == FOLDED else f"{row.letter} "
+        entry = f"{letter}{row.label} {numbers.share(row.time.share)}"
+        if len(text) + len(entry) + 2 > width:
+            break
+        text.append(("  " if len(text) else "") + entry)
+    return text
+
+
+def data_line(board: Board, width: int) -> Text:
+    """How much of the step the training waits for data, and how many batches are ready."""
+    chosen = board.chosen()
+    live = _live_rows(board.live(chosen))
+    rows = (_diagnosed_rows(board) or live) if board.over else live
+    found = [row.time.share for row in rows if row.phase == "data_wait"]
+    share = found[0] if found else (0.0 if rows else None)
+    ready = [rank.ready for rank in chosen if rank.ready is not None]
+    queue = f"queue {numbers.count(min(ready))} ready" if ready else "queue not measured"
+    part = "not measured" if share is None else f"{numbers.share(share)} of the step"
+    words = f" {part} · {queue}"
+    return _labelled("data wait", Text.assemble(_gauge(share, min(30, width // 3)), words))
+
+
+def _gauge(share: float | None, width: int) -> Text:
+    if share is None:
+        return Text("[" + "?" * width + "]")
+    cells = max(0, min(width, round(share * width)))
+    return Text.assemble("[", ("#" * cells, "orange1"), "." * (width - cells), "]")
+
+
+def machine_lines(board: Board, width: int, most: int = 4) -> list[Text]:
+    """Sparklines of the machine and its GPUs, two to a line where there is room."""
+    gauges = list(board.machine.gauges.values())
+    gpus = [one for one in gauges if one.label.startswith("GPU")]
+    order = [*(one for one in gauges if one not in gpus), *gpus]
+    if board.selected is not None:
+        order = [*_rank_gauges(board), *order]
+    if not order:
+        return [_labelled("machine", Text("no sample yet"))]
+    columns = 2 if width >= 70 else 1
+    column = width // columns - (columns - 1)
+    cells = [_gauge_cell(gauge, column) for gauge in order[: most * columns]]
+    lines = []
+    for begin in range(0, len(cells), columns):
+        line = Text("  ").join(cells[begin : begin + columns])
+        lines.append(line)
+    left = len(order) - len(cells)
+    if left > 0:
+        lines[-1] = _labelled("", Text(f"and {left + columns} more; a taller window shows them"))
+    return lines
+
+
+def _rank_gauges(board: Board) -> list[Gauge]:
+    gauges = []
+    for rank in board.chosen():
+        gauge = board.machine.process_cpu.get(rank.info.pid)
+        if gauge is not None:
+            named = Gauge(f"rank {rank.rank}", "cores", gauge.value, None, gauge.history)
+            gauges.append(named)
+    return gauges
+
+
+def _gauge_cell(gauge: Gauge, width: int) -> Text:
+    value = numbers.quantity(gauge.value, gauge.unit)
+    head = f"{gauge.label[:10]:<{_LABEL_WIDTH}}{value:<12}"
+    bar = sparkline(gauge.history.means(), width - len(head), gauge.full)
+    cell = Text.assemble((head[:_LABEL_WIDTH], "bold"), head[_LABEL_WIDTH:], (bar, "cyan"))
+    cell.pad_right(max(0, width - cell.cell_len))
+    return cell
+
+
+def rank_line(board: Board, width: int) -> Text | None:
+    """How long the steps of each rank take now, beside each other; None for a single rank."""
+    training = board.training()
+    if len(training) < 2:
+        return None
+    steps_s = {rank.rank: board.live([rank]).step_s for rank in training}
+    known = {rank: value for rank, value in steps_s.items() if value is not None}
+    if board.over and board.diagnosis is not None:
+        known = {one.rank: one.mean_s for one in board.diagnosis.ranks if one.mean_s is not None}
+    if not known:
+        return _labelled("ranks", Text("no step ended"))
+    slowest = max(known, key=lambda rank: known[rank])
+    words = f" slowest: {slowest}, {numbers.seconds(known[slowest])} a step"
+    values = [known.get(rank.rank) for rank in training]
+    bar = sparkline(values, width - _LABEL_WIDTH - len(words))
+    return _labelled("ranks", Text.assemble((bar, "yellow"), words))
+
+
+def finding_line(finding: Finding) -> Text:
+    """Severity, rule, gain and what was found, in one line."""
+    gain = ""
+    if finding.gain is not None:
+        gain = f"{numbers.ratio(finding.gain.low, finding.gain.high)} faster · "
+    severity = printable(finding.severity, 10)
+    text = finding.summary or finding.title
+    return Text.assemble(
+        (f" {severity} ", _SEVERITY_STYLES.get(severity, "bold")),
+        (f" {printable(finding.rule, 40)} ", "bold"),
+        f"{gain}{printable(text)}",
+    )
+
+
+def detail_lines(board: Board, chosen: int | None) -> list[Text]:
+    """The evidence, the fix and the gain of one finding, a line each."""
+    findings = board.diagnosis.findings if board.diagnosis is not None else ()
+    if chosen is None or chosen >= len(findings):
+        return []
+    finding = findings[chosen]
+    rows = [("fix", printable(fix.text)) for fix in finding.fixes[:1]]
+    rows.append(("gain", gain_line(finding)))
+    rows += [("seen", evidence_line(one)) for one in finding.evidence]
+    if finding.where is not None:
+        rows.insert(0, ("at", place(finding.where)))
+    return [_labelled(label, Text(text)) for label, text in rows]
+
+
+def verdict_line(board: Board) -> Text:
+    """What the latest diagnosis says in one sentence."""
+    if board.diagnosis is None:
+        return Text("The run is being diagnosed …" if board.ranks else "No diagnosis yet.")
+    found = board.diagnosis
+    return Text.assemble((f"{verdict_word(found)}: ", "bold"), printable(found.headline))
+
+
+def views_line(board: Board, current: str) -> Text:
+    """The lower views; the one that is shown stands in brackets."""
+    findings = len(board.diagnosis.findings) if board.diagnosis is not None else 0
+    labels = {
+        "findings": f"findings {findings}",
+        "stacks": "hot stacks",
+        "events": f"events {len(board.events)}",
+    }
+    text = Text()
+    for name, label in labels.items():
+        shown = f"[{label}]" if name == current else f" {label} "
+        text.append(shown, style="bold" if name == current else "")
+        text.append(" ")
+    if board.events:
+        text.append(" latest: ")
+        text.append_text(event_line(board.events[-1], ranks=len(board.training()) > 1))
+    return text
+
+
+def event_line(shown: ShownEvent, *, ranks: bool) -> Text:
+    """When, what and how long; whose, where there are several ranks."""
+    event = shown.event
+    at = numbers.seconds(float(round(shown.at_s, 1)))
+    whose = f" rank {shown.rank}" if ranks else ""
+    took = f" took {numbers.seconds(event.duration_ns / 1e9)}" if event.duration_ns else ""
+    note = _event_note(event.data)
+    return Text(f"at {at}{whose}: {printable(event.kind, SHORT)}{took}{note}")
+
+
+def _event_note(data: dict[str, object]) -> str:
+    words = []
+    for key in ("file", "message", "manual", "frames", "recompiles", "reason"):
+        value = data.get(key)
+        if isinstance(value, bool) and value:
+            words.append(key)
+        elif value and not isinstance(value, bool):
+            words.append(
+                printable(value, SHORT) if key in ("file", "message") else f"{key} {value}"
+            )
+    return f" ({', '.join(words)})" if words else ""
+
+
+def stack_lines(diagnosis: Diagnosis | None, most: int = 40) -> list[Text]:
+    """The hottest stacks of each phase, from the diagnosis."""
+    if diagnosis is None or not diagnosis.stacks:
+        return [Text("No stacks were sampled so far.")]
+    counts = [
+        (looks, phase, stack)
+        for phase, stacks in diagnosis.stacks.items()
+        for stack, looks in stacks.items()
+    ]
+    total = sum(looks for looks, _, _ in counts)
+    order = {name: position for position, name in enumerate(PHASES)}
+    counts.sort(key=lambda one: (-one[0], order.get(one[1], len(order)), one[2]))
+    return [
+        Text.assemble(
+            (f"{numbers.share(looks / total):>6} ", "bold"),
+            (f"{phase_label(phase)}: ", "bold"),
+            printable(" < ".join(reversed(stack.split(";")))),
+        )
+        for looks, phase, stack in counts[:most]
+    ]
+
+
+def _labelled(label: str, text: Text) -> Text:
+    return Text.assemble((f"{label:<{_LABEL_WIDTH}}", "bold"), text)

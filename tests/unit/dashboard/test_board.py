@@ -1,0 +1,106 @@
+"""What the dashboard keeps of a run."""
+
+import math
+
+import pytest
+from run_writer import SHARES, STARTED_UNIX_S, RunWriter
+
+from trainprof.profiler.store.tail import RunTail
+from trainprof.reports.dashboard.board import LIVE_S, Board
+from trainprof.reports.dashboard.history import History
+from trainprof.reports.dashboard.panels import loss_line, sparkline, step_lines
+
+
+def _board(run, now_s=6.0, status="running"):
+    board = Board(run.folder)
+    board.take(RunTail(run.folder).look())
+    board.tick(STARTED_UNIX_S + now_s, status)
+    return board
+
+
+def test_live_is_what_the_last_seconds_held(tmp_path):
+    run = RunWriter(tmp_path / "run").steps(100).flush()  # from 1 s to 6 s
+    live = _board(run).live(_board(run).chosen())
+    assert live.rate == pytest.approx(100 / 5, rel=0.01)
+    assert live.step_s == pytest.approx(0.05)
+    for phase, share in SHARES.items():
+        assert live.shares[phase] == pytest.approx(share, abs=0.001)
+
+
+def test_old_steps_are_not_live(tmp_path):
+    run = RunWriter(tmp_path / "run").steps(20).flush()
+    board = _board(run, now_s=2.0 + LIVE_S + 5)
+    assert board.live(board.chosen()).rate == 0
+    assert board.live(board.chosen()).step_s is None
+
+
+def test_a_training_that_stands_still_is_told(tmp_path):
+    run = RunWriter(tmp_path / "run").steps(20).flush()
+    assert "no step for 1 min" not in step_lines(_board(run, 3.0), 80)[0].plain
+    assert "no step for 2 min 58 s" in step_lines(_board(run, 180.0), 80)[0].plain
+
+
+def test_the_present_of_a_finished_run_is_its_end(tmp_path):
+    run = RunWriter(tmp_path / "run").steps(100).flush()
+    board = _board(run, now_s=10_000.0, status="complete")
+    assert board.now_s == pytest.approx(6.0)
+
+
+def test_ranks_are_chosen_in_a_circle(tmp_path):
+    run = RunWriter(tmp_path / "run", ranks=3)
+    for rank in range(3):
+        run.steps(10, rank=rank)
+    board = _board(run.flush())
+    seen = []
+    for _ in range(5):
+        seen.append(board.selected)
+        board.select(1)
+    assert seen == [None, 0, 1, 2, None]
+    board.selected = None
+    board.select(-1)
+    assert board.selected == 2
+    assert [one.rank for one in board.chosen()] == [2]
+
+
+def test_only_the_training_that_began_last_counts(tmp_path):
+    run = RunWriter(tmp_path / "run").steps(10)
+    run.writers.append(run._process(1, 1))  # no rank: a training of its own
+    run.next_step.append(0)
+    run.next_start_ns.append(run.next_start_ns[0] + 5_000_000_000)
+    run.steps(3, rank=1).flush()
+    board = _board(run, 8.0)
+    assert len(board.ranks) == 2
+    assert [one.steps for one in board.training()] == [3]
+
+
+def test_a_loss_that_is_nan_is_shown_and_not_averaged(tmp_path):
+    run = RunWriter(tmp_path / "run").steps(20, loss=2.0).steps(1, loss=math.nan).flush()
+    board = _board(run)
+    assert loss_line(board, 80).plain.endswith("nan now · 2 to 2")
+    assert {value for value in board.loss_means() if value is not None} == {2.0}
+
+
+def test_rates_of_the_machine_come_from_its_counters(tmp_path):
+    run = RunWriter(tmp_path / "run")
+    for second in range(3):
+        run.sample(second, processes=[(100, second * 0.5)], disk_read_total_bytes=second * 1000)
+    board = _board(run.flush())
+    assert board.machine.gauges["disk"].value == pytest.approx(1000)
+    assert board.machine.process_cpu[100].value == pytest.approx(0.5)
+    assert "network" not in board.machine.gauges  # not measured is no zero
+
+
+def test_a_history_keeps_its_sum_however_long():
+    history = History(0.0, most=8)
+    for second in range(1000):
+        history.add(second, 3.0)
+    rates = history.rates(1000.0)
+    assert len(rates) <= 8
+    assert rates[0] == pytest.approx(3.0)
+    assert history.means()[0] == pytest.approx(3.0)
+
+
+def test_a_sparkline_tells_gaps_from_zero():
+    assert sparkline([0.0, None, 1.0], 10) == "▁·█"
+    assert sparkline([1.0] * 100, 10) == "█" * 10
+    assert sparkline([], 10) == ""

@@ -1,0 +1,110 @@
+"""What the dashboard asks for: diagnoses, traces, stacks, pages and commands."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from trainprof.errors import TrainprofError
+from trainprof.profiler.model.diagnosis import Diagnosis, Finding
+from trainprof.profiler.store.trace_files import DEFAULT_STEPS
+from trainprof.reports.dashboard.services import Services
+from trainprof.reports.source import short_path
+
+STACKS_TIMEOUT_S = 20.0
+NICENESS = 10
+
+
+def services_of(folder: Path) -> Services:
+    """The services of one run folder."""
+    return Services(
+        diagnose=lambda: diagnosed(folder),
+        trace=lambda: _traced(folder),
+        stacks=_stacks,
+        page=_page,
+        fix_command=lambda finding: fix_command(finding, folder),
+    )
+
+
+def diagnosed(folder: Path) -> Diagnosis | None:
+    """What `trainprof diagnose --format json` says, by a process of its own.
+
+    So the screen never waits for it, and what it takes of memory is given back.
+    """
+    command = [sys.executable, "-m", "trainprof", "diagnose", "--format", "json", str(folder)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            preexec_fn=_step_back,
+        )
+        return msgspec.json.decode(done.stdout, type=Diagnosis)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _step_back() -> None:
+    os.nice(NICENESS)
+
+
+def _traced(folder: Path) -> str:
+    from trainprof.cli.tracing import take_trace
+
+    try:
+        taken = take_trace(folder, DEFAULT_STEPS)
+    except TrainprofError as error:
+        return str(error)
+    paths = ", ".join(short_path(str(path)) for path in taken.paths)
+    return " ".join([f"{paths} opens in ui.perfetto.dev.", *(f"{one}." for one in taken.reasons)])
+
+
+def _stacks(pid: int) -> str:
+    from trainprof.profiler.samplers.stacks import find_py_spy
+
+    program = find_py_spy()
+    if program is None:
+        return "There is no py-spy beside trainprof to read stacks with: pip install py-spy."
+    try:
+        done = subprocess.run(
+            [program, "dump", "--nonblocking", "--pid", str(pid)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=STACKS_TIMEOUT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"The stacks could not be read: {error}."
+    if done.returncode:
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        return f"The stacks could not be read: {reason[-1] if reason else 'py-spy failed'}."
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _page(rule: str) -> str:
+    from trainprof.rules.catalogue import catalogue
+    from trainprof.rules.pages import page
+
+    for one in catalogue():
+        if one.id == rule:
+            return page(one)
+    return "This rule has no page."
+
+
+def fix_command(finding: Finding, folder: Path) -> str | None:
+    """`trainprof fix RUN --fix ID` for the first fix that can be applied; None without one."""
+    from trainprof.rules.fixes.registry import all_fixes
+
+    known = all_fixes()
+    for advice in finding.fixes:
+        if advice.fix in known:
+            run = shlex.quote(short_path(str(folder)))
+            return f"trainprof fix {run} --fix {advice.fix}"
+    return None

@@ -1,0 +1,56 @@
+"""`trainprof top`: a run on the screen, while it goes on or afterwards."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from trainprof.errors import MissingExtraError, UsageError
+
+
+@click.command()
+@click.argument("run", required=False)
+def top(run: str | None) -> None:
+    """Watch a training from another terminal, or look at a finished run.
+
+    RUN is a run folder or its name under trainprof-runs/; the latest by default. The screen shows
+    the rate of steps, where their time goes now and did so far, the machine, the loss, events, and
+    the findings as they arise. The training is not disturbed: only its run folder is read.
+    """
+    from trainprof.profiler.store.folder import run_inside
+    from trainprof.profiler.store.reader import resolve_run
+
+    folder = run_inside(resolve_run(run))
+    check_screen("trainprof top")
+    show(folder)
+
+
+def check_screen(command: str) -> None:
+    """Raises where there is no terminal to draw on, or textual is not installed.
+
+    Raises:
+        UsageError: stdin or stdout is no terminal.
+        MissingExtraError: no textual.
+    """
+    streams = (sys.stdin, sys.stdout)
+    if not all(stream is not None and stream.isatty() for stream in streams):
+        raise UsageError(
+            f"{command} needs a terminal; `trainprof diagnose` prints the same findings as text."
+        )
+    if find_spec("textual") is None:
+        raise MissingExtraError(
+            "the dashboard needs textual, which is not installed; "
+            "install it with: pip install 'trainprof[tui]'"
+        )
+
+
+def show(folder: Path) -> None:
+    """Shows the dashboard of a run folder until it is left."""
+    from trainprof.cli.dashboard_services import services_of
+    from trainprof.profiler.store.tail import RunTail
+    from trainprof.reports.dashboard.app import DashboardApp
+
+    DashboardApp(RunTail(folder), services_of(folder)).run()
