@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -108,13 +108,28 @@ class Collectives:
         return self.hidden_ns / whole if whole else None
 
     def bus_bytes_per_s(self, least_size: int) -> float | None:
-        """Bus bandwidth of those of a size or more; None where none tells size and group."""
-        chosen = (self.size >= max(least_size, 1)) & (self.ranks > 1)
+        """Bus bandwidth of those of a size or more; None where none tells size and group.
+
+        It is what each link has to move, and can be held against the link's peak.
+        """
+        return self._bytes_per_s(self._sized(least_size), bus_factor)
+
+    def algorithm_bytes_per_s(self, least_size: int) -> float | None:
+        """Algorithm bandwidth of the same ones: their size by their time, whatever the links move.
+
+        It tells how long an exchange of a given size takes on this many ranks.
+        """
+        return self._bytes_per_s(self._sized(least_size), lambda kind, ranks: 1.0)
+
+    def _sized(self, least_size: int) -> Flags:
+        chosen: Flags = (self.size >= max(least_size, 1)) & (self.ranks > 1)
+        return chosen
+
+    def _bytes_per_s(self, chosen: Flags, factor: Callable[[str, int], float]) -> float | None:
         if not chosen.any() or not self.length_ns[chosen].any():
             return None
         factors = [
-            bus_factor(self.kinds[one], int(self.ranks[one]))
-            for one in np.flatnonzero(chosen).tolist()
+            factor(self.kinds[one], int(self.ranks[one])) for one in np.flatnonzero(chosen).tolist()
         ]
         return float((self.size[chosen] * factors).sum() / self.length_ns[chosen].sum() * 1e9)
 

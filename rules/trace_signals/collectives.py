@@ -52,6 +52,11 @@ DESCRIPTIONS = (
         "bytes/s",
         "Bus bandwidth, as nccl-tests has it, of those of 1 MiB or more.",
     ),
+    Description(
+        "collectives.algorithm_bytes_per_s",
+        "bytes/s",
+        "Algorithm bandwidth of the same ones: their size by their time.",
+    ),
     Description("collectives.ranks", "count", "Ranks in the largest group."),
     Description(
         "collectives.in_rows_per_step",
@@ -131,6 +136,8 @@ def _sizes(sheet: Sheet, found: Collectives, steps: int) -> None:
     speed = found.bus_bytes_per_s(LEAST_SIZED)
     none = "none of them is known to send 1 MiB or more" if len(sized) else why
     sheet.put("collectives.bus_bytes_per_s", speed, reason=none)
+    plainly = found.algorithm_bytes_per_s(LEAST_SIZED)
+    sheet.put("collectives.algorithm_bytes_per_s", plainly, reason=none)
 
 
 def _micro_batches(sheet: Sheet, traced: Traced) -> None:

@@ -30,7 +30,8 @@ class CommUnhidden(Rule):
       confidence and is never critical.
 
     Where the sizes are known, the bus bandwidth of collectives of 1 MiB or more stands beside it:
-    one below 12 GB/s is less than PCIe 3.0 with 16 lanes moves in practice, so a link is slow.
+    one below 12 GB/s is less than PCIe 3.0 with 16 lanes moves in practice, so a link is slow. The
+    algorithm bandwidth is size by time: it tells how long an exchange of another size would take.
 
     The expected gain is Amdahl's bound on the exposed time above; below, a quarter of it.
 
@@ -50,7 +51,7 @@ class CommUnhidden(Rule):
     - TraceLens: https://github.com/AMD-AGI/TraceLens
     - Holistic Trace Analysis, communication-computation overlap:
       https://hta.readthedocs.io/en/latest/source/features/comm_comp_overlap.html
-    - nccl-tests, bus bandwidth: https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md
+    - nccl-tests, both bandwidths: https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md
     """
 
     id = "dist-comm-unhidden"
@@ -71,6 +72,7 @@ class CommUnhidden(Rule):
                 "collectives.overlap_share": 0.2,
                 "collectives.main_kind": "all-to-all",
                 "collectives.bus_bytes_per_s": 9e9,
+                "collectives.algorithm_bytes_per_s": 10.3e9,
                 "timeline.window": "5 whole steps",
             },
             severity="critical",
@@ -132,7 +134,7 @@ class CommUnhidden(Rule):
         most = f", most of it {kind}" if kind else ""
         speed = number(signals, "collectives.bus_bytes_per_s")
         slow = speed is not None and speed < self.slow_bytes_per_s
-        moved = f"; large ones move {size(speed)}/s" if speed is not None else ""
+        moved = f"; large ones move {size(speed)}/s over each link" if speed is not None else ""
         unknown = "; waiting for other ranks is in it" if transfer is None else ""
         yield Candidate(
             summary=(
@@ -146,6 +148,7 @@ class CommUnhidden(Rule):
                 *observed(signals, "collectives.transfer_share", self.min_share),
                 *observed(signals, "collectives.waited_share"),
                 *observed(signals, "collectives.bus_bytes_per_s", self.slow_bytes_per_s),
+                *observed(signals, "collectives.algorithm_bytes_per_s"),
                 *observed(signals, "collectives.median_bytes"),
                 *observed(signals, "collectives.per_step"),
             ),

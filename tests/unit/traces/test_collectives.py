@@ -43,6 +43,16 @@ def agrees(path):
         "hidden": found.hidden_ns,
         "exposed_in_rows": found.exposed_in_rows_ns,
     }
+    sized = [one for one in range(len(found)) if found.size[one] > 0 and found.ranks[one] > 1]
+    length = sum(int(found.events.end_ns[one] - found.events.start_ns[one]) for one in sized)
+    speed = sum(plain["sizes"][one] for one in sized) / length * 1e9 if length else None
+    assert found.algorithm_bytes_per_s(1) == (speed and pytest.approx(speed))
+    factors = {"all-reduce": 2.0, "all-to-all": 1.0}
+    moved = sum(
+        plain["sizes"][one] * factors[found.kinds[one]] * (1 - 1 / int(found.ranks[one]))
+        for one in sized
+    )
+    assert found.bus_bytes_per_s(1) == (speed and pytest.approx(moved / length * 1e9))
     return found
 
 
@@ -156,7 +166,9 @@ def test_bus_bandwidth_is_that_of_nccl_tests(tmp_path):
     found = sent(tmp_path, "ncclDevKernel_AllReduce", "allreduce", 1_000_000, 100)
     # 4 MB in 100 us are 40 GB/s; an all-reduce over 4 ranks sends 1.5 bytes for each of them
     assert found.bus_bytes_per_s(2**20) == pytest.approx(60e9)
+    assert found.algorithm_bytes_per_s(2**20) == pytest.approx(40e9)
     assert found.bus_bytes_per_s(2**23) is None
+    assert found.algorithm_bytes_per_s(2**23) is None
     for kind, factor in [("all-gather", 0.75), ("reduce-scatter", 0.75), ("all-to-all", 0.75),
                          ("broadcast", 1.0), ("send/recv", 1.0), ("all-reduce", 1.5)]:  # fmt: skip
         assert bus_factor(kind, 4) == factor
