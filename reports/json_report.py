@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import cleandoc
 from typing import Any
 
@@ -50,20 +51,30 @@ def _any_value(kind: type) -> dict[str, Any]:
 
 def diagnosis_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of what `JsonReport` writes: every property is always there."""
-    schema = msgspec.json.schema(Diagnosis, schema_hook=_any_value)
+    schema = schema_of(Diagnosis, "trainprof diagnosis", _VALUES)
     definitions: dict[str, Any] = schema["$defs"]
-    for name, definition in definitions.items():
+    definitions["Diagnosis"]["properties"]["schema"]["const"] = SCHEMA
+    definitions["StepSummary"]["properties"]["phases"]["propertyNames"] = {"enum": list(PHASES)}
+    return schema
+
+
+def schema_of(
+    record: type, title: str, values: Mapping[str, Mapping[str, list[str]]]
+) -> dict[str, Any]:
+    """JSON Schema of a record in which every property is always there.
+
+    Args:
+        record: A dataclass.
+        title: Of the schema.
+        values: Of a record's field, the few words that it may be.
+    """
+    schema = msgspec.json.schema(record, schema_hook=_any_value)
+    for name, definition in schema["$defs"].items():
         if definition.get("type") != "object" or "properties" not in definition:
             continue
         properties = definition["properties"]
         definition["description"] = cleandoc(definition.get("description", ""))
         definition["required"] = list(properties)
-        for field, values in _VALUES.get(name, {}).items():
-            properties[field]["enum"] = values
-    definitions["Diagnosis"]["properties"]["schema"]["const"] = SCHEMA
-    definitions["StepSummary"]["properties"]["phases"]["propertyNames"] = {"enum": list(PHASES)}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "trainprof diagnosis",
-        **schema,
-    }
+        for field, words in values.get(name, {}).items():
+            properties[field]["enum"] = words
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **schema}

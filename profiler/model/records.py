@@ -321,6 +321,7 @@ class RunInfo:
         exit_status: The script's own (128 + n for signal n), None while it runs.
         stopped_by: "steps" or a signal's name, when trainprof or the user ended it.
         environment: Allow-listed variables only.
+        commit: Of the working directory's repository, " with changes" where tracked files differ.
     """
 
     format: int
@@ -344,3 +345,4 @@ class RunInfo:
     mounts: dict[str, str] = field(default_factory=dict)
     collectors: tuple[CollectorStatus, ...] = ()
     notes: tuple[str, ...] = ()
+    commit: str | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from trainprof.cli.ignores import drop_ignored
 from trainprof.cli.settings import Settings
 from trainprof.profiler.model.diagnosis import Diagnosis
+from trainprof.profiler.model.run import Run
 from trainprof.profiler.store.reader import read_run
 from trainprof.profiler.store.trials import read_earlier_runs, read_launches
 from trainprof.rules.calibration import NO_CALIBRATION, calibration_path, read_calibration
@@ -21,7 +22,16 @@ def judge(folder: Path, settings: Settings) -> Diagnosis:
         RunFolderError: the folder is none of a run, or of a newer format.
         UsageError: the settings name a rule that does not exist.
     """
-    run = read_run(folder)
+    return judge_run(read_run(folder), settings)
+
+
+def judge_run(run: Run, settings: Settings) -> Diagnosis:
+    """The diagnosis of a run that was read.
+
+    Raises:
+        UsageError: the settings name a rule that does not exist.
+    """
+    folder = Path(run.path)
     diagnosis = diagnose(
         run,
         select=settings.select,

@@ -20,6 +20,7 @@ COMMANDS = {
     "trace": "trainprof.cli.trace:trace",
     "tune": "trainprof.cli.tune:tune",
     "fix": "trainprof.cli.fix:fix",
+    "compare": "trainprof.cli.compare:compare",
     "export": "trainprof.cli.export:export",
     "demo": "trainprof.cli.demo:demo",
     "runs": "trainprof.cli.runs:runs",

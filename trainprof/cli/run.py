@@ -233,6 +233,7 @@ class _Session:
     def run(self, command: list[str]) -> int:
         """Runs the command to its end and completes run.json; gives the exit status."""
         from trainprof.cli.planning import environment_of
+        from trainprof.profiler.samplers.commit import read_commit
         from trainprof.profiler.samplers.hardware import read_hardware, read_mounts
         from trainprof.profiler.samplers.recorder import SampleRecorder
         from trainprof.profiler.samplers.stacks import StackSampler, plan_stacks
@@ -261,6 +262,7 @@ class _Session:
         stacks = StackSampler(self._folder, child.pid, plan)
         stacks.start()
         self._update(hardware=read_hardware(), mounts=read_mounts([self._info.cwd]))
+        self._update(commit=read_commit(self._info.cwd))
         if not self._quiet and not child.wait_at_most(PRELOAD_AFTER_S):
             import trainprof.cli.conclude  # noqa: F401  ready when the script ends
         if watched.steps is not None:

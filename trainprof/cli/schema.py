@@ -1,4 +1,4 @@
-"""`trainprof schema`: the JSON Schema of `diagnose --format json` and of diagnosis.json."""
+"""`trainprof schema`: the JSON Schema of `diagnose --format json`, of `compare --format json`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from pathlib import Path
 import click
 
 from trainprof.errors import TrainprofError
+from trainprof.reports.comparison.json_report import comparison_schema
 from trainprof.reports.json_report import diagnosis_schema
+
+_SCHEMAS = {"diagnosis": diagnosis_schema, "comparison": comparison_schema}
 
 
 @click.command()
+@click.argument("what", type=click.Choice(list(_SCHEMAS)), default="diagnosis")
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file, not to stdout.")
-def schema(out: Path | None) -> None:
-    """Print the JSON Schema of a diagnosis."""
-    text = json.dumps(diagnosis_schema(), indent=2, ensure_ascii=False)
+def schema(what: str, out: Path | None) -> None:
+    """Print the JSON Schema of a diagnosis, or of a comparison."""
+    text = json.dumps(_SCHEMAS[what](), indent=2, ensure_ascii=False)
     if out is None:
         click.echo(text)
         return

@@ -1,0 +1,1 @@
+"""Two groups of runs side by side: as text, JSON, HTML and Markdown."""
