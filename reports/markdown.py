@@ -72,7 +72,7 @@ def _session(diagnosis: Diagnosis) -> Iterator[str]:
     yield from _kernels(diagnosis)
     yield from _critical_path(diagnosis)
     for number, finding in enumerate(diagnosis.findings, start=1):
-        yield from _finding(number, finding, diagnosis)
+        yield from finding_lines(number, finding, diagnosis)
     remarks = sentences.remarks(diagnosis)
     if remarks:
         yield ""
@@ -160,7 +160,8 @@ def _kernels(diagnosis: Diagnosis) -> Iterator[str]:
         )
 
 
-def _finding(number: int, finding: Finding, diagnosis: Diagnosis) -> Iterator[str]:
+def finding_lines(number: int, finding: Finding, diagnosis: Diagnosis) -> Iterator[str]:
+    """One finding with its evidence, fixes and gain; its number stands before it."""
     yield ""
     severity = escaped(printable(finding.severity, SHORT))
     summary = escaped(sentences.finding_sentence(finding, diagnosis.headline))

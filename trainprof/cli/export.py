@@ -9,7 +9,7 @@ import click
 from trainprof.cli.settings import Settings, load_settings
 from trainprof.errors import UsageError
 
-FORMATS = ("perfetto", "csv", "parquet")
+FORMATS = ("perfetto", "csv", "parquet", "tensorboard")
 
 
 @click.command()
@@ -19,7 +19,7 @@ FORMATS = ("perfetto", "csv", "parquet")
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="The file (perfetto; .gz is packed) or the folder (csv, parquet) that is written.",
+    help="The file (perfetto; .gz is packed), or the folder (csv, parquet, tensorboard).",
 )
 def export(run: str | None, to: str, out: Path) -> None:
     """Write a run or a trace as files that another program opens.
@@ -32,8 +32,16 @@ def export(run: str | None, to: str, out: Path) -> None:
     csv, parquet: tables of a RUN, one file each: every step with its phases, losses, samples of the
     machine, its processes and its GPUs, findings and their evidence. Units are in the names; what
     was not measured is empty.
+
+    tensorboard: a RUN as a folder of its own in the folder that `tensorboard --logdir` is given:
+    curves of phases, step rate and resources, the findings, a picture of the mean step, and what a
+    tune has tried.
     """
-    if to in ("csv", "parquet"):
+    if to == "tensorboard":
+        from trainprof.cli.tensorboard_folder import export_tensorboard
+
+        export_tensorboard(run, out, load_settings())
+    elif to in ("csv", "parquet"):
         _export_tables(run, to, out, load_settings())
     else:
         _export_picture(run, out)

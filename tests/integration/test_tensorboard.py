@@ -1,0 +1,176 @@
+"""Runs shown by a real TensorBoard server, read back through its interface."""
+
+import io
+import json
+import struct
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainprof.cli.main import main
+from trainprof.profiler.model.tuning import RefusedFix, TriedFix, TriedTogether, TuneResult
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tensorboard_server import tensorboard_server
+
+pytest.importorskip("tensorboard", reason="needs: pip install 'trainprof[tensorboard]'")
+
+
+def single(value):
+    """As TensorBoard keeps it: with 24 binary digits."""
+    return float(np.float32(value))
+
+
+TUNE = TuneResult(
+    run="run",
+    kept=(
+        TriedFix(
+            "loader-workers",
+            {"num_workers": 4, "persistent_workers": True, "nested": {"a": 1}, "none": None},
+            "data-workers-under",
+            speedup=1.5,
+            ci=(1.4, 1.6),
+            pairs=6,
+            predicted=(1.2, 1.9),
+            searched=({"params": {"num_workers": 8}, "speedup": 1.3, "pairs": 2},),
+        ),
+    ),
+    failed=(TriedFix("compile/all", {"mode": "x" * 100_000}, "kern-launch-bound"),),
+    refused=(RefusedFix("amp", "prec-amp-off", "numerics"),),
+    combinations=(TriedTogether(("loader-workers", "amp"), "keep", 1.7, (1.6, 1.8), 6),),
+)
+
+
+@pytest.fixture(scope="module")
+def profiled(profile, loops_folder):
+    return profile([sys.executable, str(loops_folder / "plain.py")])
+
+
+@pytest.fixture(scope="module")
+def shown(profiled, tmp_path_factory):
+    """A folder with a run and a tune, served."""
+    base = tmp_path_factory.mktemp("shown")
+    tuned = base / "tuned"
+    (tuned / "baseline").mkdir(parents=True)
+    (tuned / "procs").mkdir()  # as each folder of records has one
+    (tuned / "baseline" / "run").symlink_to(profiled.folder)
+    (tuned / "tune.json").write_text(json.dumps(asdict(TUNE)))
+    board = base / "board"
+    for run in (profiled.folder, tuned, tuned):  # the second time replaces the first
+        assert main(["export", str(run), "--to", "tensorboard", "--out", str(board)]) == 0
+    with tensorboard_server(board) as server:
+        server.wait_for({"run", "tuned", "tuned/trials/together-1"})
+        yield server
+
+
+def test_step_times_and_phases_equal_the_records(shown, profiled):
+    trainer = profiled.trainers[0]
+    walls = trainer.steps.columns["wall_ns"]
+    expected = [(step, single(wall / 1e9)) for step, wall in enumerate(walls)]
+    assert shown.scalars("run", "step/seconds") == expected
+    waits = trainer.steps.columns["data_wait_ns"]
+    pairs = zip(waits, walls, strict=True)
+    expected = [(step, single(wait / wall)) for step, (wait, wall) in enumerate(pairs)]
+    assert shown.scalars("run", "phase_share/data_wait") == expected
+    losses = [(one.step, single(one.value)) for one in trainer.losses]
+    assert shown.scalars("run", "loss") == losses
+
+
+def test_points_have_the_time_of_day_at_which_the_step_ended(shown, profiled):
+    info, columns = profiled.run.info, profiled.trainers[0].steps.columns
+    points = shown.get("/data/plugin/scalars/scalars", run="run", tag="step/seconds")
+    for (unix_s, _, _), start, wall in zip(
+        points, columns["start_ns"], columns["wall_ns"], strict=True
+    ):
+        end_s = info.started_unix_s + (start + wall - info.started_ns) / 1e9
+        assert unix_s == pytest.approx(end_s, abs=1e-3)
+
+
+def test_figures_of_the_mean_step_equal_the_diagnosis(shown, profiled):
+    steps = profiled.diagnosis["steps"]
+    (found,) = shown.scalars("run", "summary/step_seconds")
+    assert found == (steps["count"] - 1, single(steps["mean_s"]))
+    for phase, time in steps["phases"].items():
+        if time["share"] > 0:
+            (found,) = shown.scalars("run", f"summary/phase_share/{phase}")
+            assert found[1] == single(time["share"])
+
+
+def test_the_machine_is_shown_by_step(shown, profiled):
+    points = shown.scalars("run", "machine/memory_available_bytes")
+    values = [one.machine.memory_available_bytes for one in profiled.run.samples]
+    assert points
+    assert all(min(values) * 0.999 <= value <= max(values) * 1.001 for _, value in points)
+    assert len({step for step, _ in points}) == len(points)
+
+
+def test_the_findings_are_texts(shown, profiled):
+    (text,) = shown.get("/data/plugin/text/text", run="run", tag="trainprof/diagnosis")
+    for finding in profiled.diagnosis["findings"]:
+        assert f"<code>{finding['rule']}</code>" in text["text"]
+    tags = shown.get("/data/plugin/text/tags")["run"]
+    assert sum(tag.startswith("findings/") for tag in tags) == len(profiled.diagnosis["findings"])
+    (about,) = shown.get("/data/plugin/text/text", run="run", tag="trainprof/about these curves")
+    assert "100,000 steps make 4,366 points" in about["text"]
+
+
+def test_the_composition_of_the_step_is_a_picture(shown):
+    from PIL import Image
+
+    tag = "trainprof/the mean step"
+    (picture,) = shown.get("/data/plugin/images/images", run="run", tag=tag, sample=0)
+    png = shown.bytes(f"/data/plugin/images/individualImage?{picture['query']}")
+    assert png.startswith(b"\x89PNG")
+    assert struct.unpack(">II", png[16:24])[0] == 640
+    colours = Image.open(io.BytesIO(png)).convert("RGB").getcolors(10_000)
+    assert len(colours) > 5
+
+
+def test_custom_scalars_are_laid_out_and_match_curves(shown):
+    layout = shown.get("/data/plugin/custom_scalars/layout")
+    titles = [category["title"] for category in layout["category"]]
+    assert titles[0] == "Where a step's time goes"
+    chart = layout["category"][0]["chart"][0]
+    found = shown.get(
+        "/data/plugin/custom_scalars/scalars", run="run", tag=chart["multiline"]["tag"][0]
+    )
+    assert found["regex_valid"]
+    assert "phase_share/forward" in found["tag_to_events"]
+
+
+def test_trials_are_rows_of_the_hparams_page(shown):
+    allowed = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+    asked = {"experimentName": "", "allowedStatuses": allowed, "colParams": []}
+    answer = shown.post(
+        "/data/plugin/hparams/session_groups", {**asked, "startIndex": 0, "sliceSize": 99}
+    )
+    rows = {row["name"].split("/", 1)[1]: row for row in answer["sessionGroups"]}
+    assert set(rows) == {
+        "01-loader-workers",
+        "01-loader-workers-setting-1",
+        "02-compile/all",
+        "together-1",
+    }
+    best = rows["01-loader-workers"]
+    assert best["hparams"] == {
+        "fix": "loader-workers",
+        "verdict": "kept",
+        "rule": "data-workers-under",
+        "num_workers": 4.0,
+        "persistent_workers": True,
+        "nested": '{"a": 1}',
+    }
+    metrics = {one["name"]["tag"]: one["value"] for one in best["metricValues"]}
+    assert metrics["tune/speedup"] == single(1.5)
+    assert metrics["tune/speedup_low"] == single(1.4)
+    assert metrics["tune/pairs"] == 6
+    assert rows["02-compile/all"]["metricValues"] == []
+    assert rows["01-loader-workers-setting-1"]["hparams"]["num_workers"] == 8.0
+
+
+def test_a_second_export_replaces_the_first(shown, profiled):
+    """The tune was exported twice: there is one file, and a point is there once."""
+    assert len(shown.scalars("tuned", "step/seconds")) == len(profiled.trainers[0].steps)
