@@ -22,7 +22,7 @@ from trainprof.rules.reading import number
 from trainprof.rules.registry import chosen_rules
 from trainprof.rules.rule import Rule
 from trainprof.rules.run_summary import summarise_run
-from trainprof.rules.run_traces import told_by_traces, with_traces
+from trainprof.rules.run_traces import told_by_traces, with_link_speed, with_traces
 from trainprof.rules.series import build_series
 from trainprof.rules.signals.ranks import mean_step_ns
 from trainprof.rules.signals.topics import measure
@@ -80,9 +80,9 @@ def _of_session(
     training: Training, place: int, rules: Sequence[Rule], calibration: Calibration
 ) -> Diagnosis:
     run = training.run
-    signals = measure(training)
-    evaluation = evaluate(rules, signals)
     told = told_by_traces(run, training.session, rules)
+    signals = with_link_speed(measure(training), told)
+    evaluation = evaluate(rules, signals)
     findings = with_traces(evaluation.findings, told.findings, rules, signals)
     machine = machine_class(run.info.hardware)
     evaluation = replace(evaluation, findings=with_past(findings, calibration, machine))

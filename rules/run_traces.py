@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainprof.profiler.model.diagnosis import DeviceTime, Finding
 from trainprof.profiler.model.run import Run, Session, TraceRecord
-from trainprof.profiler.model.signals import Signals
+from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.causes import Judged, under_their_causes
 from trainprof.rules.engine import order
+from trainprof.rules.reading import text
 from trainprof.rules.registry import rules_of_traces
 from trainprof.rules.rule import Rule
 from trainprof.rules.short_windows import all_graded, longest_share
@@ -21,6 +22,14 @@ PACKED = 12
 """So many times as long is a packed trace once it is unpacked (measured: 10 to 14)."""
 
 
+LINK_SPEED = "copies.h2d_pinned_bytes_per_s"
+"""The signal of traces that a rule of runs shows, beside what the driver says of the link."""
+
+
+def _unknown(reason: str) -> Signal:
+    return Signal(None, "bytes/s", reason=reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What traces tell of one training.
@@ -28,11 +37,13 @@ class Told:
     Attributes:
         findings: Each names the steps that it is of. devices: The same, as a table.
         problems: Sentences on windows that came to nothing, or were not read.
+        link_speed: Measured by copies to the device.
     """
 
     findings: tuple[Finding, ...] = ()
     devices: tuple[DeviceTime, ...] = ()
     problems: tuple[str, ...] = ()
+    link_speed: Signal = field(default_factory=lambda: _unknown("no trace of a few steps was read"))
 
 
 def told_by_traces(run: Run, session: Session, rules: Sequence[Rule]) -> Told:
@@ -86,7 +97,33 @@ def _read(records: Sequence[TraceRecord], rules: Sequence[Rule]) -> Told:
         ),
         devices=tuple(replace(one, window=f"{one.window}, {steps}") for one in found.devices),
         problems=tuple(f"In the trace of {steps} {problem}." for problem in found.problems),
+        link_speed=_link_speed(found.facts, steps)
+        if len(paths) == 1
+        else _unknown("several ranks were traced, and their links need not be the same"),
     )
+
+
+def _link_speed(facts: Mapping[str, object], steps: str) -> Signal:
+    signals = facts.get("signals")
+    described = signals.get(LINK_SPEED) if isinstance(signals, Mapping) else None
+    if not isinstance(described, Mapping):
+        return _unknown("the trace does not tell")
+    return replace(Signal(**described), method=f"in the trace of {steps}")
+
+
+def with_link_speed(signals: Signals, told: Told) -> Signals:
+    """The signals of a run, and how fast its traces saw copies to its only GPU.
+
+    Of several GPUs the driver tells the slowest link, the trace the busiest device: these two need
+    not be the same, so the speed is then missing.
+
+    Args:
+        signals: Of the run.
+        told: By its traces.
+    """
+    several = "," in (text(signals, "gpu.devices") or "")
+    why = "the run uses several GPUs, and the link that was measured need not be the slowest"
+    return Signals({**signals.values, LINK_SPEED: _unknown(why) if several else told.link_speed})
 
 
 def _size(path: Path) -> int:

@@ -21,6 +21,9 @@ TO_DEVICE = re.compile(r"HtoD|HostToDevice", re.IGNORECASE)
 FROM_DEVICE = re.compile(r"DtoH|DeviceToHost", re.IGNORECASE)
 SMALL_BYTES = 64 * 1024
 """Up to here Nsight Systems' rules do not mind that a copy blocks."""
+LARGE_BYTES = 1 << 20
+"""From here on a copy takes as long as the link needs: at 25 GB/s 40 us, beside which the start of
+one, a few microseconds, counts little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,22 @@ class Copies:
     @property
     def bytes_per_s(self) -> float | None:
         """Of the device's side; None where no size or no time is known."""
-        sized = (self.size > 0) & (self.length_ns > 0)
-        length_ns = int(self.length_ns[sized].sum())
-        return float(self.size[sized].sum()) / length_ns * 1e9 if length_ns else None
+        return self._rate((self.size > 0) & (self.length_ns > 0))
+
+    @property
+    def of_the_link(self) -> Flags:
+        """Large copies from or to page-locked memory whose call is known: no memory slows them."""
+        told = self.matched & self.says_memory & ~self.pageable
+        return told & (self.size >= LARGE_BYTES) & (self.length_ns > 0)
+
+    @property
+    def link_bytes_per_s(self) -> float | None:
+        """What the link carried in `of_the_link`: all their bytes over all their time, or None."""
+        return self._rate(self.of_the_link)
+
+    def _rate(self, chosen: Flags) -> float | None:
+        length_ns = int(self.length_ns[chosen].sum())
+        return float(self.size[chosen].sum()) / length_ns * 1e9 if length_ns else None
 
 
 def copies(

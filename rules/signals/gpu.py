@@ -91,6 +91,7 @@ DESCRIPTIONS = (
     Description("gpu.pcie_generation", "number", "Highest generation of the link while busy."),
     Description("gpu.pcie_generation_max", "number", "Highest that card and slot could use."),
     Description("gpu.pcie_speed_share", "share", "Speed of the link as a part of what could be."),
+    Description("gpu.pcie_bytes_per_s", "bytes/s", "What these lanes can carry in one direction."),
     Description("gpu.pcie_load_share", "share", "Traffic to it as a part of what the link moves."),
     Description("gpu.pcie_replays", "count", "Packets sent again during the run, on all links."),
     Description("gpu.errors_uncorrected", "count", "Memory errors during the run, not corrected."),
@@ -297,6 +298,7 @@ def _link(busy: dict[int, list[Look]], sheet: Sheet) -> None:
     sheet.put("gpu.pcie_speed_share", share, samples=len(gpus))
     moved = _mean(gpu.pcie_received_bytes_per_s for gpu in gpus)
     capacity = width * LANE_BYTES_PER_S.get(generation, 0.0)
+    sheet.put("gpu.pcie_bytes_per_s", capacity, samples=len(gpus))
     sheet.put("gpu.pcie_load_share", _ratio(moved, capacity), reason="traffic was not measured")
 
 

@@ -25,6 +25,11 @@ def _described(way: str, words: str) -> tuple[Description, ...]:
             f"copies.{way}_bytes_per_s", "bytes/s", "Their rate on the device: calls also wait."
         ),
         Description(
+            f"copies.{way}_pinned_bytes_per_s",
+            "bytes/s",
+            "What the link carried: copies of 1 MiB or more, page-locked memory, calls known.",
+        ),
+        Description(
             f"copies.{way}_exposed_share", "share", "The device copied so, and ran no kernel."
         ),
         Description(
@@ -71,6 +76,12 @@ def _direction(sheet: Sheet, way: str, found: Copies, window: Window) -> None:
         small = (found.size >= 0) & (found.size < SMALL_BYTES)
         sheet.put(f"copies.{way}_small", int(small.sum()))
         sheet.put(f"copies.{way}_bytes_per_s", found.bytes_per_s)
+        sheet.put(
+            f"copies.{way}_pinned_bytes_per_s",
+            found.link_bytes_per_s,
+            samples=int(found.of_the_link.sum()),
+            reason="of no copy of 1 MiB or more are page-locked memory and the call known",
+        )
     if found.says_memory.any():
         pageable = float(found.pageable[found.says_memory].mean())
         sheet.put(f"copies.{way}_pageable_share", pageable)

@@ -123,6 +123,7 @@ class PageableCopies(Rule):
                 *observed(signals, "copies.h2d_pageable_share", self.min_pageable),
                 *observed(signals, "copies.h2d_bytes"),
                 *observed(signals, "copies.h2d_bytes_per_s"),
+                *observed(signals, "copies.h2d_pinned_bytes_per_s"),
                 *observed(signals, "copies.h2d_wait_share"),
             ),
             share=share,

@@ -17,6 +17,8 @@ _NARROW = {
     "gpu.pcie_generation": 4,
     "gpu.pcie_generation_max": 4,
     "gpu.pcie_speed_share": 0.25,
+    "gpu.pcie_bytes_per_s": 7.876e9,
+    "copies.h2d_pinned_bytes_per_s": 6.4e9,
     "gpu.busy_looks": 40,
     "step.h2d_share": (0.30, 0.28, 0.32),
 }
@@ -38,6 +40,9 @@ class PcieWidth(Rule):
       a card that rests lowers its link to save power, which is no fault.
     - Copies to the device take 3 % of the step or more; or the link carries half of what it can,
       which is a note, as copies beside the computing cost nothing.
+
+    Where a window of the run was traced, what large copies from page-locked memory really reached
+    stands beside what the link's lanes can carry.
 
     The expected gain is Amdahl's bound on the copies' share, with the link's speeds as ratio; half
     of it at the lower end. confirmed on: a fake NVML library only.
@@ -135,6 +140,8 @@ class PcieWidth(Rule):
                 *observed(signals, "gpu.pcie_generation"),
                 *observed(signals, "gpu.pcie_generation_max"),
                 *observed(signals, "gpu.pcie_speed_share", self.max_speed_share),
+                *observed(signals, "gpu.pcie_bytes_per_s"),
+                *observed(signals, "copies.h2d_pinned_bytes_per_s"),
                 *observed(signals, "step.h2d_share", self.min_copy_share),
                 *observed(signals, "gpu.pcie_load_share", self.min_load_share),
                 *observed(signals, "gpu.pcie_replays"),

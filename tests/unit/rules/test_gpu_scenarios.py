@@ -4,13 +4,16 @@ The looks go through the sampler as they do in a run, a second apart by the buil
 training is built: that it uses a GPU, and how long its steps take, no CPU can show.
 """
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from builders import MS, SECOND, START_NS, build_run, build_samples, build_steps, build_trainer
 
 from trainprof.profiler.model.collector_status import CollectorStatus
 from trainprof.profiler.model.records import Event, Fact
+from trainprof.profiler.model.run import TraceRecord
 from trainprof.profiler.samplers.gpu import GpuSampler
 from trainprof.rules.costs import Costs
 from trainprof.rules.diagnose import diagnose
@@ -144,6 +147,57 @@ def test_a_narrow_link_under_load(driver):
     assert "4 of 16 lanes, 25 % of its speed" in finding.summary
     assert finding.severity == "critical"
     assert finding.gain.high == pytest.approx(1 / (1 - 0.3 * 0.75), rel=0.01)
+
+
+def traced_copies(tmp_path, run):
+    """The run with a trace of one step: 4 MiB from page-locked memory in 1 ms, and less in more."""
+    events = [("user_annotation", "ProfilerStep#7", 0, 9000, {})]
+    for number, (size, length) in enumerate([(4 << 20, 1000), (1 << 10, 500)]):
+        joined = {"correlation": number + 1}
+        events.append(("cuda_runtime", "cudaMemcpyAsync", 10 + 2000 * number, 5, joined))
+        told = {"device": 0, "stream": 7, "bytes": size, **joined}
+        name = "Memcpy HtoD (Pinned -> Device)"
+        events.append(("gpu_memcpy", name, 20 + 2000 * number, length, told))
+    keys = ("cat", "name", "ts", "dur", "args")
+    rows = [{"ph": "X", "pid": 1, "tid": 1, **dict(zip(keys, one, strict=True))} for one in events]
+    path = tmp_path / "a-step-7.pt.trace.json"
+    path.write_text(json.dumps({"traceEvents": rows}))
+    process = Path(run.sessions[0].trainers[0].folder).name
+    return replace(run, traces=(TraceRecord(process, 7, 1, str(path)),))
+
+
+LINK_SPEED = "copies.h2d_pinned_bytes_per_s"
+
+
+def test_what_copies_reached_stands_beside_what_a_narrow_link_can_carry(driver, tmp_path):
+    run = run_of(driver, ALONE + "\n0 0 width 4", trainer(phases=COPIES))
+    evidence = hardware_findings(traced_copies(tmp_path, run))["hw-pcie-width"].evidence
+    told = {one.signal: one.value for one in evidence}
+    assert told["gpu.pcie_bytes_per_s"] == pytest.approx(4 * 3.938e9)
+    assert told[LINK_SPEED] == pytest.approx((4 << 20) / 1e-3)
+
+
+def test_without_a_trace_a_narrow_link_is_told_without_what_copies_reached(driver):
+    found = diagnose(run_of(driver, ALONE + "\n0 0 width 4", trainer(phases=COPIES)))
+    signal = found.facts["signals"][LINK_SPEED]
+    assert signal == {
+        "value": None,
+        "unit": "bytes/s",
+        "reason": "no trace of a few steps was read",
+    }
+    finding = next(one for one in found.findings if one.rule == "hw-pcie-width")
+    assert "gpu.pcie_bytes_per_s" in [one.signal for one in finding.evidence]
+    assert LINK_SPEED not in [one.signal for one in finding.evidence]
+
+
+def test_of_several_cards_nobody_knows_whose_copies_were_measured(driver, tmp_path):
+    process = trainer(devices=("cuda:0", "cuda:1"), phases=COPIES)
+    scenario = "0 * pid1 -1\n0 1 pid0 100\n0 1 pid1 -1\n0 0 width 4"
+    found = diagnose(traced_copies(tmp_path, run_of(driver, scenario, process)))
+    assert found.facts["signals"]["gpu.devices"]["value"] == "0, 1"
+    signal = found.facts["signals"][LINK_SPEED]
+    assert signal["value"] is None
+    assert "several GPUs" in signal["reason"]
 
 
 def test_a_link_that_rests_while_the_card_is_idle_is_no_fault(driver):
