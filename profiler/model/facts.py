@@ -373,6 +373,8 @@ class OperatorsFact(TypedDict, total=False):
 #   metrics        values that the script logs, one event per second: data: values (tag -> list of
 #                  [microseconds after the event's start, step or null, value]), where (tag ->
 #                  place, in the first event that has the tag)
+#   wandb_run      the script logs to this W&B run from now on; data: run_id, project, entity, mode,
+#                  sync_dir, as far as its settings have them
 #   scaler         updates through a GradScaler, one event per second: data: steps, skipped (after
 #                  the first that was not), searching (before it), untold (a fused optimizer skips)
 #   loader_start   data: loader, workers; duration = from iter() to its first batch

@@ -9,7 +9,7 @@ import click
 from trainprof.cli.settings import Settings, load_settings
 from trainprof.errors import UsageError
 
-FORMATS = ("perfetto", "csv", "parquet", "tensorboard")
+FORMATS = ("perfetto", "csv", "parquet", "tensorboard", "wandb")
 
 
 @click.command()
@@ -18,11 +18,11 @@ FORMATS = ("perfetto", "csv", "parquet", "tensorboard")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    required=True,
-    help="The file (perfetto; .gz is packed), or the folder (csv, parquet, tensorboard).",
+    help="The file (perfetto; .gz is packed), or the folder (csv, parquet, tensorboard); of wandb "
+    "where it keeps its files, the working directory by default.",
 )
-def export(run: str | None, to: str, out: Path) -> None:
-    """Write a run or a trace as files that another program opens.
+def export(run: str | None, to: str, out: Path | None) -> None:
+    """Write a run or a trace for another program.
 
     perfetto: a picture of time for https://ui.perfetto.dev, with the findings above it. Of a TRACE
     it holds all events of the file, what each device did, and what the host did while a device was
@@ -36,8 +36,19 @@ def export(run: str | None, to: str, out: Path) -> None:
     tensorboard: a RUN as a folder of its own in the folder that `tensorboard --logdir` is given:
     curves of phases, step rate and resources, the findings, a picture of the mean step, and what a
     tune has tried.
+
+    wandb: a RUN at Weights & Biases: metrics over steps of their own, facts, the findings as a
+    table, report and traces as an artifact; of a tune its trials as runs of one group. Where the
+    script logged to a W&B run itself, that one is continued. With WANDB_MODE=offline nothing is
+    sent.
     """
-    if to == "tensorboard":
+    if to == "wandb":
+        from trainprof.cli.wandb_export import export_to_wandb
+
+        export_to_wandb(run, out, load_settings())
+    elif out is None:
+        raise UsageError(f"--to {to} needs a place; name it with --out.")
+    elif to == "tensorboard":
         from trainprof.cli.tensorboard_folder import export_tensorboard
 
         export_tensorboard(run, out, load_settings())

@@ -95,8 +95,6 @@ def test_a_wrong_call_fails_as_it_would_have(hooks, writer):
 @pytest.mark.parametrize(
     ("module", "owner", "method", "call"),
     [
-        ("wandb.sdk.wandb_run", "Run", "log", lambda o, m: o.log(m, step=4)),
-        ("wandb.sdk.wandb_run", "Run", "log", lambda o, m: o.log(data=m, step=4)),
         ("transformers.trainer", "Trainer", "log", lambda o, m: o.log(m)),
         (
             "lightning.fabric.loggers.csv_logs",
@@ -113,7 +111,7 @@ def test_a_wrong_call_fails_as_it_would_have(hooks, writer):
     ],
 )
 def test_libraries_that_log_mappings(hooks, monkeypatch, module, owner, method, call):
-    """Stand-ins with the signatures of wandb, transformers and Lightning."""
+    """Stand-ins with the signatures of transformers and Lightning."""
 
     def log(self, *values, step=None, data=None, metrics=None):
         return "logged"
@@ -126,6 +124,47 @@ def test_libraries_that_log_mappings(hooks, monkeypatch, module, owner, method, 
 
     assert call(getattr(planted, owner)(), {"eval_loss": 0.5, "name": "x"}) == "logged"
     assert taken(hooks) == {"eval_loss": [(4, 0.5)]}
+
+
+def test_wandb_s_values_and_which_run_they_go_to(hooks, monkeypatch):
+    class Run:
+        def __init__(self, run_id):
+            self._settings = types.SimpleNamespace(
+                run_id=run_id, project="digits", entity=None, mode="offline", sync_dir="/w/offline"
+            )
+
+        def log(self, data, step=None):
+            return "logged"
+
+    planted = types.ModuleType("wandb.sdk.wandb_run")
+    planted.Run = Run
+    monkeypatch.setitem(sys.modules, "wandb.sdk.wandb_run", planted)
+    hooks.collector = hooks.install(hooks_metrics)
+
+    for run in (Run("a"), Run("b")):
+        assert run.log({"eval_loss": 0.5, "name": "x"}, step=4) == "logged"
+        assert run.log(data={"eval_loss": 0.5}, step=5) == "logged"
+    *runs, values = hooks.collector.take_events()
+    assert [one.kind for one in (*runs, values)] == ["wandb_run", "wandb_run", "metrics"]
+    assert [one.data["run_id"] for one in runs] == ["a", "b"]
+    assert runs[0].data == {
+        "run_id": "a",
+        "project": "digits",
+        "mode": "offline",
+        "sync_dir": "/w/offline",
+    }
+    assert [point[1:] for point in values.data["values"]["eval_loss"]] == [(4, 0.5), (5, 0.5)] * 2
+    assert hooks.collector.take_events() == []
+
+
+def test_a_wandb_of_another_make_still_logs(hooks, monkeypatch):
+    planted = types.ModuleType("wandb.sdk.wandb_run")
+    planted.Run = type("Run", (), {"log": lambda self, data: "logged"})
+    monkeypatch.setitem(sys.modules, "wandb.sdk.wandb_run", planted)
+    hooks.collector = hooks.install(hooks_metrics)
+
+    assert planted.Run().log({"loss": 0.5}) == "logged"
+    assert taken(hooks) == {"loss": [(None, 0.5)]}
 
 
 @pytest.mark.slow  # transformers alone takes seconds to import
