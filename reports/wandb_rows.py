@@ -166,7 +166,7 @@ def config_of(run: Run, diagnosis: Diagnosis) -> dict[str, Any]:
     """What was run, where and with what; secrets in the command were masked as it was recorded."""
     about, hardware = diagnosis.run, run.info.hardware
     told: dict[str, Any] = {
-        "run": about.name,
+        "run": None if about.name is None else printable(about.name),
         "command": [printable(word) for word in about.argv],
         "python": about.python,
         "torch": about.torch,

@@ -17,6 +17,7 @@ from typing import Any
 from trainprof.errors import MissingExtraError, TrainprofError
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.run import Run
+from trainprof.reports.text import printable
 from trainprof.reports.wandb_rows import (
     AXES,
     FINDING_COLUMNS,
@@ -33,6 +34,8 @@ FILES = ("report.html", "diagnosis.json", "tune.json", "plan.json")
 """Of a run folder, those that go along; and its traces."""
 PROJECT = "trainprof"
 """Unless the script's run or WANDB_PROJECT names another."""
+NAME_CHARACTERS = 128
+"""W&B takes no longer ones."""
 
 _INSTALL = "W&B needs wandb, which is not installed: pip install 'trainprof[wandb]'"
 _NO_KEY = (
@@ -117,7 +120,11 @@ def _arguments(wandb: Any, place: Place) -> dict[str, Any]:
     folder = {"dir": str(where)} if where is not None else {}
     if joined is None:
         project = os.environ.get("WANDB_PROJECT") or PROJECT
-        told = {"name": place.name, "group": place.group, "job_type": place.job_type}
+        told = {
+            "name": printable(place.name, NAME_CHARACTERS),
+            "group": place.group,
+            "job_type": place.job_type,
+        }
         told["id"] = token_hex(4)  # WANDB_RUN_ID names one run, and these may be many
         settings = wandb.Settings(**quiet)
         return {"project": project, "reinit": "create_new", "settings": settings, **told, **folder}

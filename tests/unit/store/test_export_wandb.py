@@ -1,0 +1,205 @@
+"""A run at Weights & Biases: the real wandb, offline, read back from what it would send."""
+
+import json
+import math
+import os
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from trainprof.cli.judgement import judge
+from trainprof.cli.main import main
+from trainprof.cli.settings import Settings
+from trainprof.profiler.model.phases import PHASES
+from trainprof.profiler.model.records import Event, MachineSample, ProcessInfo, Sample
+from trainprof.profiler.store.encoded import encode_json
+from trainprof.profiler.store.reader import read_run
+from trainprof.profiler.store.writer import ProcessWriter, write_process_info
+from trainprof.reports.wandb_rows import ROWS_MAX, rows_of
+
+sys.path.insert(0, str(Path(__file__).parent))
+from wandb_file import logged
+
+wandb = pytest.importorskip("wandb")
+
+BASE_NS = 5_000_000_000
+LOGGED_TO = {"run_id": "own1", "project": "digits", "entity": "team", "mode": "offline"}
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Nothing leaves the test, and no file of the user is read or written."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("DATA_DIR", "CACHE_DIR", "CONFIG_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path / "wandb-files"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
+    yield monkeypatch
+    wandb.teardown()
+
+
+@pytest.fixture
+def recorded(make_run, make_step, tmp_path):
+    """A run of 40 steps of 10 ms with losses and samples; `events` are the script's."""
+
+    def make(*events, folder=None, **fields):
+        folder = make_run(folder=folder, **fields)
+        info = ProcessInfo(10, 1, "a", "trainer", started_ns=BASE_NS)
+        own = folder / "procs" / f"a-10-{BASE_NS}"
+        own.mkdir(parents=True)
+        write_process_info(str(own), info)
+        writer = ProcessWriter(str(own), BASE_NS)
+        for index in range(40):
+            phases = {"forward": 6_000_000, "data_wait": 3_000_000}
+            at_ns = BASE_NS + index * 10_000_000
+            writer.step(make_step(index, at_ns, phases=phases, samples=32))
+            writer.loss(index, math.nan if index == 7 else 1.0 / (index + 1))
+        for event in events:
+            writer.event(event)
+        writer.close()
+        sample = Sample(BASE_NS + 250_000_000, MachineSample(cpu_busy_share=0.5))
+        header = {"format": 1, "base_ns": BASE_NS}
+        lines = [json.dumps(header).encode(), encode_json(sample)]
+        (folder / "host.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+        return folder
+
+    return make
+
+
+def exported(folder, out):
+    assert main(["export", str(folder), "--to", "wandb", "--out", str(out)]) == 0
+    wandb.teardown()  # as at the end of the process: all is written
+    return {path: logged(path) for path in sorted(out.glob("wandb/*run-*/*.wandb"))}
+
+
+def test_a_run_comes_back_as_it_was_recorded(recorded, offline, tmp_path, capsys):
+    folder = recorded(argv=("train.py", "--lr", "0.1"), name="digits")
+    (folder / "report.html").write_text("<p>report</p>")
+    (folder / "traces").mkdir()
+    (folder / "traces" / "p-step-3.pt.trace.json.gz").write_bytes(b"trace")
+    ((path, found),) = exported(folder, tmp_path / "out").items()
+    assert str(path.parent) in capsys.readouterr().err
+    assert found.ended
+    assert (found.run.display_name, found.run.project) == ("digits", "trainprof")
+    assert found.config["trainprof"]["command"] == ["train.py", "--lr", "0.1"]
+
+    rows = [row for row in found.history if "trainprof/step" in row]
+    assert [row["trainprof/step"] for row in rows] == list(range(40))
+    assert {row["trainprof_step/wall_s"] for row in rows} == {0.01}
+    assert {row["trainprof_phase/forward_s"] for row in rows} == {0.006}
+    assert {row["trainprof_step/samples_per_s"] for row in rows} == {3200.0}
+    assert [row["trainprof_step/loss"] for row in rows][:3] == [1.0, 0.5, 1 / 3]
+    assert str(rows[7]["trainprof_step/loss"]).lower() == "nan"
+    for row in rows:
+        assert sum(row[f"trainprof_phase/{phase}_s"] for phase in PHASES) == pytest.approx(0.01)
+        assert row["_timestamp"] == pytest.approx(1000.0 + row["trainprof/time_s"])
+    samples = [row for row in found.history if "trainprof_machine/cpu_busy_share" in row]
+    assert [(row["trainprof/time_s"]) for row in samples] == [0.25]
+    assert found.metrics["trainprof_phase/*"] == "trainprof/step"
+    assert found.metrics["trainprof_machine/*"] == "trainprof/time_s"
+
+    diagnosis = judge(folder, Settings())
+    assert found.summary["trainprof/step_s"] == diagnosis.steps.mean_s
+    assert found.summary["trainprof/verdict"] == diagnosis.verdict
+    for name, phase in diagnosis.steps.phases.items():
+        assert found.summary[f"trainprof/{name}_share"] == phase.share
+    (table,) = path.parent.glob("files/media/table/trainprof_findings*.json")
+    told = [row[1] for row in json.loads(table.read_text())["data"]]
+    assert told == [finding.rule for finding in diagnosis.findings]
+    (artifact,) = (one for one in found.artifacts if one.type == "trainprof")
+    names = {entry.path for entry in artifact.manifest.contents}
+    assert names == {"report.html", "p-step-3.pt.trace.json.gz"}
+
+
+def test_the_script_s_own_run_is_continued(recorded, offline, tmp_path):
+    own = tmp_path / "elsewhere" / "wandb" / "offline-run-20260101_000000-own1"
+    own.mkdir(parents=True)
+    folder = recorded(Event("wandb_run", BASE_NS, 0, {**LOGGED_TO, "sync_dir": str(own)}))
+    assert main(["export", str(folder), "--to", "wandb"]) == 0
+    wandb.teardown()
+    (path,) = own.parent.glob("offline-run-*-own1/*.wandb")
+    found = logged(path)
+    assert (found.run.run_id, found.run.project, found.run.entity) == ("own1", "digits", "team")
+    assert found.run.display_name == ""  # the script's name stays
+    assert set(found.config) == {"trainprof", "_wandb"}
+    assert len([row for row in found.history if "trainprof/step" in row]) == 40
+
+
+def test_a_run_that_the_environment_names_is_continued(recorded, offline, tmp_path):
+    offline.setenv("WANDB_RUN_ID", "named")
+    offline.setenv("WANDB_PROJECT", "digits")
+    ((_, found),) = exported(recorded(), tmp_path / "out").items()
+    assert (found.run.run_id, found.run.project) == ("named", "digits")
+
+
+def test_a_tune_is_a_group_of_runs(recorded, offline, tmp_path, capsys):
+    tune = tmp_path / "tune-1"
+    (tune / "procs").mkdir(parents=True)
+    recorded(folder=tune / "baseline" / "run")
+    for name in ("001-unchanged", "002-loader-workers"):
+        recorded(folder=tune / "trials" / name / "run")
+    applied = {"fix": "loader-workers", "params": {"num_workers": 4}}
+    plan = {"applications": [{**applied, "target": None}]}
+    (tune / "trials" / "002-loader-workers" / "plan.json").write_text(json.dumps(plan))
+    (tune / "trials" / "003-broken").mkdir()
+    (tune / "tune.json").write_text("{}")
+    found = {one.run.display_name: one for one in exported(tune, tmp_path / "out").values()}
+    assert set(found) == {"unchanged", "001-unchanged", "002-loader-workers"}
+    assert {one.run.run_group for one in found.values()} == {"tune-1"}
+    assert [found[name].run.job_type for name in sorted(found)] == ["trial", "trial", "baseline"]
+    assert found["002-loader-workers"].config["trainprof"]["fixes"] == [applied]
+    assert "2 trials are runs of the group tune-1" in capsys.readouterr().err
+
+
+def test_a_run_without_a_training(make_run, offline, tmp_path):
+    ((_, found),) = exported(make_run(name="x" * 100_000, argv=("a\udc80",)), tmp_path).items()
+    assert [name for row in found.history for name in row if "findings/_type" in name]
+    assert len(found.run.display_name) == 128
+    assert found.config["trainprof"]["command"] == ["a\\udc80"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"WANDB_MODE": "online"}, "run `wandb login` first, or set WANDB_MODE=offline"),
+        ({"WANDB_MODE": "disabled"}, "WANDB_MODE=disabled switches W&B off"),
+    ],
+)
+def test_what_wandb_cannot_do_is_one_sentence(make_run, offline, capsys, environment, sentence):
+    for name, value in environment.items():
+        offline.setenv(name, value)
+    assert main(["export", str(make_run()), "--to", "wandb"]) == 2
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.count("\n") == 1
+
+
+def test_nobody_is_asked_for_a_key(make_run, offline):
+    offline.setenv("WANDB_MODE", "online")
+    command = ["-m", "trainprof", "export", str(make_run()), "--to", "wandb"]
+    with pexpect.spawn(sys.executable, command, encoding="utf-8", timeout=60) as terminal:
+        terminal.expect(pexpect.EOF)
+        told = terminal.before.strip()
+    assert terminal.exitstatus == 2
+    assert told.startswith("trainprof: W&B knows no API key here")
+
+
+def test_without_wandb_the_line_that_installs_it_is_told(make_run, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert main(["export", str(make_run()), "--to", "wandb"]) == 2
+    assert "pip install 'trainprof[wandb]'" in capsys.readouterr().err
+
+
+def test_a_long_run_becomes_so_many_rows_and_keeps_its_mean(make_run):
+    info = ProcessInfo(10, 1, "a", "trainer", started_ns=BASE_NS)
+    run = read_run(make_run((info, 4_500)))
+    rows = list(rows_of(run))
+    assert len(rows) == 1_500 <= ROWS_MAX
+    assert rows[-1]["trainprof/step"] == 4_499
+    assert {row["trainprof_step/wall_s"] for row in rows} == {0.01}
+    assert "trainprof_step/samples_per_s" not in rows[0]
