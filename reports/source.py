@@ -29,17 +29,25 @@ def place(location: Location) -> str:
 
 
 def source_line(location: Location, run: RunSummary) -> str | None:
-    """The line of source, as Python decodes it; None where it must not or cannot be read.
+    """The line of source, as Python decodes it; None where it must not or cannot be read."""
+    _, lines = source_excerpt(location, run, 0)
+    return lines[0] if lines else None
 
-    A run folder may come from a stranger and name any file, so only Python source below the
-    working directory of the run, or beside its script, is ever opened.
+
+def source_excerpt(location: Location, run: RunSummary, around: int) -> tuple[int, list[str]]:
+    """The line of source with `around` lines above and below: number of the first, the lines.
+
+    No lines where they must not or cannot be read: a run folder may come from a stranger and name
+    any file, so only Python source below the working directory of the run, or beside its script,
+    is ever opened.
     """
+    first = max(location.line - around, 1)
     try:
         path = Path(run.cwd or "", location.file).resolve(strict=True)
         if not open_to_readers(path, run.cwd, run.argv) or location.line < 1:
-            return None
+            return first, []
         with tokenize.open(path) as file:
-            line = next(islice(file, location.line - 1, location.line), None)
+            lines = [line.rstrip() for line in islice(file, first - 1, location.line + around)]
     except (OSError, ValueError, RuntimeError, SyntaxError):  # the last for an unknown encoding
-        return None
-    return None if line is None else line.rstrip()
+        return first, []
+    return first, lines if len(lines) > location.line - first else []

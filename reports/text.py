@@ -39,3 +39,9 @@ def _visible(character: str) -> str:
     if character.isspace():
         return " "
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def printable_code(line: str) -> str:
+    """A line of source as `printable` shows it, its indent kept."""
+    line = line.expandtabs()
+    return " " * min(len(line) - len(line.lstrip()), SHORT) + printable(line.strip())

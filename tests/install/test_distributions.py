@@ -8,6 +8,7 @@ from email.parser import HeaderParser
 import pytest
 
 BOOTSTRAP = "trainprof/profiler/agent/bootstrap/"
+SHIPPED = {".py", ".typed", ".json", ".html", ".css", ".js", ".txt"}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def test_every_source_file_ships_under_its_import_name(wheel_names, source):
         f"{name}/{path.relative_to(source / folder).as_posix()}"
         for folder, name in folders.items()
         for path in (source / folder).rglob("*")
-        if path.suffix in {".py", ".typed", ".json"} and not path.is_symlink()
+        if path.suffix in SHIPPED and not path.is_symlink()
     }
     assert len(expected) > 50
     assert expected - wheel_names == set()

@@ -54,6 +54,25 @@ def test_the_tour_shows_the_diagnosis_and_what_to_try_next(tour):
     assert " · complete in " in result.stderr
 
 
+def test_the_run_has_its_page_and_says_where(tour):
+    folder, result = tour
+    assert "report.html" in result.stderr
+    page = (folder / "run" / "report.html").read_text()
+    data = page.partition('id="report-data">')[2].partition("</script>")[0]
+    shown = json.loads(data)
+    diagnosis = json.loads((folder / "run" / "diagnosis.json").read_text())
+    assert shown["headline"] == diagnosis["headline"]
+    assert [one["id"] for one in shown["sections"]][:4] == [
+        "verdict",
+        "composition",
+        "findings",
+        "timeline",
+    ]
+    again = trainprof("report", folder / "run", "--out", folder / "again.html", cwd=folder.parent)
+    assert again.returncode == 0, again.stderr
+    assert data.partition('"findings"')[0] in (folder / "again.html").read_text()
+
+
 def test_text_goes_to_stdout_without_control_codes(recorded):
     result = trainprof("diagnose", recorded, cwd=recorded, FORCE_COLOR="1", TERM="xterm")
     assert result.returncode == 0

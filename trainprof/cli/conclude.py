@@ -1,4 +1,4 @@
-"""The end of a run: read it back, diagnose it, keep `diagnosis.json`, print the report."""
+"""The end of a run: read it back, diagnose it, keep `diagnosis.json`, print it, write its page."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from msgspec.structs import replace
 
 from trainprof.cli.judgement import judge
 from trainprof.cli.settings import Settings, load_settings
-from trainprof.errors import UsageError
+from trainprof.errors import TrainprofError, UsageError
+from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.reports.json_report import JsonReport
+from trainprof.reports.source import short_path
 from trainprof.reports.terminal import print_diagnosis
 
 
@@ -35,3 +37,19 @@ def conclude(run_folder: Path, *, calibration: bool = True) -> None:
     except OSError as error:
         print(f"trainprof: diagnosis.json was not written ({error.strerror}).", file=sys.stderr)
     print_diagnosis(diagnosis, file=sys.stderr)
+    _write_page(run_folder, diagnosis)
+
+
+def _write_page(run_folder: Path, diagnosis: Diagnosis) -> None:
+    """Writes report.html, and says where it is; what stops that is said, and is no failure."""
+    from trainprof.cli.report_page import REPORT_FILE, run_extras, write_page
+
+    path = run_folder / REPORT_FILE
+    try:
+        write_page(diagnosis, run_extras(run_folder, run_folder, diagnosis), path)
+    except TrainprofError as error:
+        print(f"trainprof: {error}", file=sys.stderr)
+        return
+    print(
+        f"\nThe same as a page, with charts over time:\n  {short_path(str(path))}", file=sys.stderr
+    )

@@ -21,6 +21,7 @@ COMMANDS = {
     "tune": "trainprof.cli.tune:tune",
     "fix": "trainprof.cli.fix:fix",
     "compare": "trainprof.cli.compare:compare",
+    "report": "trainprof.cli.report:report",
     "export": "trainprof.cli.export:export",
     "demo": "trainprof.cli.demo:demo",
     "runs": "trainprof.cli.runs:runs",

@@ -1,0 +1,170 @@
+"""Quantities over the time of the run, drawn one above the other over the same seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from trainprof.profiler.model.diagnosis import Bucket, Diagnosis, Series
+from trainprof.profiler.model.phases import PHASES
+from trainprof.reports import numbers
+from trainprof.reports.html import blocks
+from trainprof.reports.html.blocks import Block
+from trainprof.reports.html.colours import phase_colour
+from trainprof.reports.phases import phase_label
+from trainprof.reports.text import SHORT, printable
+
+_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+_BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
+_CLOCK = ((7200.0, 3600.0, "h"), (180.0, 60.0, "min"))
+_PHASES = {f"{phase}_share": phase for phase in PHASES}
+_OF_STEPS = {"step_s": "Step time", "samples_per_s": "Throughput", "loss": "Loss"}
+_OF_MACHINE = {
+    "cpu_busy_share": "CPU busy, of all cores of the machine",
+    "rss_bytes": "Resident memory of the training process",
+    "memory_available_bytes": "Memory available on the machine",
+}
+_OF_GPU = {"utilization_share": "in use", "memory_used_bytes": "memory used"}
+
+
+def timeline_section(diagnosis: Diagnosis) -> Block:
+    """Step times, phases, throughput and losses over the run."""
+    known = {one.name: one for one in diagnosis.series}
+    charts = []
+    if "step_s" in known:
+        charts.append(_chart("step-time", "Step time", (known["step_s"],), diagnosis))
+    phases = [one for one in diagnosis.series if one.name in _PHASES]
+    if phases:
+        charts.append(_stacked(phases, diagnosis))
+    for name, title in list(_OF_STEPS.items())[1:]:
+        if name in known:
+            charts.append(_chart(name.replace("_", "-"), title, (known[name],), diagnosis))
+    return blocks.section("timeline", "Over the time of the run", _told(charts))
+
+
+def resources_section(diagnosis: Diagnosis) -> Block:
+    """CPU, memory and GPUs, over the same seconds as the timeline."""
+    charts = [
+        _chart(one.name.replace(".", "-").replace("_", "-"), title, (one,), diagnosis)
+        for one in diagnosis.series
+        if one.buckets and (title := _resource_title(one.name)) is not None
+    ]
+    return blocks.section("resources", "What the machine did meanwhile", _told(charts))
+
+
+def _told(charts: Sequence[Block]) -> list[Block]:
+    if not charts:
+        return []
+    how = (
+        "Drag over a chart to zoom in, double-click to zoom out; all charts zoom together. With "
+        "the keyboard: Tab to a chart, then + and - zoom, the arrows move, 0 shows all."
+    )
+    return [blocks.text(how, "note"), *charts]
+
+
+def _resource_title(name: str) -> str | None:
+    """What a series of the machine is called; None for one of the training."""
+    if name in _OF_MACHINE:
+        return _OF_MACHINE[name]
+    device, _, what = name.partition(".")
+    if device.startswith("gpu"):
+        return f"GPU {printable(device[3:], SHORT)} {_OF_GPU.get(what, printable(what, SHORT))}"
+    known = name in _OF_STEPS or name in _PHASES
+    return None if known else printable(name, SHORT)
+
+
+def _chart(key: str, title: str, series: Sequence[Series], diagnosis: Diagnosis) -> Block:
+    one = series[0]
+    scale, unit = _scale(one)
+    ranged = any(bucket.low != bucket.high for bucket in one.buckets)
+    return {
+        "kind": "chart",
+        "id": f"chart-{key}",
+        "title": title,
+        "caption": f"{title}{_what_a_point_is(one, diagnosis, ranged)}",
+        "unit": unit,
+        "ranged": ranged,
+        "stacked": False,
+        **_time_axis(one.buckets),
+        "lines": [_line(title, one, scale, "")],
+    }
+
+
+def _stacked(phases: Sequence[Series], diagnosis: Diagnosis) -> Block:
+    return {
+        "kind": "chart",
+        "id": "chart-phases",
+        "title": "Phases as shares of the step",
+        "caption": "Phases as shares of the step, stacked in the order of the legend from below"
+        + _what_a_point_is(phases[0], diagnosis, ranged=False),
+        "unit": "%",
+        "ranged": False,
+        "stacked": True,
+        **_time_axis(phases[0].buckets),
+        "lines": [
+            _line(phase_label(_PHASES[one.name]), one, 100.0, phase_colour(_PHASES[one.name]))
+            for one in phases
+        ],
+    }
+
+
+def _what_a_point_is(series: Series, diagnosis: Diagnosis, ranged: bool) -> str:
+    points, steps = len(series.buckets), diagnosis.steps.count
+    of_steps = series.name in _OF_STEPS or series.name in _PHASES
+    if of_steps and points and steps > points and series.name != "loss":
+        text = f"; each of the {points:,} points stands for about {steps / points:,.0f} steps"
+    elif of_steps and series.name != "loss":
+        text = "; each point is a step"
+    else:
+        text = f"; {points:,} points"
+    return f"{text}: their mean, and in grey from the least to the most." if ranged else f"{text}."
+
+
+def _line(name: str, series: Series, scale: float, colour: str) -> dict[str, object]:
+    buckets = series.buckets
+    return {
+        "name": name,
+        "colour": colour,
+        "mean": [_scaled(one.mean, scale) for one in buckets],
+        "low": [_scaled(one.low, scale) for one in buckets],
+        "high": [_scaled(one.high, scale) for one in buckets],
+        "texts": [_hover(one, series.unit) for one in buckets],
+    }
+
+
+def _hover(bucket: Bucket, unit: str) -> str:
+    mean = numbers.quantity(bucket.mean, unit)
+    if bucket.low == bucket.high:
+        return mean
+    low, high = numbers.quantity(bucket.low, unit), numbers.quantity(bucket.high, unit)
+    return f"{mean} ({low} to {high})"
+
+
+def _scaled(value: float, scale: float) -> float | None:
+    """Five digits are more than a screen can show."""
+    scaled = value * scale
+    return float(f"{scaled:.5g}") if math.isfinite(scaled) else None
+
+
+def _scale(series: Series) -> tuple[float, str]:
+    """What the values are multiplied by, and the unit then."""
+    if series.unit == "share":
+        return 100.0, "%"
+    middle = sorted(abs(one.mean) for one in series.buckets if math.isfinite(one.mean))
+    typical = middle[len(middle) // 2] if middle else 0.0
+    sizes = {"s": _TIMES, "bytes": _BYTES}.get(series.unit, ())
+    for size, unit in sizes:
+        if typical >= size:
+            return 1 / size, unit
+    return 1.0, printable(series.unit, SHORT)
+
+
+def _time_axis(buckets: Sequence[Bucket]) -> dict[str, object]:
+    longest_s = max((one.t_s for one in buckets if math.isfinite(one.t_s)), default=0.0)
+    size, unit = next(((size, unit) for least, size, unit in _CLOCK if longest_s >= least),
+                      (1.0, "s"))  # fmt: skip
+    return {
+        "x": [_scaled(one.t_s, 1 / size) for one in buckets],
+        "x_unit": unit,
+        "x_texts": [f"at {numbers.seconds(one.t_s)}" for one in buckets],
+    }

@@ -1,0 +1,244 @@
+"""`report.html` in a real browser: nothing is asked for, nothing recorded runs, numbers agree."""
+
+import math
+import runpy
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trainprof.profiler.model.diagnosis import Bucket, RankSummary, Series
+from trainprof.profiler.model.tuning import TriedFix, TuneResult
+from trainprof.reports import numbers, sentences
+from trainprof.reports.html.extras import Extras
+from trainprof.reports.html.report import HtmlReport
+
+CONTRACT = Path(__file__).parents[2] / "contract" / "test_reports.py"
+GIVEN = runpy.run_path(str(CONTRACT))
+SCENARIOS, NASTY, LONG = GIVEN["SCENARIOS"], GIVEN["NASTY"], GIVEN["LONG"]
+FULL, HOSTILE = GIVEN["ONE_FINDING"], GIVEN["HOSTILE"]
+
+
+def course(name, unit, low, mean, high, points=500):
+    return Series(
+        name, unit, tuple(Bucket(2.0 + place, low, mean, high) for place in range(points))
+    )
+
+
+LONG_RUN = replace(
+    FULL,
+    steps=replace(FULL.steps, count=100_000, steady=99_900),
+    series=(
+        course("step_s", "s", 0.03, 0.0412, 1.7),
+        course("data_wait_share", "share", 0.482, 0.482, 0.482),
+        course("forward_share", "share", 0.2, 0.2, 0.2),
+        course("backward_share", "share", 0.25, 0.25, 0.25),
+        course("loss", "", 0.1, 0.2, 0.3),
+        course("rss_bytes", "bytes", 2.0**30, 2.0**30, 2.0**30),
+        *(course(f"gpu{n}.utilization_share", "share", 0.1, 0.5, 0.9) for n in range(8)),
+    ),
+    stacks={
+        "data_wait": {
+            f"main (/p/train.py:1);step{n} (/p/train.py:{n});read (/p/io.py:3)": 10 + n
+            for n in range(300)
+        },
+        "forward": {"main (/p/train.py:1);forward (/p/net.py:7)": 900},
+    },
+)
+TUNED = TuneResult(
+    run="r",
+    speedup=1.52,
+    ci=(1.41, 1.63),
+    pairs=8,
+    kept=(TriedFix("loader-workers", {}, "data-workers-under", 1.52, (1.41, 1.63), 8),),
+    rejected=(TriedFix(NASTY, {}, NASTY, 0.99, (0.97, 1.01), 8, reason=NASTY),),
+)
+
+
+def write(tmp_path, diagnosis, extras=None):
+    path = tmp_path / "report.html"
+    path.write_text(HtmlReport(extras).render(diagnosis), encoding="utf-8")
+    return path
+
+
+def quiet(browser, path):
+    assert browser.problems == []
+    own = [one for one in browser.requests if not one.startswith(("data:", "blob:"))]
+    assert own == [path.as_uri()]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_diagnosis_is_drawn_without_an_error_or_a_request(browser, tmp_path, name):
+    path = write(tmp_path, SCENARIOS[name])
+    browser.open(path)
+    quiet(browser, path)
+    text = " ".join(browser.text().split())
+    for gap in ("NaN", "undefined", "null", "Infinity", "[object"):
+        assert gap not in text
+    if name != "hostile":
+        headline = sentences.headline(SCENARIOS[name])
+        assert headline in text
+
+
+def test_a_long_run_is_drawn_whole_from_a_small_file_made_quickly(browser, tmp_path):
+    begun = time.process_time()
+    path = write(tmp_path, LONG_RUN, Extras(tune=TUNED))
+    assert time.process_time() - begun < 3.0
+    assert path.stat().st_size < 5_000_000
+    browser.open(path)
+    quiet(browser, path)
+    assert browser.run("document.querySelectorAll('.plot .main-svg').length") >= 2 * 12
+    text = browser.text()
+    assert "each of the 500 points stands for about 200 steps" in text
+    assert "1.52 times faster [1.41, 1.63]" in text
+
+
+def test_the_numbers_are_those_of_the_diagnosis(browser, tmp_path):
+    browser.open(write(tmp_path, LONG_RUN))
+    text = browser.text()
+    steps = LONG_RUN.steps
+    assert numbers.seconds(steps.mean_s) in text
+    shown = browser.run(
+        "[...document.querySelectorAll('#composition tbody tr')].map((row) =>"
+        " [...row.cells].map((cell) => cell.lastChild ? cell.lastChild.textContent : ''))"
+    )
+    named = {label.lstrip("~"): rest for label, *rest in shown}
+    for label, phase in (("data wait", "data_wait"), ("forward", "forward")):
+        time_s = steps.phases[phase]
+        assert named[label][0] == numbers.share(time_s.share)
+        assert named[label][1] == numbers.seconds(time_s.s_per_step)
+        assert named[label][2] == numbers.seconds(time_s.cpu_s_per_step)
+    drawn = browser.run("document.getElementById('chart-step-time').data.at(-1).y[3]")
+    assert math.isclose(drawn, 41.2)
+
+
+def test_all_charts_over_time_zoom_together_by_mouse_and_by_key(browser, tmp_path):
+    browser.open(write(tmp_path, LONG_RUN))
+    reach = "document.getElementById('chart-rss-bytes').layout.xaxis.range"
+    browser.run("Plotly.relayout('chart-step-time', {'xaxis.range': [1, 2]}).then(() => 0)")
+    browser.wait(f"{reach}[0] === 1 && {reach}[1] === 2")
+    key = "new KeyboardEvent('keydown', {key: '0', bubbles: true})"
+    browser.run(f"document.getElementById('chart-step-time').dispatchEvent({key})")
+    browser.wait(f"{reach}[1] > 5")
+    assert browser.problems == []
+
+
+def test_the_flame_graph_looks_into_a_function_and_back(browser, tmp_path):
+    browser.open(write(tmp_path, LONG_RUN))
+    buttons = "[...document.querySelectorAll('.flame button')]"
+    before = browser.run(f"{buttons}.length")
+    browser.run(f"{buttons}.find((one) => one.title.startsWith('forward (/p/net.py')).click()")
+    assert browser.run(f"{buttons}.length") == 1
+    assert "Inside forward" in browser.text()
+    key = "new KeyboardEvent('keydown', {key: 'Escape', bubbles: true})"
+    browser.run(f"{buttons}[0].dispatchEvent({key})")
+    assert browser.run(f"{buttons}.length") == before
+
+
+def test_what_is_folded_away_opens(browser, tmp_path):
+    page = "Title\n=====\n\nwhy it costs </details><script>document.title = 'run'</script>\n"
+    path = write(tmp_path, FULL, Extras(pages={"data-workers-under": page}))
+    browser.open(path)
+    browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    browser.wait("document.querySelector('pre.page')")
+    assert "why it costs </details><script>" in browser.text()
+    quiet(browser, path)
+
+
+def test_hostile_texts_are_shown_and_never_run(browser, tmp_path):
+    nasty = "</script><script>document.title='run'</script><img src=x onerror=document.title='run'>"
+    stacks = {nasty: {f"{nasty};{LONG}": 900}, "forward": {LONG: 1000}}
+    series = (*LONG_RUN.series, course(nasty, nasty, 1.0, 1.0, 1.0, 3))
+    diagnosis = replace(
+        HOSTILE,
+        stacks=stacks,
+        series=series,
+        kernels=tuple(replace(one, family=nasty, example=LONG) for one in GIVEN["TRACE"].kernels),
+        ranks=tuple(RankSummary(n, n, 1, 1.0, {nasty: 1.0}) for n in range(3)),
+        facts={"model": {nasty: LONG}, "signals": {nasty: {"value": nasty, "unit": nasty}}},
+        other_sessions=(HOSTILE,),
+    )
+    path = write(tmp_path, diagnosis, Extras(tune=TUNED, pages={NASTY: nasty}))
+    assert path.stat().st_size < 5_000_000
+    browser.open(path)
+    browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    browser.wait("document.querySelectorAll('details[open] table').length > 1")
+    quiet(browser, path)
+    assert browser.run("document.title") != "run"
+    assert browser.run("document.querySelectorAll('main img, main script, main a').length") == 0
+    assert "<img src=x" in browser.text()
+
+
+def test_a_script_that_the_page_does_not_name_is_refused(browser, tmp_path):
+    path = write(tmp_path, FULL)
+    planted = path.read_text().replace("</main>", "</main><script>document.title='run'</script>")
+    path.write_text(planted)
+    browser.open(path)
+    assert browser.run("document.title") != "run"
+    assert any("Content Security Policy" in str(one) for one in browser.problems)
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_the_page_is_no_wider_than_the_window(browser, tmp_path, width):
+    for diagnosis in (LONG_RUN, HOSTILE):
+        browser.open(write(tmp_path, diagnosis, Extras(tune=TUNED)), width=width)
+        assert browser.run("document.documentElement.scrollWidth") <= width
+
+
+def test_a_thousand_ranks_stay_a_small_page(browser, tmp_path):
+    ranks = tuple(
+        RankSummary(n, n, 100, 0.04 + n / 1e5, {"forward": 0.4, "backward": 0.6})
+        for n in range(1000)
+    )
+    path = write(tmp_path, replace(FULL, ranks=ranks))
+    browser.open(path)
+    rows = browser.run("document.querySelectorAll('#ranks tbody tr').length")
+    assert rows == 64
+    assert browser.run("document.querySelector('#ranks tbody th').textContent") == "rank 999"
+    quiet(browser, path)
+
+
+def test_light_and_dark_follow_the_system(browser, tmp_path):
+    path = write(tmp_path, LONG_RUN)
+    seen = []
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.call("Emulation.setEmulatedMedia", features=features)
+        browser.open(path)
+        seen.append(
+            browser.run(
+                "[getComputedStyle(document.body).backgroundColor,"
+                " document.getElementById('chart-step-time').layout.font.color]"
+            )
+        )
+    browser.call("Emulation.setEmulatedMedia", features=[])
+    assert seen[0][0] != seen[1][0]
+    assert seen[0][1] != seen[1][1]
+
+
+def test_a_screen_reader_finds_its_way(browser, tmp_path):
+    browser.open(write(tmp_path, LONG_RUN, Extras(tune=TUNED)))
+    counts = browser.run(
+        """(() => {
+          const all = (what) => [...document.querySelectorAll(what)];
+          const levels = all('h1, h2, h3').map((one) => Number(one.tagName[1]));
+          return {
+            lang: document.documentElement.lang,
+            h1: all('h1').length, main: all('main').length, nav: all('nav[aria-label]').length,
+            skipped: levels.some((level, at) => at > 0 && level > levels[at - 1] + 1),
+            tables: all('table').filter((one) => !one.caption || !one.caption.textContent).length,
+            headers: all('tbody tr').filter((row) => row.cells[0].scope !== 'row').length,
+            regions: all('section').filter((one) =>
+              !document.getElementById(one.getAttribute('aria-labelledby'))).length,
+            images: all('[role=img]').filter((one) => !one.getAttribute('aria-label')).length,
+            buttons: all('.flame button').filter((one) => !one.ariaLabel).length,
+            dead: all('nav a').filter((one) => !document.querySelector(one.hash)).length,
+            skip: document.querySelector('a').getAttribute('href'),
+          };
+        })()"""
+    )
+    assert counts == {
+        "lang": "en", "h1": 1, "main": 1, "nav": 1, "skipped": False, "tables": 0, "headers": 0,
+        "regions": 0, "images": 0, "buttons": 0, "dead": 0, "skip": "#main",
+    }  # fmt: skip
