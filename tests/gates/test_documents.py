@@ -20,8 +20,13 @@ def name_of(path):
 
 
 def code_of(text):
-    """Code spans and blocks, a line each."""
-    return [line for match in CODE.findall(text) for line in match.splitlines()]
+    """Code spans and blocks, a line each; of a console the commands, for outputs name anything."""
+    return [
+        line
+        for match in CODE.findall(text)
+        for line in match.splitlines()
+        if not match.startswith("```console") or line.startswith("$ ")
+    ]
 
 
 def make_targets():
