@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -13,6 +14,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.events import Resize
+from textual.timer import Timer
 from textual.widgets import ContentSwitcher, OptionList
 
 from trainprof.profiler.model.diagnosis import Diagnosis
@@ -26,6 +28,8 @@ from trainprof.reports.dashboard.watcher import Watcher
 from trainprof.reports.dashboard.widgets import Findings, Lines
 
 LEAST_COLUMNS, LEAST_ROWS = 60, 16
+PAINT_EVERY_S = 0.3
+"""At most so often, however many records come."""
 VIEWS = ("findings", "stacks", "events")
 KEYS = "t trace s stacks space freeze r rank tab view enter page c copy ? help q quit"
 
@@ -40,7 +44,7 @@ class DashboardApp(App[None]):
         watches: Whether threads look at the folder; tests post the messages themselves.
     """
 
-    CSS_PATH = "dashboard.tcss"
+    CSS_PATH = Path(__file__).with_name("dashboard.tcss")
     ENABLE_COMMAND_PALETTE = False
     TITLE = "trainprof top"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -70,6 +74,8 @@ class DashboardApp(App[None]):
         self._services = services
         self._clock = clock
         self._frozen = False
+        self._due: Timer | None = None
+        self._painted_s = 0.0
         self._failure: str | None = None
         self._watcher = Watcher(tail, services, self.post_message) if watches else None
         if is_light(environment):
@@ -101,7 +107,7 @@ class DashboardApp(App[None]):
         self.paint()
         if self._watcher is not None:
             self._watcher.start()
-            self.set_interval(1.0, self._tick)
+            self.set_interval(0.5, self._tick)
 
     def on_unmount(self) -> None:
         """Ends the threads."""
@@ -121,8 +127,9 @@ class DashboardApp(App[None]):
         self.board.tick(self._clock(), message.status)
         if self._watcher is not None:
             self._watcher.taken()
-        if changed:
-            self.paint()
+        if changed and self._due is None:
+            wait_s = self._painted_s + PAINT_EVERY_S - time.monotonic()
+            self._due = self.set_timer(max(0.001, wait_s), self.paint)
 
     @on(Diagnosed)
     def take_diagnosis(self, message: Diagnosed) -> None:
@@ -166,6 +173,7 @@ class DashboardApp(App[None]):
 
     def paint(self) -> None:
         """Shows the board as it is now, unless the screen is frozen."""
+        self._due, self._painted_s = None, time.monotonic()
         if not self.query("#board"):
             return
         width, height = self.size
@@ -194,14 +202,22 @@ class DashboardApp(App[None]):
         self._part("machine").show(panels.machine_lines(board, inner, most))
         verdict = Text(self._failure) if self._failure else panels.verdict_line(board)
         self._part("verdict").show([verdict, panels.views_line(board, self._view())])
-        findings = self.query_one(Findings)
-        findings.show(board.diagnosis)
-        self._part("detail").show(panels.detail_lines(board, findings.highlighted))
-        several = len(board.training()) > 1
-        events = [panels.event_line(one, ranks=several) for one in reversed(board.events)]
-        self._part("event-lines").show(events or [Text("No event so far.")])
-        self._part("stack-lines").show(panels.stack_lines(board.diagnosis))
+        self._paint_view(self._view())
         self._part("keys").show([Text(KEYS)])
+
+    def _paint_view(self, view: str) -> None:
+        """Only the one of the lower views that is shown."""
+        board = self.board
+        if view == "findings":
+            findings = self.query_one(Findings)
+            findings.show(board.diagnosis)
+            self._part("detail").show(panels.detail_lines(board, findings.highlighted))
+        elif view == "events":
+            several = len(board.training()) > 1
+            events = [panels.event_line(one, ranks=several) for one in reversed(board.events)]
+            self._part("event-lines").show(events or [Text("No event so far.")])
+        else:
+            self._part("stack-lines").show(panels.stack_lines(board.diagnosis))
 
     def _part(self, name: str) -> Lines:
         return self.query_one(f"#{name}", Lines)
@@ -210,7 +226,7 @@ class DashboardApp(App[None]):
         return self.query_one(ContentSwitcher).current or VIEWS[0]
 
     def _tick(self) -> None:
-        if not self.board.over:
+        if not self.board.over and time.monotonic() - self._painted_s > 1.0:
             self.board.tick(self._clock(), self.board.status)
             self.paint()
 

@@ -15,7 +15,9 @@ from trainprof.profiler.store.tail import Look, RunTail
 from trainprof.reports.dashboard.messages import Diagnosed, Failed, Looked
 from trainprof.reports.dashboard.services import Services
 
-LOOK_EVERY_S = 0.2
+LOOK_EVERY_S = 0.12
+SLOW_LOOK_EVERY_S = 2.0
+"""At a run that seems to be dead: one of another machine may only have been silent."""
 STATUS_EVERY_S = 1.0
 DIAGNOSE_EVERY_S = 3.0
 DIAGNOSE_COST_SHARE = 0.02
@@ -75,8 +77,10 @@ class Watcher:
             self._hand_over(look, status)
             if ended and not look.behind:
                 self._over.set()
-                return
-            self._stop.wait(0.0 if look.behind else LOOK_EVERY_S)
+                if status != "incomplete":
+                    return
+            pace_s = SLOW_LOOK_EVERY_S if self._over.is_set() else LOOK_EVERY_S
+            self._stop.wait(0.0 if look.behind else pace_s)
 
     def _hand_over(self, look: Look, status: str) -> None:
         self._steps = max(

@@ -21,8 +21,9 @@ class Lines(Static):
         """Shows these lines."""
         if self._shown == tuple(lines) and self._styles_of(lines) == self._styles_of(self._shown):
             return
-        self._shown = tuple(lines)
-        self.update(Text("\n").join(lines))
+        before, self._shown = self._shown, tuple(lines)
+        grows = before is None or len(before) != len(lines)
+        self.update(Text("\n").join(lines), layout=grows)  # to lay out anew costs the most
 
     @staticmethod
     def _styles_of(lines: Sequence[Text]) -> list[object]:

@@ -30,7 +30,8 @@ class RunWriter:
     def __init__(self, folder, ranks=1, name="train", **fields):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.info = RunInfo(1, name, ("train.py",), "/", STARTED_UNIX_S, BASE_NS, "0.1", **fields)
+        self.info = RunInfo(1, name, ("train.py",), "/", STARTED_UNIX_S, BASE_NS, "0.1")
+        self.info = dataclasses.replace(self.info, **fields)
         self.write_info()
         self.writers = [self._process(rank, ranks) for rank in range(ranks)]
         self.next_step = [0] * ranks
