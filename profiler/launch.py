@@ -7,12 +7,14 @@ nothing meanwhile. Only the environment tells the child's Pythons to load the ag
 from __future__ import annotations
 
 import codecs
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -136,13 +138,25 @@ def child_environment(
 class Child:
     """The user's command while it runs."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        terminal: int | None = None,
+    ) -> None:
         """Starts it.
+
+        Args:
+            command: What to start, and its arguments.
+            environment: All variables that it gets.
+            terminal: Descriptor of a terminal of its own, where ours is not to be shared: it is its
+                stdout and stderr, and sends it signals; its stdin is empty.
 
         Raises:
             UsageError: the program cannot be executed.
         """
         self.interrupted = False
+        self._shares_terminal = terminal is None
         self._last_interrupt = 0.0
         self._previous = {
             number: signal.signal(number, self._on_signal)
@@ -151,7 +165,15 @@ class Child:
         }
         try:
             self._process = subprocess.Popen(
-                list(command), env=dict(environment), restore_signals=True, close_fds=True
+                list(command),
+                env=dict(environment),
+                restore_signals=True,
+                close_fds=True,
+                stdin=None if terminal is None else subprocess.DEVNULL,
+                stdout=terminal,
+                stderr=terminal,
+                start_new_session=terminal is not None,
+                preexec_fn=None if terminal is None else _take_terminal,
             )
         except OSError as error:
             self.release()
@@ -212,11 +234,18 @@ class Child:
             now = time.monotonic()
             if self.interrupted and now - self._last_interrupt < SECOND_INTERRUPT_S:
                 self._process.kill()
+            elif not self._shares_terminal:
+                os.killpg(self._process.pid, number)  # as a terminal does: its whole group
             elif not _from_terminal():
                 self._process.send_signal(number)
             self.interrupted, self._last_interrupt = True, now
         else:
             self._process.send_signal(number)
+
+
+def _take_terminal() -> None:
+    """In the new process: its stdout is the terminal that its session belongs to."""
+    fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 
 
 def _from_terminal() -> bool:

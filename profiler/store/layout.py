@@ -35,6 +35,9 @@ STACKS_FILE = "stacks.jsonl"
 STACKS_INSIDE_FILE = "stacks-inside"
 """The supervisor makes it when it cannot sample stacks: agents then sample their own process."""
 
+OUTPUT_FILE = "output.log"
+"""What the script printed, as it came, of a run that was shown on a dashboard (`run --tui`)."""
+
 TRACES_FOLDER = "traces"
 """Traces that the run took of a few steps, and what became of each window (trace_files.py)."""
 TRACE_REQUEST_FILE = "trace-request"

@@ -16,6 +16,7 @@ from trainprof.profiler.store.columns import Columns, empty_column, row_parser, 
 from trainprof.profiler.store.layout import (
     COLUMNS,
     HOST_FILE,
+    OUTPUT_FILE,
     PROCESS_FILE,
     PROCESSES_FOLDER,
     RUN_FILE,
@@ -33,6 +34,9 @@ T = TypeVar("T")
 
 LOOK_BYTES_MAX = 500_000
 """Of one file at one look: what a long run has written before is read over several looks."""
+
+OUTPUT_BYTES_MAX = 200_000
+"""Of what the script printed, at one look: more than fits on many screens."""
 
 NEW_PROCESSES_EVERY = 4
 """Looks from one search for new processes and for what `proc.json` says to the next."""
@@ -119,6 +123,30 @@ class FileTail:
         return together
 
 
+class BytesTail:
+    """A file of anything, read from where the last look ended; one that was cut is begun anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset: int | None = None
+
+    def added(self, bytes_max: int = OUTPUT_BYTES_MAX) -> bytes:
+        """What was added; of what is longer than `bytes_max` its end."""
+        try:
+            size = os.stat(self._path).st_size
+            begin = 0 if self._offset is None or size < self._offset else self._offset
+            if size == begin:
+                self._offset = size
+                return b""
+            with open(self._path, "rb") as file:
+                file.seek(max(begin, size - bytes_max))
+                block = file.read(bytes_max)
+                self._offset = file.tell()
+        except OSError:  # there is none
+            return b""
+        return block
+
+
 @dataclass(frozen=True, slots=True)
 class NewRecords:
     """What one process has added.
@@ -144,12 +172,14 @@ class Look:
     Attributes:
         info: run.json as it is now; None while it cannot be read.
         behind: More was written before than one look takes: look again at once.
+        output: What the script printed, where that is kept.
     """
 
     info: RunInfo | None
     records: tuple[NewRecords, ...] = ()
     samples: tuple[Sample, ...] = ()
     behind: bool = False
+    output: bytes = b""
 
 
 @dataclass(slots=True)
@@ -203,6 +233,7 @@ class RunTail:
         self.folder = folder
         self._info = _ReplacedFile(folder / RUN_FILE, RunInfo)
         self._host = FileTail(folder / HOST_FILE)
+        self._output = BytesTail(folder / OUTPUT_FILE)
         self._processes: dict[str, _ProcessTail] = {}
         self._looks = 0
         self._events = msgspec.json.Decoder(list[Event])
@@ -222,7 +253,13 @@ class RunTail:
         samples = tuple(self._host.objects(self._samples))
         behind = self._host.behind or any(tail.behind for tail in self._processes.values())
         info = self._info.value
-        return Look(info if isinstance(info, RunInfo) else None, tuple(records), samples, behind)
+        return Look(
+            info=info if isinstance(info, RunInfo) else None,
+            records=tuple(records),
+            samples=samples,
+            behind=behind,
+            output=self._output.added(),
+        )
 
     def _find_processes(self) -> None:
         try:

@@ -15,13 +15,15 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.events import Resize
 from textual.timer import Timer
-from textual.widgets import ContentSwitcher, OptionList
+from textual.widgets import ContentSwitcher, Input, OptionList
 
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.store.tail import RunTail
 from trainprof.reports.dashboard import panels
 from trainprof.reports.dashboard.board import Board
 from trainprof.reports.dashboard.messages import Answered, Diagnosed, Failed, Looked
+from trainprof.reports.dashboard.output import Output
+from trainprof.reports.dashboard.output_pane import OutputPane
 from trainprof.reports.dashboard.pages import FindingPage, HelpPage, TextPage
 from trainprof.reports.dashboard.services import Services
 from trainprof.reports.dashboard.watcher import Watcher
@@ -30,7 +32,7 @@ from trainprof.reports.dashboard.widgets import Findings, Lines
 LEAST_COLUMNS, LEAST_ROWS = 60, 16
 PAINT_EVERY_S = 0.3
 """At most so often, however many records come."""
-VIEWS = ("findings", "stacks", "events")
+VIEWS = ("findings", "stacks", "events", "output")
 KEYS = "t trace s stacks space freeze r rank tab view enter page c copy ? help q quit"
 
 
@@ -50,13 +52,16 @@ class DashboardApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "trace", "trace now"),
         Binding("s", "stacks", "stacks now"),
-        Binding("space", "freeze", "freeze", priority=True),
+        Binding("space", "freeze", "freeze"),
         Binding("r,right_square_bracket", "rank(1)", "next rank"),
         Binding("left_square_bracket", "rank(-1)", "previous rank"),
         Binding("tab", "view", "next view", priority=True),
         Binding("c", "copy_fix", "copy fix"),
         Binding("l", "light", "light or dark"),
         Binding("question_mark", "help", "help"),
+        Binding("o", "output", "output"),
+        Binding("slash", "search", "search"),
+        Binding("ctrl+c", "interrupt", "interrupt", priority=True),
         Binding("q", "quit", "quit"),
     ]
 
@@ -71,6 +76,7 @@ class DashboardApp(App[None]):
     ) -> None:
         super().__init__()
         self.board = Board(tail.folder)
+        self.output = Output()
         self._services = services
         self._clock = clock
         self._frozen = False
@@ -99,6 +105,8 @@ class DashboardApp(App[None]):
                     yield Lines(id="stack-lines")
                 with VerticalScroll(id="events"):
                     yield Lines(id="event-lines")
+                yield OutputPane(self.output, id="output")
+            yield Input(placeholder="words to search for in the output", id="search")
             yield Lines(id="keys")
 
     def on_mount(self) -> None:
@@ -123,6 +131,9 @@ class DashboardApp(App[None]):
         """Adds what was found and shows it."""
         look = message.look
         changed = bool(look.records or look.samples or message.status != self.board.status)
+        if look.output:
+            self.output.feed(look.output)
+            changed = changed or self._view() == "output"
         self.board.take(look)
         self.board.tick(self._clock(), message.status)
         if self._watcher is not None:
@@ -212,6 +223,8 @@ class DashboardApp(App[None]):
             findings = self.query_one(Findings)
             findings.show(board.diagnosis)
             self._part("detail").show(panels.detail_lines(board, findings.highlighted))
+        elif view == "output":
+            self.query_one(OutputPane).refresh_lines()
         elif view == "events":
             several = len(board.training()) > 1
             events = [panels.event_line(one, ranks=several) for one in reversed(board.events)]
@@ -242,11 +255,41 @@ class DashboardApp(App[None]):
 
     def action_view(self) -> None:
         """Goes on to the next of the lower views."""
-        views = self.query_one(ContentSwitcher)
-        views.current = VIEWS[(VIEWS.index(self._view()) + 1) % len(VIEWS)]
-        shown = self.query_one(f"#{views.current}")
-        (self.query_one(Findings) if views.current == "findings" else shown).focus()
-        self.paint()
+        self._show_view(VIEWS[(VIEWS.index(self._view()) + 1) % len(VIEWS)])
+
+    def _show_view(self, name: str) -> None:
+        self.query_one(ContentSwitcher).current = name
+        shown = self.query_one(Findings) if name == "findings" else self.query_one(f"#{name}")
+        shown.focus()
+        self.call_after_refresh(self.paint)
+
+    def action_output(self) -> None:
+        """Shows what the script prints."""
+        self._show_view("output")
+
+    def action_search(self) -> None:
+        """Asks for words to search for in the output."""
+        self._show_view("output")
+        search = self.query_one("#search", Input)
+        search.display = True
+        search.value = ""
+        search.focus()
+
+    @on(Input.Submitted)
+    def search_output(self, message: Input.Submitted) -> None:
+        """Goes to the last line of the output that has the words."""
+        message.input.display = False
+        self._show_view("output")
+        if message.value and not self.query_one(OutputPane).search(message.value):
+            self.notify("The output has no such line.", markup=False)
+
+    def action_interrupt(self) -> None:
+        """Ctrl-C: the script's, where the dashboard belongs to its run; else it quits."""
+        if self._services.interrupt is None or self.board.over:
+            self.exit()
+            return
+        self._services.interrupt()
+        self.notify("Ctrl-C was sent to the script; twice within 2 s kills it.", markup=False)
 
     def action_light(self) -> None:
         """Goes from dark to light, and back."""

@@ -47,6 +47,7 @@ class RankBoard:
         last_s: End of the latest step, in seconds of the run.
         loss: The latest value; None before the first.
         ready: Batches ready at the latest ask that could be read; None where none could.
+        waits: Whether it has ever waited for a batch: without a loader that is not measured.
     """
 
     info: ProcessInfo
@@ -58,6 +59,7 @@ class RankBoard:
     last_s: float = 0.0
     loss: float | None = None
     ready: int | None = None
+    waits: bool = False
 
     @property
     def rank(self) -> int:
@@ -231,6 +233,7 @@ class Board:
                 rank.seconds.append(second)
             rank.rate.add(second.at_s, second.steps)
         columns = steps.columns
+        rank.waits = rank.waits or any(columns["data_wait_ns"])
         if rank.first_s is None:
             rank.first_s = self._run_s(columns["start_ns"][0])
         rank.last_s = self._run_s(columns["start_ns"][-1] + columns["wall_ns"][-1])

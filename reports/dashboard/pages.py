@@ -24,7 +24,9 @@ t        ask for a trace of the next steps; it lies in the run folder
 s        what Python does now, in the rank that is looked at
 space    freeze the screen; what the run writes is read all the same
 r ] [    next or previous rank; all ranks together come first
-tab      the view below: findings, hot stacks, events
+tab      the view below: findings, hot stacks, events, output
+o        what the script prints, if it was started with `run --tui`;
+         there / searches, n goes on, f follows
 up down  choose a finding
 enter    open its page: evidence, fix, and when the rule is wrong
 c        copy the command that writes its fix (in terminals with OSC 52)

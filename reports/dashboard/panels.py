@@ -15,7 +15,7 @@ from trainprof.reports import numbers
 from trainprof.reports.dashboard.board import LIVE_S, Board, Live, ShownEvent
 from trainprof.reports.dashboard.machine import Gauge
 from trainprof.reports.phases import FOLDED, PhaseRow, bar_cells, phase_label, phase_rows
-from trainprof.reports.sentences import evidence_line, gain_line, verdict_word
+from trainprof.reports.sentences import evidence_line, gain_line, headline, verdict_word
 from trainprof.reports.source import place
 from trainprof.reports.terminal.sections import fill_style
 from trainprof.reports.text import SHORT, printable
@@ -211,15 +211,22 @@ def _legend(rows: list[PhaseRow], width: int) -> Text:
 def data_line(board: Board, width: int) -> Text:
     """How much of the step the training waits for data, and how many batches are ready."""
     chosen = board.chosen()
-    live = _live_rows(board.live(chosen))
-    rows = (_diagnosed_rows(board) or live) if board.over else live
-    found = [row.time.share for row in rows if row.phase == "data_wait"]
-    share = found[0] if found else (0.0 if rows else None)
+    share = _data_wait_share(board)
     ready = [rank.ready for rank in chosen if rank.ready is not None]
     queue = f"queue {numbers.count(min(ready))} ready" if ready else "queue not measured"
     part = "not measured" if share is None else f"{numbers.share(share)} of the step"
     words = f" {part} · {queue}"
     return _labelled("data wait", Text.assemble(_gauge(share, min(30, width // 3)), words))
+
+
+def _data_wait_share(board: Board) -> float | None:
+    """Now, or of the whole run once it is over; None where no loader was seen."""
+    if not any(rank.waits for rank in board.chosen()):
+        return None
+    live = _live_rows(board.live(board.chosen()))
+    rows = (_diagnosed_rows(board) or live) if board.over else live
+    found = [row.time.share for row in rows if row.phase == "data_wait"]
+    return found[0] if found else (0.0 if rows else None)
 
 
 def _gauge(share: float | None, width: int) -> Text:
@@ -320,8 +327,10 @@ def verdict_line(board: Board) -> Text:
     """What the latest diagnosis says in one sentence."""
     if board.diagnosis is None:
         return Text("The run is being diagnosed …" if board.ranks else "No diagnosis yet.")
-    found = board.diagnosis
-    return Text.assemble((f"{verdict_word(found)}: ", "bold"), printable(found.headline))
+    word, text = verdict_word(board.diagnosis), headline(board.diagnosis)
+    if text.lower().startswith(word.lower()):
+        return Text.assemble((text[: len(word)], "bold"), text[len(word) :])
+    return Text.assemble((f"{word}: ", "bold"), text)
 
 
 def views_line(board: Board, current: str) -> Text:
@@ -331,6 +340,7 @@ def views_line(board: Board, current: str) -> Text:
         "findings": f"findings {findings}",
         "stacks": "hot stacks",
         "events": f"events {len(board.events)}",
+        "output": "output",
     }
     text = Text()
     for name, label in labels.items():

@@ -17,6 +17,7 @@ class Services:
         trace: Asks for a trace of the next steps; says what became of it.
         stacks: The Python stacks of a process now, one line a frame; or why there are none.
         page: The page of a rule, in Markdown.
+        interrupt: Sends the script what Ctrl-C in its terminal would; None where it is not ours.
         fix_command: What to type for the fix of a finding; None where no fix can be applied.
     """
 
@@ -25,3 +26,4 @@ class Services:
     stacks: Callable[[int], str]
     page: Callable[[str], str]
     fix_command: Callable[[Finding], str | None]
+    interrupt: Callable[[], None] | None = None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,14 +23,15 @@ STACKS_TIMEOUT_S = 20.0
 NICENESS = 10
 
 
-def services_of(folder: Path) -> Services:
-    """The services of one run folder."""
+def services_of(folder: Path, supervisor: int | None = None) -> Services:
+    """The services of one run folder; `supervisor` is the process that Ctrl-C goes to."""
     return Services(
         diagnose=lambda: diagnosed(folder),
         trace=lambda: _traced(folder),
         stacks=_stacks,
         page=_page,
         fix_command=lambda finding: fix_command(finding, folder),
+        interrupt=None if supervisor is None else partial(_interrupt, supervisor),
     )
 
 
@@ -49,6 +53,11 @@ def diagnosed(folder: Path) -> Diagnosis | None:
         return msgspec.json.decode(done.stdout, type=Diagnosis)
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def _interrupt(supervisor: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(supervisor, signal.SIGINT)
 
 
 def _step_back() -> None:

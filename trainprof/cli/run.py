@@ -15,6 +15,7 @@ from trainprof import __version__
 from trainprof.profiler.launch import Child, Ending, child_environment, resolve_command
 
 if TYPE_CHECKING:
+    from trainprof.cli.dashboard_run import DashboardRun
     from trainprof.profiler.model.collector_status import CollectorStatus
     from trainprof.profiler.model.records import RunInfo
 
@@ -105,7 +106,11 @@ class TraceSteps(click.ParamType):  # type: ignore[type-arg]
     help="Hold predictions against what earlier tunes have measured here (default: yes).",
 )
 @click.option("--quiet", is_flag=True, help="Print nothing; read the run with `diagnose`.")
-@click.option("--no-tui", is_flag=True, help="No dashboard (there is none without --tui anyway).")
+@click.option(
+    "--tui/--no-tui",
+    default=False,
+    help="Show a dashboard meanwhile, with the script's output in it (default: no).",
+)
 @click.option("--yes", is_flag=True, help="Answer yes to questions (run asks none).")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
@@ -122,7 +127,7 @@ def run(
     fixes: tuple[str, ...],
     calibration: bool,
     quiet: bool,
-    no_tui: bool,
+    tui: bool,
     yes: bool,
     command: tuple[str, ...],
 ) -> int:
@@ -135,14 +140,26 @@ def run(
     started = resolve_command(command)
     if os.environ.get("TRAINPROF_DISABLE") == "1":
         return Child(started, os.environ).wait().exit_status
+    if tui:
+        from trainprof.cli.top import check_screen
+
+        check_screen("trainprof run --tui", "leave --tui out where there is none")
     from trainprof.profiler.store.folder import create_run_folder
 
     folder = create_run_folder(out, name, _script_of(command))
     watched = _Watched(
-        steps, probe, probe_budget, trace, stacks, _plan(plan, fixes, folder, force_plan), nvtx
+        steps,
+        probe,
+        probe_budget,
+        trace,
+        stacks,
+        _plan(plan, fixes, folder, force_plan),
+        nvtx,
+        tui,
     )
     session = _Session(folder, name or folder.name, command, watched, quiet)
     status = session.run(started)
+    session.leave_dashboard()
     if not quiet:
         session.print_diagnosis(calibration=calibration)
     return status
@@ -189,6 +206,7 @@ class _Watched:
         stacks: Whether Python stacks are sampled.
         plan: File of the fixes to apply.
         nvtx: Whether NVTX ranges are emitted.
+        tui: Whether a dashboard is shown meanwhile.
     """
 
     steps: int | None
@@ -198,6 +216,7 @@ class _Watched:
     stacks: bool
     plan: Path | None = None
     nvtx: bool = False
+    tui: bool = False
 
 
 class _Session:
@@ -210,6 +229,7 @@ class _Session:
         self._quiet = quiet
         self._watched = watched
         self._info = self._first_info(name, command)
+        self._dashboard: DashboardRun | None = None
 
     def _first_info(self, name: str, command: tuple[str, ...]) -> RunInfo:
         from trainprof.profiler.model.records import RunInfo
@@ -255,8 +275,12 @@ class _Session:
         plan = plan_stacks(watched.stacks)
         told = {"TRAINPROF_TRACE": watched.trace, "TRAINPROF_STACKS": plan.for_agent()}
         told["TRAINPROF_NVTX"] = "1" if watched.nvtx else "0"
-        child = Child(command, {**environment, **told})
+        dashboard = self._dashboard = _dashboard(self._folder) if watched.tui else None
+        terminal = None if dashboard is None else dashboard.terminal
+        child = Child(command, {**environment, **told}, terminal)
         self._update(child_pid=child.pid)
+        if dashboard is not None:
+            dashboard.show()
         recorder = SampleRecorder(self._folder, child.pid)
         recorder.start()
         stacks = StackSampler(self._folder, child.pid, plan)
@@ -271,6 +295,8 @@ class _Session:
             stand_by(child, self._folder)
         ending = child.wait()
         ended_ns = time.perf_counter_ns()
+        if dashboard is not None:
+            dashboard.drain()
         recorder.stop()
         stacks.stop()
         statuses = (*recorder.statuses(), *stacks.statuses())
@@ -308,6 +334,11 @@ class _Session:
             interrupted=ending.interrupted,
         )
 
+    def leave_dashboard(self) -> None:
+        """Waits until the user leaves the dashboard, where there is one."""
+        if self._dashboard is not None:
+            self._dashboard.wait()
+
     def print_diagnosis(self, *, calibration: bool) -> None:
         """Reads the run back, diagnoses it, keeps the result and prints it on stderr."""
         from trainprof.cli.conclude import conclude
@@ -327,6 +358,12 @@ class _Session:
             write_run_info(self._folder, self._info)
         except RunFolderError as error:  # the script has run all the same
             print(f"trainprof: {error}", file=sys.stderr)
+
+
+def _dashboard(folder: Path) -> DashboardRun:
+    from trainprof.cli.dashboard_run import DashboardRun
+
+    return DashboardRun(folder)
 
 
 def _status(exit_status: int) -> str:

@@ -13,7 +13,8 @@ from trainprof.errors import MissingExtraError, UsageError
 
 @click.command()
 @click.argument("run", required=False)
-def top(run: str | None) -> None:
+@click.option("--supervisor", type=int, hidden=True, help="Process id of the `run --tui` it is of.")
+def top(run: str | None, supervisor: int | None) -> None:
     """Watch a training from another terminal, or look at a finished run.
 
     RUN is a run folder or its name under trainprof-runs/; the latest by default. The screen shows
@@ -24,11 +25,11 @@ def top(run: str | None) -> None:
     from trainprof.profiler.store.reader import resolve_run
 
     folder = run_inside(resolve_run(run))
-    check_screen("trainprof top")
-    show(folder)
+    check_screen("trainprof top", "`trainprof diagnose` prints the same findings as text")
+    show(folder, supervisor)
 
 
-def check_screen(command: str) -> None:
+def check_screen(command: str, instead: str) -> None:
     """Raises where there is no terminal to draw on, or textual is not installed.
 
     Raises:
@@ -37,9 +38,7 @@ def check_screen(command: str) -> None:
     """
     streams = (sys.stdin, sys.stdout)
     if not all(stream is not None and stream.isatty() for stream in streams):
-        raise UsageError(
-            f"{command} needs a terminal; `trainprof diagnose` prints the same findings as text."
-        )
+        raise UsageError(f"{command} needs a terminal; {instead}.")
     if find_spec("textual") is None:
         raise MissingExtraError(
             "the dashboard needs textual, which is not installed; "
@@ -47,10 +46,15 @@ def check_screen(command: str) -> None:
         )
 
 
-def show(folder: Path) -> None:
-    """Shows the dashboard of a run folder until it is left."""
+def show(folder: Path, supervisor: int | None = None) -> None:
+    """Shows the dashboard of a run folder until it is left.
+
+    Args:
+        folder: Of the run.
+        supervisor: Process that passes Ctrl-C on to the script; None where that is not for us.
+    """
     from trainprof.cli.dashboard_services import services_of
     from trainprof.profiler.store.tail import RunTail
     from trainprof.reports.dashboard.app import DashboardApp
 
-    DashboardApp(RunTail(folder), services_of(folder)).run()
+    DashboardApp(RunTail(folder), services_of(folder, supervisor)).run()
