@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from trainprof.reports.text import printable_code
+
 Block = dict[str, Any]
 """One piece of a page; "kind" says which."""
 Cell = str | dict[str, Any]
@@ -53,6 +55,12 @@ def table(
 def code(lines: Sequence[str], label: str, *, first: int | None = None, marked: int = -1) -> Block:
     """Lines of code; `first` numbers them, `marked` is the number of the one that is meant."""
     return {"kind": "code", "lines": list(lines), "label": label, "first": first, "marked": marked}
+
+
+def diff(text: str, label: str) -> Block:
+    """A unified diff."""
+    lines = [line[:1] + printable_code(line[1:]) for line in text.splitlines()]
+    return {**code(lines, label), "diff": True}
 
 
 def details(summary: str, blocks: Sequence[Block]) -> Block:

@@ -9,7 +9,7 @@ from trainprof.profiler.model.tuning import TriedFix, TuneResult
 from trainprof.reports import numbers
 from trainprof.reports.html import blocks
 from trainprof.reports.html.blocks import Block
-from trainprof.reports.text import SHORT, printable, printable_code
+from trainprof.reports.text import SHORT, printable
 
 HEADINGS = ("fix", "outcome", "faster", "interval", "pairs", "predicted", "why")
 
@@ -67,8 +67,7 @@ def _blocks(tune: TuneResult) -> Iterator[Block]:
         ]
         yield blocks.table("Not tried, or not in force", ("fix", "rule", "why"), rows)
     if tune.patch:
-        lines = [printable_code(line) for line in tune.patch.splitlines()]
-        yield blocks.code(lines, "What is kept, in the source")
+        yield blocks.diff(tune.patch, "What is kept, in the source")
 
 
 def _mark(outcome: str, fix: TriedFix) -> dict[str, object]:

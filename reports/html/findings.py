@@ -51,7 +51,7 @@ def _blocks(finding: Finding, diagnosis: Diagnosis, extras: Extras) -> Iterator[
     if finding.where is not None:
         yield from _excerpt(finding.where, diagnosis.run)
     for fix in finding.fixes:
-        yield from _fix(fix, finding, diagnosis.run)
+        yield from _fix(fix, finding, extras)
     if finding.evidence:
         yield _evidence(finding.evidence)
     if finding.suppresses:
@@ -79,7 +79,7 @@ def _excerpt(where: Location, run: RunSummary) -> Iterator[Block]:
         yield blocks.facts([("Where", label)])
 
 
-def _fix(fix: FixAdvice, finding: Finding, run: RunSummary) -> Iterator[Block]:
+def _fix(fix: FixAdvice, finding: Finding, extras: Extras) -> Iterator[Block]:
     meaning = sentences.SAFETY.get(fix.safety)
     safety = printable(fix.safety, SHORT)
     rows = [("What to do", printable(fix.text))]
@@ -87,7 +87,10 @@ def _fix(fix: FixAdvice, finding: Finding, run: RunSummary) -> Iterator[Block]:
         rows.append(("Where", place(fix.where)))
     rows.append(("Safety", f"{safety}: {meaning}" if meaning else safety))
     yield blocks.facts(rows)
-    if fix.code:
+    change = extras.diffs.get((finding.rule, fix.fix))
+    if change:
+        yield blocks.diff(change, "The change of the source, which trainprof fix can write")
+    elif fix.code:
         lines = [printable_code(line) for line in fix.code.splitlines() if line.strip()]
         yield blocks.code(lines, "As it would read")
 

@@ -24,6 +24,10 @@ _OF_MACHINE = {
     "rss_bytes": "Resident memory of the training process",
     "memory_available_bytes": "Memory available on the machine",
 }
+_OF_A_TRACE = (
+    "A trace holds a few steps. trainprof export TRACE --to perfetto --out FILE draws them, with "
+    "what each device did in them."
+)
 _OF_GPU = {"utilization_share": "in use", "memory_used_bytes": "memory used"}
 
 
@@ -39,7 +43,10 @@ def timeline_section(diagnosis: Diagnosis) -> Block:
     for name, title in list(_OF_STEPS.items())[1:]:
         if name in known:
             charts.append(_chart(name.replace("_", "-"), title, (known[name],), diagnosis))
-    return blocks.section("timeline", "Over the time of the run", _told(charts))
+    told = _told(charts)
+    if not charts and diagnosis.source == "trace":
+        told = [blocks.text(_OF_A_TRACE)]
+    return blocks.section("timeline", "Over the time of the run", told)
 
 
 def resources_section(diagnosis: Diagnosis) -> Block:
@@ -85,7 +92,7 @@ def _chart(key: str, title: str, series: Sequence[Series], diagnosis: Diagnosis)
         "unit": unit,
         "ranged": ranged,
         "stacked": False,
-        **_time_axis(one.buckets),
+        **_time_axis(one.buckets, diagnosis),
         "lines": [_line(title, one, scale, "")],
     }
 
@@ -100,7 +107,7 @@ def _stacked(phases: Sequence[Series], diagnosis: Diagnosis) -> Block:
         "unit": "%",
         "ranged": False,
         "stacked": True,
-        **_time_axis(phases[0].buckets),
+        **_time_axis(phases[0].buckets, diagnosis),
         "lines": [
             _line(phase_label(_PHASES[one.name]), one, 100.0, phase_colour(_PHASES[one.name]))
             for one in phases
@@ -111,12 +118,12 @@ def _stacked(phases: Sequence[Series], diagnosis: Diagnosis) -> Block:
 def _what_a_point_is(series: Series, diagnosis: Diagnosis, ranged: bool) -> str:
     points, steps = len(series.buckets), diagnosis.steps.count
     of_steps = series.name in _OF_STEPS or series.name in _PHASES
-    if of_steps and points and steps > points and series.name != "loss":
-        text = f"; each of the {points:,} points stands for about {steps / points:,.0f} steps"
-    elif of_steps and series.name != "loss":
-        text = "; each point is a step"
-    else:
+    if series.name == "loss" or not of_steps or not points:
         text = f"; {points:,} points"
+    elif steps >= 2 * points:
+        text = f"; each of the {points:,} points stands for about {steps / points:,.0f} steps"
+    else:
+        text = "; a point is a step, or two" if steps > points else "; each point is a step"
     return f"{text}: their mean, and in grey from the least to the most." if ranged else f"{text}."
 
 
@@ -159,12 +166,25 @@ def _scale(series: Series) -> tuple[float, str]:
     return 1.0, printable(series.unit, SHORT)
 
 
-def _time_axis(buckets: Sequence[Bucket]) -> dict[str, object]:
-    longest_s = max((one.t_s for one in buckets if math.isfinite(one.t_s)), default=0.0)
-    size, unit = next(((size, unit) for least, size, unit in _CLOCK if longest_s >= least),
-                      (1.0, "s"))  # fmt: skip
+def _time_axis(buckets: Sequence[Bucket], diagnosis: Diagnosis) -> dict[str, object]:
+    """The seconds of one chart, and those that all charts show."""
+    first_s, last_s = _span(diagnosis)
+    size, unit = 1.0, "s"
+    for least_s, longer, name in reversed(_CLOCK):
+        if last_s >= least_s:
+            size, unit = longer, name
     return {
         "x": [_scaled(one.t_s, 1 / size) for one in buckets],
         "x_unit": unit,
+        "x_range": [_scaled(first_s, 1 / size), _scaled(last_s, 1 / size)],
         "x_texts": [f"at {numbers.seconds(one.t_s)}" for one in buckets],
     }
+
+
+def _span(diagnosis: Diagnosis) -> tuple[float, float]:
+    """From the first to the last reading of anything; a second where all were at one time."""
+    times_s = [
+        one.t_s for series in diagnosis.series for one in series.buckets if math.isfinite(one.t_s)
+    ]
+    first_s, last_s = min(times_s, default=0.0), max(times_s, default=0.0)
+    return (first_s, last_s) if last_s > first_s else (first_s, first_s + 1.0)

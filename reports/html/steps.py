@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainprof.profiler.model.diagnosis import Diagnosis
-from trainprof.reports import numbers
+from trainprof.profiler.model.diagnosis import DeviceTime, Diagnosis
+from trainprof.reports import numbers, sentences
 from trainprof.reports.html import blocks
 from trainprof.reports.html.blocks import Block
-from trainprof.reports.html.colours import phase_colour
+from trainprof.reports.html.colours import OTHER, PHASE_COLOURS, phase_colour
 from trainprof.reports.phases import PhaseRow, phase_rows
+from trainprof.reports.text import SHORT, printable
 
 HEADINGS = ("phase", "share", "a step", "on CPU", "waiting for a CPU", "blocked")
 
@@ -21,6 +22,8 @@ def composition_section(diagnosis: Diagnosis) -> Block:
 
 def _blocks(diagnosis: Diagnosis) -> Iterator[Block]:
     rows = phase_rows(diagnosis.steps)
+    for device in () if rows else diagnosis.devices:
+        yield _device_bar(device)
     if not rows:
         return
     yield {"kind": "bar", "label": "The mean step", "parts": [_part(row) for row in rows]}
@@ -31,6 +34,29 @@ def _blocks(diagnosis: Diagnosis) -> Iterator[Block]:
     yield blocks.table(caption, HEADINGS[:columns], cells, " #####"[:columns])
     if any(row.time.inferred for row in rows):
         yield blocks.text("~ in part inferred, not bracketed by two marks.", "note")
+
+
+def _device_bar(device: DeviceTime) -> Block:
+    """What a device did in the steps of a trace; the table below has its idle time by causes."""
+    colours = (*PHASE_COLOURS.values(),)
+    lines = [one for one in sentences.device_lines(device) if not one[0].startswith(" ")]
+    parts = [
+        {
+            "letter": printable(label[:1].upper()),
+            "label": printable(label, SHORT),
+            "share": share,
+            "text": numbers.share(share),
+            "time": numbers.seconds(seconds),
+            "colour": OTHER if label == "idle" else colours[(2 + 2 * place) % len(colours)],
+        }
+        for place, (label, share, seconds) in enumerate(lines)
+    ]
+    return {
+        "kind": "bar",
+        "label": sentences.device_heading(device),
+        "captioned": True,
+        "parts": parts,
+    }
 
 
 def _part(row: PhaseRow) -> dict[str, object]:

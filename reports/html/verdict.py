@@ -64,5 +64,8 @@ def _figures(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     steady = "" if diagnosis.source == "trace" else f"\n{numbers.count(steps.steady)} steady"
     yield "Steps", f"{numbers.count(steps.count)}{steady}"
     if diagnosis.run.wall_s is not None:
-        yield "Whole run", numbers.seconds(diagnosis.run.wall_s)
+        yield (
+            "Whole trace" if diagnosis.source == "trace" else "Whole run",
+            numbers.seconds(diagnosis.run.wall_s),
+        )
     yield "Findings", numbers.count(len(diagnosis.findings))

@@ -68,6 +68,7 @@ def test_the_run_has_its_page_and_says_where(tour):
         "findings",
         "timeline",
     ]
+    assert '"diff":true' in data
     again = trainprof("report", folder / "run", "--out", folder / "again.html", cwd=folder.parent)
     assert again.returncode == 0, again.stderr
     assert data.partition('"findings"')[0] in (folder / "again.html").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainprof.cli.report_diffs import diffs_of
 from trainprof.errors import TrainprofError
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.store.lines import Problems
@@ -33,7 +34,8 @@ def run_extras(folder: Path, run: Path, diagnosis: Diagnosis) -> Extras:
         RunFolderError: the result of the tune cannot be read.
     """
     info = read_run_info(run, Problems())
-    return Extras(pages=_pages(diagnosis), tune=read_tune(folder), info=info)
+    diffs = diffs_of(diagnosis, run)
+    return Extras(pages=_pages(diagnosis), diffs=diffs, tune=read_tune(folder), info=info)
 
 
 def trace_extras(diagnosis: Diagnosis) -> Extras:

@@ -45,6 +45,7 @@ function layoutOf(block, height) {
   layout.xaxis.title = { text: `${block.x_unit} since the training process started` };
   layout.yaxis.title = { text: asPlain(block.unit) };
   layout.yaxis.rangemode = "tozero";
+  if (block.x_range) layout.xaxis.range = [...block.x_range];
   if (block.stacked) layout.yaxis.range = [0, 100];
   if (block.id === "chart-loss") layout.yaxis.rangemode = "normal";
   return layout;
@@ -71,7 +72,7 @@ function tracesOf(block) {
   return traces;
 }
 
-const settings = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const settings = { displaylogo: false, displayModeBar: false, doubleClick: "reset", responsive: true };
 
 function figureOf(block, drawn) {
   const plot = element("div", { class: "plot", id: block.id, tabindex: "0", role: "img", "aria-label": block.caption });
@@ -85,7 +86,7 @@ function drawChart(block) {
   const figure = figureOf(block, (plot) => {
     const height = block.stacked ? 330 : block.id === "chart-step-time" ? 260 : 180;
     Plotly.newPlot(plot, tracesOf(block), layoutOf(block, height), settings);
-    overTime.push({ plot, block });
+    overTime.push(plot);
     plot.on("plotly_relayout", (change) => follow(plot, change));
     plot.addEventListener("keydown", (event) => moveByKey(plot, block, event));
   });
@@ -107,26 +108,15 @@ function numbersOf(block) {
 // All charts over time show the same seconds.
 let following = false;
 function follow(source, change) {
-  const all = change["xaxis.autorange"];
   const from = change["xaxis.range[0]"] ?? change["xaxis.range"]?.[0];
   const to = change["xaxis.range[1]"] ?? change["xaxis.range"]?.[1];
-  if (following || (!all && from === undefined)) return;
+  if (following || from === undefined) return;
   following = true;
   const changes = [];
-  for (const { plot, block } of overTime) {
-    if (plot === source) continue;
-    const factor = secondsOf(source) / secondsOfUnit(block.x_unit);
-    changes.push(Plotly.relayout(plot, all ? { "xaxis.autorange": true } : { "xaxis.range": [from * factor, to * factor] }));
+  for (const plot of overTime) {
+    if (plot !== source) changes.push(Plotly.relayout(plot, { "xaxis.range": [from, to] }));
   }
   Promise.all(changes).finally(() => { following = false; });
-}
-
-function secondsOfUnit(unit) {
-  return { s: 1, min: 60, h: 3600 }[unit] || 1;
-}
-
-function secondsOf(plot) {
-  return secondsOfUnit(overTime.find((one) => one.plot === plot).block.x_unit);
 }
 
 function moveByKey(plot, block, event) {
@@ -138,7 +128,7 @@ function moveByKey(plot, block, event) {
     ArrowLeft: [from - width / 4, to - width / 4], ArrowRight: [from + width / 4, to + width / 4],
   };
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "0") Plotly.relayout(plot, { "xaxis.autorange": true });
+  if (event.key === "0") Plotly.relayout(plot, { "xaxis.range": block.x_range });
   else if (moves[event.key]) Plotly.relayout(plot, { "xaxis.range": moves[event.key] });
   else return;
   event.preventDefault();

@@ -68,7 +68,8 @@ function drawCode(block) {
     const number = block.first === null ? null : block.first + index;
     const meant = number !== null && number === block.marked;
     const margin = number === null ? "" : `${meant ? "→" : " "} ${String(number).padStart(5)}  `;
-    const made = element("span", { class: meant ? "line meant" : "line" });
+    const sign = block.diff && !/^(\+\+\+|---)/.test(line) ? { "+": " added", "-": " removed" }[line[0]] || "" : "";
+    const made = element("span", { class: `line${meant ? " meant" : ""}${sign}` });
     if (margin) made.append(element("span", { class: "margin" }, margin));
     made.append(document.createTextNode(`${line}\n`));
     return made;
@@ -114,7 +115,8 @@ function drawBar(block) {
     made.style.flexGrow = String(width);
     bar.append(made);
   }
-  return bar;
+  if (!block.captioned) return bar;
+  return element("figure", {}, element("figcaption", {}, `${block.label}: ${said}`), bar);
 }
 
 const drawings = {
