@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trainprof.cli import write_page
 from trainprof.cli.main import COMMANDS
 from trainprof.rules.catalogue import catalogue
 
@@ -71,6 +72,11 @@ def _code(path):
 def test_readme_names_every_command():
     table = set(re.findall(r"^\| `trainprof (\w+)", README, re.MULTILINE))
     assert table == set(COMMANDS)
+
+
+def test_the_page_of_commands_is_that_of_the_commands():
+    remedy = "write it again: python -m trainprof.cli.write_page"
+    assert (REPOSITORY / write_page.PAGE).read_text() == write_page.page(), remedy
 
 
 def test_ci_calls_the_test_command_of_the_readme():
