@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Events, Flags, Kind, Trace, Whole
-from trainprof.profiler.traces.intervals import union
-from trainprof.profiler.traces.timeline import COMMUNICATION, Timeline
+from trainprof.profiler.traces.intervals import Intervals, union
+from trainprof.profiler.traces.timeline import COMMUNICATION, Timeline, Window
 
 KINDS = (
     ("all-reduce", r"all_?reduce"),
@@ -84,6 +84,9 @@ class Collectives:
         idle_ns: Of these, for how long the device had nothing to do since the last one.
         exposed_ns: For how long one ran and nothing was computed. hidden_ns: And something was.
         exposed_in_rows_ns: Of `exposed_ns` that of collectives that follow each other.
+        launched_ns, launched_lane: When and in which lane the host launched each; MISSING where
+            that is not recorded.
+        computing: When the device computed.
     """
 
     events: Events
@@ -97,9 +100,17 @@ class Collectives:
     exposed_ns: int
     hidden_ns: int
     exposed_in_rows_ns: int
+    launched_ns: Whole
+    launched_lane: Whole
+    computing: Intervals
 
     def __len__(self) -> int:
         return len(self.events)
+
+    def exposed_ns_of(self, chosen: Flags, window: Window) -> int:
+        """For how long of a window one of the chosen ran and nothing was computed."""
+        own = union(self.events.start_ns[chosen], self.events.end_ns[chosen])
+        return own.clipped(window.start_ns, window.end_ns).minus(self.computing).total
 
     @property
     def overlap_share(self) -> float | None:
@@ -136,7 +147,6 @@ class Collectives:
     @cached_property
     def by_kind(self) -> Mapping[str, Exchange]:
         """The most frequent first."""
-        kinds = np.array(self.kinds)
         kinds = np.array(self.kinds)
         return {
             kind: Exchange(count, int(self.length_ns[kinds == kind].sum()))
@@ -177,7 +187,8 @@ def collectives(trace: Trace, timeline: Timeline, exchange_ns: Whole | None = No
         found = events.where(inside & trace.named(ON_HOST.search) & (events.kind != Kind.KERNEL))
     else:
         found = events.where(kernels & talks)
-    kinds, size, ranks = _told(trace, found, on_host)
+    at = (found.start_ns, found.lane.astype(np.int64)) if on_host else _launches(trace, found)
+    kinds, size, ranks = _told(trace, found, at)
     length = found.end_ns - found.start_ns
     if exchange_ns is not None and len(exchange_ns) <= len(length):
         length = np.append(exchange_ns, length[len(exchange_ns) :])
@@ -188,6 +199,8 @@ def collectives(trace: Trace, timeline: Timeline, exchange_ns: Whole | None = No
         ranks=ranks,
         length_ns=length,
         on_host=on_host,
+        launched_ns=at[0],
+        launched_lane=at[1],
         **_hidden(found, np.flatnonzero(kernels & ~talks), trace, timeline),
     )
 
@@ -249,15 +262,15 @@ def _hidden(found: Events, computing: Whole, trace: Trace, timeline: Timeline) -
         "exposed_ns": exposed.total,
         "hidden_ns": own.total - exposed.total,
         "exposed_in_rows_ns": exposed.common(rows).total,
+        "computing": compute,
     }
 
 
-def _told(trace: Trace, found: Events, on_host: bool) -> tuple[list[str], Whole, Whole]:
+def _told(trace: Trace, found: Events, at: tuple[Whole, Whole]) -> _Told:
     """Kind, bytes and ranks of each, from its own name and from what the host says of it."""
     names = trace.names
     by_name = {place: kind_of(names[place]) for place in np.unique(found.name).tolist()}
     kinds = [by_name[place] for place in found.name.tolist()]
-    at = (found.start_ns, found.lane.astype(np.int64)) if on_host else _launches(trace, found)
     size = np.full(len(found), MISSING, np.int64)
     ranks = np.full(len(found), MISSING, np.int64)
     world = world_size(trace)

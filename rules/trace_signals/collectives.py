@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from trainprof.profiler.model.signals import Signal
+from trainprof.profiler.traces.buckets import gradient_buckets
 from trainprof.profiler.traces.collectives import (
     Collectives,
     collectives,
@@ -20,11 +21,19 @@ from trainprof.rules.trace_signals.traced import Traced
 LEAST_SIZED = 2**20
 """Bytes of a collective from which its time tells of the link; small ones are bound by latency."""
 
+UNSIZED = "neither shapes nor sizes of what they send were recorded (record_shapes=True does)"
+NO_BUCKETS = (
+    "the trace names no all-reduce that the backward of DistributedDataParallel launched before "
+    "the step of an optimizer, or other layers all-reduce there as well"
+)
 SHARED = (
     Description("distributed.world_size", "count", "Ranks that train together."),
     Description("distributed.synced_share", "share", "Forwards after which gradients are sent."),
     Description("step.micro_batches", "count", "Forwards of DDP an update."),
     Description("step.comm_exposed_share", "share", "Communication that nothing hides."),
+    Description("distributed.bucket_count", "count", "Buckets in which DDP averages gradients."),
+    Description("distributed.gradient_bytes", "bytes", "Gradients that it averages."),
+    Description("distributed.transfer_share", "share", "In a trace: buckets that nothing hides."),
 )
 """Under the names that they have in a run."""
 DESCRIPTIONS = (
@@ -102,7 +111,22 @@ def measure(traced: Traced) -> dict[str, Signal]:
         sheet.put("collectives.waited_share", waited / whole_ns, method=window.text)
         transfer = max(found.exposed_ns - waited, 0)
         sheet.put("collectives.transfer_share", transfer / whole_ns, method=window.text)
+    _buckets(sheet, traced, found, waited or 0)
     return sheet.finish(why)
+
+
+def _buckets(sheet: Sheet, traced: Traced, found: Collectives, waited_ns: int) -> None:
+    """Gradients under DDP; what other ranks were waited for is no transfer."""
+    window = traced.timeline.window
+    buckets = gradient_buckets(traced.trace, traced.timeline, found)
+    if buckets is None:
+        for name in ("bucket_count", "gradient_bytes", "transfer_share"):
+            sheet.miss(f"distributed.{name}", NO_BUCKETS)
+        return
+    sheet.put("distributed.bucket_count", buckets.count, samples=buckets.backwards)
+    sheet.put("distributed.gradient_bytes", buckets.gradient_bytes, reason=UNSIZED)
+    transfer = max(buckets.exposed_ns - waited_ns, 0) / max(window.length_ns, 1)
+    sheet.put("distributed.transfer_share", transfer, method=window.text)
 
 
 def _counts(sheet: Sheet, found: Collectives, steps: int) -> None:
@@ -123,7 +147,7 @@ def _counts(sheet: Sheet, found: Collectives, steps: int) -> None:
 
 def _sizes(sheet: Sheet, found: Collectives, steps: int) -> None:
     sized = found.size[found.size != MISSING]
-    why = "neither shapes nor sizes of what they send were recorded (record_shapes=True does)"
+    why = UNSIZED
     sheet.put("collectives.median_bytes", float(np.median(sized)) if len(sized) else None,
               reason=why)  # fmt: skip
     all_told = len(sized) == len(found) and steps > 0

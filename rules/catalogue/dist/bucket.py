@@ -16,6 +16,7 @@ from trainprof.rules.reading import (
     observed,
     percent,
     size,
+    text,
 )
 from trainprof.rules.rule import Candidate, Case, Rule
 
@@ -36,6 +37,9 @@ class Bucket(Rule):
     - Exposed communication of at least 5 % of the step on the rank that waits the least.
     - More than 20 buckets; or four or more that hold less than 1 MiB on average (DDP's own first
       bucket is no smaller); or one bucket for gradients of at least 4 MiB.
+    - In a trace: all-reduces that a thread of autograd's launches between a forward of
+      DistributedDataParallel and the optimizer's step, both by their names, and how long nothing
+      is computed beside these.
 
     The best size cannot be told without a try, so this is a note: the interval goes from no gain to
     half of the wait. Seen on a real run: two gloo ranks on one busy machine, 202 KiB of gradients in
@@ -65,6 +69,7 @@ class Bucket(Rule):
     needs = ("distributed.transfer_share", "distributed.bucket_count")
     suppresses = ("dist-exposed-comm",)
     can_warn = False
+    on_traces = True
     fires_on = (
         Case(
             "forty buckets",
@@ -94,6 +99,17 @@ class Bucket(Rule):
                 "distributed.gradient_bytes": 8_000_000,
             },
             severity="info",
+        ),
+        Case(
+            "thirty buckets of 32 MiB, in a trace",
+            {
+                "distributed.transfer_share": 0.2,
+                "distributed.bucket_count": 30.0,
+                "distributed.gradient_bytes": 1_006_632_960.0,
+                "timeline.window": "5 whole steps",
+            },
+            severity="info",
+            gain=(1.02, 1.12),
         ),
     )
     silent_on = (
@@ -125,6 +141,15 @@ class Bucket(Rule):
                 "distributed.gradient_bytes": 120_000_000,
             },
         ),
+        Case(
+            "eight buckets that hide behind the backward, in a trace",
+            {
+                "distributed.transfer_share": 0.03,
+                "distributed.bucket_count": 8.0,
+                "distributed.gradient_bytes": 200_000_000.0,
+                "timeline.window": "5 whole steps",
+            },
+        ),
     )
 
     min_transfer_share = 0.05
@@ -139,8 +164,10 @@ class Bucket(Rule):
     """Part of the wait, for the upper end of the gain (a starting value)."""
 
     def applies(self, signals: Signals) -> bool:
-        """More than one rank trains."""
-        return has_several_ranks(signals)
+        """More than one rank trains; a trace names what DDP sends."""
+        traced = signals.get("timeline.window").value is not None
+        told = not traced or number(signals, "distributed.bucket_count") is not None
+        return told and has_several_ranks(signals)
 
     def check(self, signals: Signals) -> Iterator[Candidate]:
         """Counts buckets where the exchange is waited for."""
@@ -164,8 +191,9 @@ class Bucket(Rule):
         wanted = 25 if small else 100
         if alone:
             wanted = round(gradient_bytes / 4 / 2**20) or 1
+        window = text(signals, "timeline.window") or "the step"
         yield Candidate(
-            summary=f"Gradients travel in {many}, and {percent(share)} of the step waits for them.",
+            summary=f"Gradients travel in {many}, and {percent(share)} of {window} waits for them.",
             evidence=(
                 *observed(signals, "distributed.transfer_share", self.min_transfer_share),
                 *observed(signals, "distributed.bucket_count", self.max_buckets),
