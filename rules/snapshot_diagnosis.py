@@ -11,8 +11,9 @@ from trainprof.profiler.traces.memory_history import MemoryHistory, memory_histo
 from trainprof.profiler.traces.memory_snapshot import read_snapshot
 from trainprof.rules.engine import evaluate
 from trainprof.rules.fact_sheet import signal_facts
+from trainprof.rules.memory_words import held_at_peak
 from trainprof.rules.nulls import reasons_for_nulls
-from trainprof.rules.reading import percent, size
+from trainprof.rules.reading import size
 from trainprof.rules.registry import chosen_rules
 from trainprof.rules.trace_signals.trace_memory import DESCRIPTIONS, measure_snapshot
 from trainprof.rules.verdict import Verdict, gravest
@@ -80,18 +81,4 @@ MOST_LINES = 3
 
 
 def _held(found: MemoryHistory) -> str:
-    """What is in use at the peak, and by whom."""
-    text = f"{size(found.peak)} are in use, of {size(found.reserved)} reserved"
-    for name, held in sorted((found.holders or {}).items(), key=lambda one: -one[1]):
-        if held >= LEAST_TOLD * found.peak > 0:
-            text += f", {percent(held / found.peak)} {WORDS.get(name, name)}"
-    return text
-
-
-LEAST_TOLD = 0.05
-"""Of the peak; less is not named in the sentence."""
-WORDS = {
-    "other": "by other code",
-    "before the recording": "from before the recording",
-    "optimizer": "optimizer state and its temporaries",
-}
+    return held_at_peak(found.peak, found.reserved, found.holders or {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +15,19 @@ from trainprof.profiler.model.diagnosis import (
     StepSummary,
     ThreadTime,
 )
+from trainprof.profiler.model.signals import Signals
 from trainprof.profiler.traces.events import Trace
 from trainprof.profiler.traces.opening import open_trace
 from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, timeline
 from trainprof.rules.engine import evaluate, order
 from trainprof.rules.fact_sheet import signal_facts
+from trainprof.rules.memory_words import held_at_peak
 from trainprof.rules.nulls import reasons_for_nulls
+from trainprof.rules.reading import needed
 from trainprof.rules.registry import chosen_rules, rules_of_traces
 from trainprof.rules.rule import Rule
 from trainprof.rules.trace_signals import measure
+from trainprof.rules.trace_signals.trace_memory import PEAK
 from trainprof.rules.trace_signals.traced import Traced
 from trainprof.rules.trace_verdict import pronounce
 from trainprof.rules.trace_what_if import (
@@ -111,7 +115,7 @@ def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
         training_thread=_thread(one),
         kernels=tuple(_kernels(one)),
         facts=signal_facts(signals),
-        problems=tuple(_problems(trace, found)),
+        problems=(*_problems(trace, found), *_memory(signals)),
         critical_path=critical_path_time(one.what_if, found),
         what_if=simulated_changes(one.what_if),
     )
@@ -187,6 +191,16 @@ def _name(trace: Trace, device: DeviceTimeline) -> str | None:
         if isinstance(one, dict) and one.get("id") == device.device and one.get("name"):
             return str(one["name"])
     return None
+
+
+def _memory(signals: Signals) -> list[str]:
+    """Who holds what is in use at the peak, where the trace tells it."""
+    holders = signals.get("device_memory.holders").value
+    if not isinstance(holders, Mapping):
+        return []
+    peak = needed(signals, PEAK.name)
+    reserved = needed(signals, "device_memory.reserved_at_peak_bytes")
+    return [f"at the peak {held_at_peak(peak, reserved, holders)}"]
 
 
 def _problems(trace: Trace, found: Timeline) -> list[str]:

@@ -40,6 +40,7 @@ class Arguments(msgspec.Struct, gc=False):
     reserved: int = msgspec.field(default=MISSING, name="Total Reserved")
     change: int = msgspec.field(default=0, name="Bytes")
     memory_device: int = msgspec.field(default=MISSING, name="Device Id")
+    address: int = msgspec.field(default=MISSING, name="Addr")
     sent: int = msgspec.field(default=MISSING, name="In msg nelems")
     element: Any = msgspec.field(default=None, name="dtype")
     group_size: int = msgspec.field(default=MISSING, name="Group size")
@@ -253,7 +254,8 @@ class Columns:
                 closed.append(begun)
                 self._open_count -= 1
         if allocator:
-            self._memory.append(_allocator_rows(allocator))
+            lanes = self.lanes.places([(one.pid, one.tid) for one in allocator])
+            self._memory.append(np.column_stack((_allocator_rows(allocator), lanes)))
         return closed
 
     def _columns(self, events: Sequence[Event]) -> Events:
@@ -315,7 +317,7 @@ class Columns:
 
     def memory(self) -> NDArray[np.int64]:
         """What the allocator did; see `Trace.memory`."""
-        return np.concatenate([np.zeros((0, 5), np.int64), *self._memory])
+        return np.concatenate([np.zeros((0, 7), np.int64), *self._memory])
 
     def messages(self) -> NDArray[np.int64]:
         """What collectives send; see `Trace.messages`."""
@@ -361,6 +363,7 @@ def _allocator_rows(events: Sequence[Event]) -> NDArray[np.int64]:
         _whole([one.allocated for one in given]),
         _whole([one.reserved for one in given]),
         _whole([one.memory_device for one in given]),
+        _whole([one.address for one in given]),
     )
     return np.stack(columns, axis=1)
 

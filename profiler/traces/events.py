@@ -105,7 +105,8 @@ class Trace:
         shapes: Texts of the input sizes of operators.
         header: What the file says of itself beside the events.
         memory: A row for each event of the allocator: time in ns, bytes that it took (or gave back,
-            below 0), bytes allocated and reserved after it, and the device (MISSING on the host).
+            below 0), bytes allocated and reserved after it, the device (MISSING on the host), the
+            address (MISSING where the file has none), and the lane.
         messages: A row for each collective whose operator says what it sends: start and end in ns,
             lane, place in `names` of the type of its elements, elements that go in, ranks of the
             group.
@@ -122,7 +123,7 @@ class Trace:
     lane_names: Mapping[int, str] = field(default_factory=dict)
     shapes: list[str] = field(default_factory=list)
     header: Mapping[str, Any] = field(default_factory=dict)
-    memory: Whole = field(default_factory=lambda: np.zeros((0, 5), np.int64))
+    memory: Whole = field(default_factory=lambda: np.zeros((0, 7), np.int64))
     messages: Whole = field(default_factory=lambda: np.zeros((0, 6), np.int64))
     types: list[str] = field(default_factory=list)
     values: list[str] = field(default_factory=list)

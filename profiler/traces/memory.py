@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Kind, Trace, Whole
 from trainprof.profiler.traces.intervals import union
+from trainprof.profiler.traces.memory_holders import holders_at
 from trainprof.profiler.traces.timeline import ALLOCATES, Timeline
 
 LARGEST = 2**50
@@ -25,6 +27,7 @@ class TracedMemory:
         levels: Allocated at the end of each whole step.
         allocations: In the window.
         total: Memory of the device, where the trace tells it.
+        holders: Bytes at the peak by `HOLDERS`; None where steps or addresses are missing.
     """
 
     device: int
@@ -34,6 +37,7 @@ class TracedMemory:
     levels: Whole
     allocations: int
     total: int | None
+    holders: Mapping[str, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +55,18 @@ class SegmentCalls:
 def traced_memory(trace: Trace, timeline: Timeline) -> TracedMemory | None:
     """The device that holds most; None where the trace has no events of a device's allocator."""
     window = timeline.window
-    rows = trace.memory[trace.memory[:, 4] >= 0]
-    rows = rows[np.argsort(rows[:, 0], kind="stable")]
-    rows = rows[(rows[:, 0] >= window.start_ns) & (rows[:, 0] < window.end_ns)]
+    recorded = trace.memory[trace.memory[:, 4] >= 0]
+    recorded = recorded[np.argsort(recorded[:, 0], kind="stable")]
+    inside = (recorded[:, 0] >= window.start_ns) & (recorded[:, 0] < window.end_ns)
+    rows = recorded[inside]
     if not len(rows):
         return None
     devices = np.unique(rows[:, 4]).tolist()
     device = max(devices, key=lambda one: int(rows[rows[:, 4] == one, 3].max()))
     own = rows[rows[:, 4] == device]
     time_ns, change, allocated, reserved = own[:, :4].T
+    of_device = recorded[recorded[:, 4] == device]
+    before = int(np.searchsorted(of_device[:, 0], window.start_ns, "left"))
     told = bool((allocated != MISSING).all() and (reserved != MISSING).all())
     peak = int(allocated.argmax())
     last = np.searchsorted(time_ns, timeline.steps.end, "left") - 1
@@ -71,6 +78,9 @@ def traced_memory(trace: Trace, timeline: Timeline) -> TracedMemory | None:
         levels=allocated[last[last >= 0]] if told else np.zeros(0, np.int64),
         allocations=int((change > 0).sum()),
         total=_total(trace, int(device)),
+        holders=holders_at(trace, of_device[: before + peak + 1], int(timeline.steps.start.min()))
+        if told and len(timeline.steps)
+        else None,
     )
 
 

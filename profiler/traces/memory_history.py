@@ -11,6 +11,7 @@ import numpy as np
 
 from trainprof.profiler.model.diagnosis import Location
 from trainprof.profiler.traces.events import MISSING, Flags, Whole
+from trainprof.profiler.traces.memory_holders import HOLDERS
 from trainprof.profiler.traces.memory_snapshot import ACTIONS, STATES, Snapshot
 
 ALLOC, FREED = ACTIONS.index("alloc"), ACTIONS.index("free_completed")
@@ -18,8 +19,6 @@ GROWS = [ACTIONS.index("segment_alloc"), ACTIONS.index("segment_map")]
 SHRINKS = [ACTIONS.index("segment_free"), ACTIONS.index("segment_unmap")]
 OOM = ACTIONS.index("oom")
 NEVER = 2**62
-HOLDERS = ("optimizer", "gradients", "activations", "parameters", "other", "before the recording")
-"""What memory is held for, as far as the stack of its allocation tells."""
 OTHER, BEFORE = HOLDERS.index("other"), HOLDERS.index("before the recording")
 LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python3", "<")
 WARM_STEPS = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,6 +77,7 @@ DESCRIPTIONS = (
         "device_memory.grown_where", "place", "Line of most of what was allocated and stayed."
     ),
 )
+UNTOLD = "the trace marks no steps, or does not tell which memory was taken and given back (Addr)"
 OF_SNAPSHOTS = "only a memory snapshot tells it (torch.cuda.memory._dump_snapshot)"
 _NO_STEPS = f"fewer than {LEAST_LEVELS} ends of steps are marked in it"
 
@@ -100,6 +102,7 @@ def measure(traced: Traced) -> dict[str, Signal]:
         return sheet.finish("the trace tells changes of memory, and not how much is allocated")
     _sizes(sheet, found.peak, found.reserved, found.most_reserved, found.total)
     _growth(sheet, found.levels)
+    _holders(sheet, found.holders, found.peak, UNTOLD)
     return sheet.finish(OF_SNAPSHOTS)
 
 
@@ -115,10 +118,7 @@ def measure_snapshot(found: MemoryHistory) -> Signals:
     sheet.put("device_memory.broken_failures", found.broken)
     sheet.put("device_memory.expandable", found.expandable, reason="the snapshot does not say")
     none = "the snapshot holds no stacks (_record_memory_history)"
-    sheet.put("device_memory.holders", found.holders and dict(found.holders), reason=none)
-    if found.holders is not None:
-        part = found.holders["activations"] / max(found.peak, 1)
-        sheet.put("device_memory.activations_share", part)
+    _holders(sheet, found.holders, found.peak, none)
     sheet.put("device_memory.largest", _lines(found.largest) or None, reason=none)
     sheet.put("device_memory.largest_where", _place(found.largest), reason=none)
     steps = max(found.steps, 1)
@@ -143,6 +143,12 @@ def _sizes(sheet: Sheet, peak: int, reserved: int, most: int, total: int | None)
     sheet.put(
         "device_memory.free_share", max(total - peak, 0) / total if total else None, reason=none
     )
+
+
+def _holders(sheet: Sheet, held: Mapping[str, int] | None, peak: int, reason: str) -> None:
+    sheet.put("device_memory.holders", held and dict(held), reason=reason)
+    part = None if held is None else held["activations"] / max(peak, 1)
+    sheet.put("device_memory.activations_share", part, reason=reason)
 
 
 def _growth(sheet: Sheet, levels: Whole) -> None:

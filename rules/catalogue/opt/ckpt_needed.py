@@ -14,8 +14,8 @@ class CkptNeeded(Rule):
     """The device is full, and most of it is activations.
 
     ## What it finds
-    In a memory snapshot: a peak of which at least half was allocated in forwards, on a device that
-    has hardly any memory left.
+    In a memory snapshot, or a trace with the allocator's events: a peak of which at least half was
+    allocated in forwards, on a device that has hardly any memory left.
 
     ## Why it costs time
     The memory bounds the batch, and a small batch uses the device badly. Activations are the part
@@ -24,11 +24,10 @@ class CkptNeeded(Rule):
     grow.
 
     ## Evidence needed
-    - At least 50 % of what is in use at the peak was allocated in a forward, by the stacks of the
-      snapshot.
+    - At least 50 % of what is in use at the peak was allocated in a forward: by the stacks of the
+      snapshot, or, in a trace, by operators in steps that are no part of backward or optimizer.
     - Less than 10 % of the device is free then, or an allocation failed. A snapshot tells the size
-      of
-      the device where an allocation has failed.
+      of the device where an allocation has failed.
 
     What a larger batch gains is not known, so no gain is predicted. confirmed on: built files only.
 

@@ -106,9 +106,12 @@ def test_what_the_allocator_did_is_kept(tmp_path):
     builder = small()
     said = {"Bytes": -512, "Total Allocated": 1024, "Total Reserved": 2048, "Device Id": 0}
     event = {"ph": "i", "name": "[memory]", "pid": 1, "tid": 1, "ts": 12.5}
+    said["Addr"] = 2**47
     builder.events += [{**event, "args": said}, {**event, "args": {"Bytes": 64, "Device Id": -1}}]
-    memory = read_trace(builder.write(tmp_path / "trace.json")).memory
-    assert memory.tolist() == [[12_500, -512, 1024, 2048, 0], [12_500, 64, -1, -1, -1]]
+    trace = read_trace(builder.write(tmp_path / "trace.json"))
+    lane = trace.lanes.index(("1", "1"))
+    first, second = [12_500, -512, 1024, 2048, 0, 2**47, lane], [12_500, 64, -1, -1, -1, -1, lane]
+    assert trace.memory.tolist() == [first, second]
 
 
 def test_begins_and_ends_are_put_together(tmp_path):
