@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainprof.profiler.model.run import ProcessRecord, Run
+from trainprof.profiler.model.records import ProcessInfo, RunInfo
 
 
 class RunClock:
@@ -12,13 +12,12 @@ class RunClock:
     they are apart by as much as the clocks of the machines are.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run = run.info
-        self._unix_ns = run.info.started_unix_s * 1e9 - run.info.started_ns
+    def __init__(self, run: RunInfo) -> None:
+        self._run = run
+        self._unix_ns = run.started_unix_s * 1e9 - run.started_ns
 
-    def of(self, process: ProcessRecord) -> int:
+    def of(self, info: ProcessInfo) -> int:
         """What is added to a time of this process, in ns."""
-        info = process.info
         shift_ns = 0.0
         if info.host != self._run.host and {"unix_s", "perf_ns"} <= info.clock.keys():
             shift_ns = info.clock["unix_s"] * 1e9 - info.clock["perf_ns"] - self._unix_ns

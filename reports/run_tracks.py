@@ -31,7 +31,7 @@ def run_tracks(run: Run, diagnosis: Diagnosis) -> Iterator[Track | CounterTrack]
 
     Times are ns since the run began, on one clock for all machines.
     """
-    clock = RunClock(run)
+    clock = RunClock(run.info)
     for number, session in enumerate(run.sessions, 1):
         training = f"training {number}, " if len(run.sessions) > 1 else ""
         found = _diagnosis_of(diagnosis, number - 1)
@@ -55,7 +55,7 @@ def _process(process: ProcessRecord) -> str:
 def _trainer(
     trainer: ProcessRecord, name: str, clock: RunClock, found: Diagnosis | None
 ) -> Iterator[Track | CounterTrack]:
-    shift_ns = clock.of(trainer)
+    shift_ns = clock.of(trainer.info)
     columns = trainer.steps.columns
     if len(trainer.steps):
         first = columns["start_ns"][0] + shift_ns
@@ -136,7 +136,7 @@ def _workers(session: Session, training: str, clock: RunClock) -> Iterator[Track
         if not len(worker.fetches):
             continue
         number = worker.fetches[0].worker
-        slices = (_batch(one, clock.of(worker)) for one in worker.fetches)
+        slices = (_batch(one, clock.of(worker.info)) for one in worker.fetches)
         row = f"worker {number}, {_process(worker)}"
         yield Track(f"{training}loader workers", row, slices)
 

@@ -99,7 +99,7 @@ def run_tables(run: Run, diagnosis: Diagnosis) -> Iterator[Table]:
     Returns:
         The tables, always the same ones; those of which nothing was recorded have no rows.
     """
-    clock = RunClock(run)
+    clock = RunClock(run.info)
     trainers = [
         (number, trainer)
         for number, session in enumerate(run.sessions, 1)
@@ -159,7 +159,7 @@ def _steps(training: int, trainer: ProcessRecord, clock: RunClock) -> Iterator[B
             [trainer.info.rank] * rows,
             [trainer.info.pid] * rows,
             part["index"].tolist(),
-            ((part["start_ns"] + clock.of(trainer)) / 1e9).tolist(),
+            ((part["start_ns"] + clock.of(trainer.info)) / 1e9).tolist(),
             *(_seconds(values) for values in durations),
             *(_seconds(part[name]) for name in ("cpu_ns", "run_queue_ns")),
             *(_counts(part[name]) for name in ("samples", "micro_batches")),

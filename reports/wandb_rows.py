@@ -57,12 +57,12 @@ _OF_GPU: Mapping[str, Callable[[GpuSample], float | None]] = {
 def rows_of(run: Run) -> Iterator[Row]:
     """Steps of the first rank of the longest training and samples of the machine, in order."""
     trainer = main_trainer(run)
-    clock = RunClock(run)
+    clock = RunClock(run.info)
     steps: Iterator[Row] = iter(())
     if trainer is not None:
         each = -(-len(trainer.steps) // ROWS_MAX)
         losses = mean_losses((one.step, one.value) for one in trainer.losses)
-        steps = step_rows(trainer.steps, clock.of(trainer), run.info, max(each, 1), losses)
+        steps = step_rows(trainer.steps, clock.of(trainer.info), run.info, max(each, 1), losses)
     samples = run.samples[:: max(-(-len(run.samples) // ROWS_MAX), 1)]
     machine = (sample_row(one, run.info) for one in samples)
     yield from merge(steps, machine, key=lambda row: row[WALL_TIME])

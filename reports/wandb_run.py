@@ -52,6 +52,7 @@ class Place:
         name: Of a new run. group, job_type: Of a new run that belongs to others.
         joined: The script's run, to which everything goes instead.
         folder: In which wandb makes its folder `wandb`; the working directory by default.
+        patience_s: For what is still to be sent at the end; None: as long as it takes.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Place:
     job_type: str | None = None
     joined: ScriptRun | None = None
     folder: Path | None = None
+    patience_s: float | None = None
 
 
 def check_wandb() -> None:
@@ -89,22 +91,24 @@ def open_run(place: Place, config: Mapping[str, Any]) -> Iterator[WandbRun]:
         raise TrainprofError(
             "WANDB_MODE=disabled switches W&B off; set it to online or offline to write to it."
         )
-    with _no_questions(), _in_one_sentence(wandb):
-        run = wandb.init(**_arguments(wandb, place))
+    with _in_one_sentence(wandb):
+        with _no_questions():
+            run = wandb.init(**_arguments(wandb, place))
         try:
-            run.config.update({"trainprof": dict(config)}, allow_val_change=True)
             for axis, names in AXES.items():
                 run.define_metric(axis, hidden=True)
                 for name in names:
                     run.define_metric(name, step_metric=axis)
-            yield WandbRun(wandb, run)
+            written = WandbRun(wandb, run)
+            written.configure(config)
+            yield written
         finally:
             run.finish()
 
 
 def _arguments(wandb: Any, place: Place) -> dict[str, Any]:
     """What `wandb.init` is given: of a joined run nothing that is the script's is written over."""
-    quiet = {
+    quiet: dict[str, Any] = {
         "silent": True,
         "console": "off",
         "disable_git": True,
@@ -114,6 +118,8 @@ def _arguments(wandb: Any, place: Place) -> dict[str, Any]:
         "x_disable_machine_info": True,
         "x_save_requirements": False,
     }
+    if place.patience_s is not None and "finish_timeout" in wandb.Settings.model_fields:
+        quiet |= {"finish_timeout": place.patience_s, "finish_timeout_raises": True}
     joined = place.joined
     beside = Path(joined.folder).parent.parent if joined and joined.folder else None
     where = place.folder or (beside if beside is not None and beside.is_dir() else None)
@@ -163,6 +169,10 @@ def _in_one_sentence(wandb: Any) -> Iterator[None]:
         raise TrainprofError(f"W&B refused: {_first_line(error)}") from None
     except errors.Error as error:
         raise TrainprofError(f"W&B could not be written: {_first_line(error)}") from None
+    except TimeoutError:
+        raise TrainprofError(
+            "W&B did not take everything in time; `wandb sync` sends the rest."
+        ) from None
     except OSError as error:
         raise TrainprofError(f"W&B's files cannot be written ({error.strerror}).") from None
 
@@ -187,13 +197,23 @@ class WandbRun:
         self.run_id: str = run.id
         self.url: str | None = None if run.offline else run.url
 
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """What was run, beside whatever the script has put into the config."""
+        with _in_one_sentence(self._wandb):
+            self._run.config.update({"trainprof": dict(config)}, allow_val_change=True)
+
     def log(self, rows: Iterable[Row]) -> None:
         """Adds rows to the history."""
-        for row in rows:
-            self._run.log(row)
+        with _in_one_sentence(self._wandb):
+            for row in rows:
+                self._run.log(row)
 
     def conclude(self, diagnosis: Diagnosis, files: Iterable[Path]) -> None:
         """The summary, the table of findings, and files as an artifact."""
+        with _in_one_sentence(self._wandb):
+            self._conclude(diagnosis, files)
+
+    def _conclude(self, diagnosis: Diagnosis, files: Iterable[Path]) -> None:
         table = self._wandb.Table(columns=list(FINDING_COLUMNS), data=finding_rows(diagnosis))
         self._run.log({"trainprof_findings": table})
         self._run.summary.update(summary_of(diagnosis))

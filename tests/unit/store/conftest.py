@@ -1,6 +1,7 @@
 """Run folders and records for the tests of the store."""
 
 import dataclasses
+import os
 
 import pytest
 
@@ -77,3 +78,20 @@ def process():
         )
 
     return make
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Nothing leaves the test, and no file of the user is read or written."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("DATA_DIR", "CACHE_DIR", "CONFIG_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path / "wandb-files"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
+    yield monkeypatch
+    import wandb  # what it has started ends with the test
+
+    wandb.teardown()

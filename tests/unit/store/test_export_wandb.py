@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 from pathlib import Path
 
@@ -26,21 +25,6 @@ wandb = pytest.importorskip("wandb")
 
 BASE_NS = 5_000_000_000
 LOGGED_TO = {"run_id": "own1", "project": "digits", "entity": "team", "mode": "offline"}
-
-
-@pytest.fixture
-def offline(tmp_path, monkeypatch):
-    """Nothing leaves the test, and no file of the user is read or written."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("DATA_DIR", "CACHE_DIR", "CONFIG_DIR"):
-        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path / "wandb-files"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.chdir(tmp_path)
-    yield monkeypatch
-    wandb.teardown()
 
 
 @pytest.fixture
@@ -203,3 +187,29 @@ def test_a_long_run_becomes_so_many_rows_and_keeps_its_mean(make_run):
     assert rows[-1]["trainprof/step"] == 4_499
     assert {row["trainprof_step/wall_s"] for row in rows} == {0.01}
     assert "trainprof_step/samples_per_s" not in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "settings"),
+    [
+        ("online", {"resume": "allow"}, {"x_primary": False}),
+        ("shared", {"mode": "shared"}, {"x_primary": False, "x_update_finish_state": False}),
+    ],
+)
+def test_how_a_run_that_is_online_is_joined(recorded, offline, capsys, mode, given, settings):
+    """What wandb is asked for; its server is not there to try it with."""
+    asked = {}
+
+    def init(**arguments):
+        asked.update(arguments)
+        raise wandb.errors.CommError("no server.\nTry later")
+
+    offline.setattr(wandb, "init", init)
+    offline.delenv("WANDB_MODE")
+    folder = recorded(Event("wandb_run", BASE_NS, 0, {**LOGGED_TO, "mode": mode}))
+    assert main(["export", str(folder), "--to", "wandb"]) == 2
+    assert capsys.readouterr().err == "trainprof: W&B could not be written: no server.\n"
+    told = {"id": "own1", "project": "digits", "entity": "team", **given}
+    assert {name: asked.get(name) for name in told} == told
+    assert "name" not in asked
+    assert {name: getattr(asked["settings"], name) for name in settings} == settings
