@@ -16,8 +16,24 @@ from trainprof.reports.source import short_path
 from trainprof.reports.terminal import print_diagnosis
 
 
-def conclude(run_folder: Path, *, calibration: bool = True) -> None:
-    """Diagnoses a finished run and prints the diagnosis on stderr.
+def conclude(run_folder: Path, *, calibration: bool = True) -> Diagnosis:
+    """Diagnoses a finished run, keeps the diagnosis and prints it on stderr.
+
+    Raises:
+        RunFolderError: the folder has vanished or cannot be read.
+    """
+    diagnosis = judged(run_folder, calibration=calibration)
+    try:
+        (run_folder / "diagnosis.json").write_text(JsonReport().render(diagnosis))
+    except OSError as error:
+        print(f"trainprof: diagnosis.json was not written ({error.strerror}).", file=sys.stderr)
+    print_diagnosis(diagnosis, file=sys.stderr)
+    _write_page(run_folder, diagnosis)
+    return diagnosis
+
+
+def judged(run_folder: Path, *, calibration: bool = True) -> Diagnosis:
+    """Diagnoses a finished run.
 
     The script has ended by now: a mistake in the settings is said, and the rest goes on without.
 
@@ -28,16 +44,10 @@ def conclude(run_folder: Path, *, calibration: bool = True) -> None:
         settings = load_settings()
         if not calibration:
             settings = replace(settings, calibration=False)
-        diagnosis = judge(run_folder, settings)
+        return judge(run_folder, settings)
     except UsageError as error:
         print(f"trainprof: {error}", file=sys.stderr)
-        diagnosis = judge(run_folder, Settings())
-    try:
-        (run_folder / "diagnosis.json").write_text(JsonReport().render(diagnosis))
-    except OSError as error:
-        print(f"trainprof: diagnosis.json was not written ({error.strerror}).", file=sys.stderr)
-    print_diagnosis(diagnosis, file=sys.stderr)
-    _write_page(run_folder, diagnosis)
+        return judge(run_folder, Settings())
 
 
 def _write_page(run_folder: Path, diagnosis: Diagnosis) -> None:

@@ -16,6 +16,7 @@ from trainprof.profiler.launch import Child, Ending, child_environment, resolve_
 
 if TYPE_CHECKING:
     from trainprof.cli.dashboard_run import DashboardRun
+    from trainprof.cli.live_wandb import LiveWandb
     from trainprof.profiler.model.collector_status import CollectorStatus
     from trainprof.profiler.model.records import RunInfo
 
@@ -105,6 +106,12 @@ class TraceSteps(click.ParamType):  # type: ignore[type-arg]
     default=True,
     help="Hold predictions against what earlier tunes have measured here (default: yes).",
 )
+@click.option(
+    "--wandb",
+    is_flag=True,
+    help="Show the run at Weights & Biases while it goes on; where the script has a W&B run of its "
+    "own, in that one.",
+)
 @click.option("--quiet", is_flag=True, help="Print nothing; read the run with `diagnose`.")
 @click.option(
     "--tui/--no-tui",
@@ -126,6 +133,7 @@ def run(
     force_plan: bool,
     fixes: tuple[str, ...],
     calibration: bool,
+    wandb: bool,
     quiet: bool,
     tui: bool,
     yes: bool,
@@ -146,6 +154,10 @@ def run(
         check_screen("trainprof run --tui", "leave --tui out where there is none")
     from trainprof.profiler.store.folder import create_run_folder
 
+    if wandb:
+        from trainprof.reports.wandb_run import check_wandb
+
+        check_wandb()
     folder = create_run_folder(out, name, _script_of(command))
     watched = _Watched(
         steps,
@@ -157,11 +169,11 @@ def run(
         nvtx,
         tui,
     )
-    session = _Session(folder, name or folder.name, command, watched, quiet)
+    session = _Session(folder, name or folder.name, command, watched, quiet, wandb)
     status = session.run(started)
     session.leave_dashboard()
-    if not quiet:
-        session.print_diagnosis(calibration=calibration)
+    if not quiet or wandb:
+        session.conclude(calibration=calibration)
     return status
 
 
@@ -223,13 +235,25 @@ class _Session:
     """One supervised run: its folder, its child, its samples."""
 
     def __init__(
-        self, folder: Path, name: str, command: tuple[str, ...], watched: _Watched, quiet: bool
+        self,
+        folder: Path,
+        name: str,
+        command: tuple[str, ...],
+        watched: _Watched,
+        quiet: bool,
+        wandb: bool = False,
     ) -> None:
         self._folder = folder
         self._quiet = quiet
         self._watched = watched
         self._info = self._first_info(name, command)
         self._dashboard: DashboardRun | None = None
+        self._wandb = self._live_wandb() if wandb else None
+
+    def _live_wandb(self) -> LiveWandb:
+        from trainprof.cli.live_wandb import LiveWandb
+
+        return LiveWandb(self._folder, self._info)
 
     def _first_info(self, name: str, command: tuple[str, ...]) -> RunInfo:
         from trainprof.profiler.model.records import RunInfo
@@ -285,6 +309,8 @@ class _Session:
         recorder.start()
         stacks = StackSampler(self._folder, child.pid, plan)
         stacks.start()
+        if self._wandb is not None:
+            self._wandb.start()
         self._update(hardware=read_hardware(), mounts=read_mounts([self._info.cwd]))
         self._update(commit=read_commit(self._info.cwd))
         if not self._quiet and not child.wait_at_most(PRELOAD_AFTER_S):
@@ -299,6 +325,8 @@ class _Session:
             dashboard.drain()
         recorder.stop()
         stacks.stop()
+        if self._wandb is not None:
+            self._wandb.stop()
         statuses = (*recorder.statuses(), *stacks.statuses())
         return self._complete(ending, ended_ns, statuses)
 
@@ -339,12 +367,15 @@ class _Session:
         if self._dashboard is not None:
             self._dashboard.wait()
 
-    def print_diagnosis(self, *, calibration: bool) -> None:
-        """Reads the run back, diagnoses it, keeps the result and prints it on stderr."""
-        from trainprof.cli.conclude import conclude
+    def conclude(self, *, calibration: bool) -> None:
+        """Reads the run back and diagnoses it, for the terminal and for whoever shows it."""
+        from trainprof.cli.conclude import conclude, judged
 
         sys.stderr.flush()
-        conclude(self._folder, calibration=calibration)
+        told = judged if self._quiet else conclude
+        diagnosis = told(self._folder, calibration=calibration)
+        if self._wandb is not None:
+            self._wandb.finish(diagnosis)
 
     def _update(self, **changes: object) -> None:
         self._info = dataclasses.replace(self._info, **changes)  # type: ignore[arg-type]
