@@ -130,6 +130,16 @@ def test_a_report_says_what_holds_the_memory(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("total", "found"), [(580, True), (5000, False)])
+def test_activations_that_fill_the_device_are_a_finding_of_traces_too(tmp_path, total, found):
+    devices = [{"id": 0, "name": "Made-up", "totalGlobalMem": total}]
+    path = training(before=0).write(tmp_path / "trace.json", deviceProperties=devices)
+    findings = {one.rule: one for one in diagnose_trace(path).findings}
+    assert ("opt-ckpt-needed" in findings) is found
+    if found:
+        assert "Activations are 54 % of the memory" in findings["opt-ckpt-needed"].summary
+
+
 @pytest.mark.parametrize("lacks", ["Addr", "steps", "some allocations"])
 def test_where_the_trace_does_not_tell_all_of_it_nothing_is_charged(tmp_path, lacks):
     builder = training(before=0)
