@@ -18,6 +18,7 @@ from trainprof.rules.trace_signals import (
     rearranging,
     roofline,
     several_devices,
+    sharding,
     step_variation,
     synchronisations,
     timeline,
@@ -48,6 +49,7 @@ TOPICS = (
     compiling,
     rearranging,
     fp64,
+    sharding,
 )
 """Each has `DESCRIPTIONS` and `measure(traced)`."""
 NAMES = frozenset(one.name for topic in TOPICS for one in topic.DESCRIPTIONS)
