@@ -4,11 +4,13 @@ A page names the files that its commands need in a comment, `<!-- needs: sample_
 They are committed to a new git repository, and the commands run there, one after another. Each is a
 line `$ …` in a block of the language `console`; what follows it is replaced by what it printed. The
 folder is called ~/NAME on the page, NAME being that of the page's file. A sentence "The outputs are
-those of …" gets today's date.
+those of …" gets today's date. An image whose text is `$ …` is drawn anew: the terminal, in colour,
+in which that command ran, after all others.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -19,9 +21,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pexpect
+from rich.console import Console
+from rich.text import Text
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDS = re.compile(r"^<!-- needs: (.*) -->$", re.MULTILINE)
+PICTURE = re.compile(r"!\[\$ ([^\]]*)\]\(([^)]+\.svg)\)")
 MEASURED = re.compile(r"^The outputs are those of .*$", re.MULTILINE)
 PROMPT = "$ "
 
@@ -49,6 +56,13 @@ def measured(page: str, now: time.struct_time, cores: int) -> str:
     day = f"{now.tm_mday} {time.strftime('%B %Y', now)}"
     sentence = f"The outputs are those of {day}, on {cores} cores that other programs used as well."
     return MEASURED.sub(sentence, page)
+
+
+def drawn(output: str, title: str) -> str:
+    """What a terminal of 80 columns shows, as SVG that fetches no fonts."""
+    console = Console(record=True, width=80, file=io.StringIO(), force_terminal=True)
+    console.print(Text.from_ansi(output))
+    return re.sub(r"@font-face \{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
 
 
 class Workplace:
@@ -90,16 +104,47 @@ class Workplace:
             raise SystemExit(f"{command} ended with {done.returncode}:\n{done.stdout}")
         return done.stdout.replace(str(self.folder), self._shown)
 
+    def run_in_terminal(self, command: str) -> str:
+        """What a command writes to a terminal, colours included; one that fails is the end."""
+        print(f"{PROMPT}{command}", file=sys.stderr)
+        environment = {**self._environment, "TERM": "xterm-256color"}
+        output, status = pexpect.run(
+            "bash",
+            args=["-c", command],
+            cwd=str(self.folder),
+            env=environment,
+            dimensions=(50, 80),
+            timeout=None,
+            withexitstatus=True,
+        )
+        text: str = output.decode(errors="replace").replace("\r\n", "\n")
+        if status != 0:
+            raise SystemExit(f"{command} ended with {status}:\n{text}")
+        return text.replace(str(self.folder), self._shown)
 
-def refresh(path: Path) -> str:
-    """The text of a page with the outputs of today."""
+
+def refresh(path: Path) -> tuple[str, dict[str, str]]:
+    """The text of a page with the outputs of today, and the pictures in it by name."""
     page = path.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as base:
         workplace = Workplace(page, Path(base), path.stem)
         text = refreshed(page, workplace.run)
-    return measured(text, time.localtime(), os.cpu_count() or 1)
+        pictures = {
+            name: drawn(workplace.run_in_terminal(command), f"{PROMPT}{command}")
+            for command, name in PICTURE.findall(page)
+        }
+    return measured(text, time.localtime(), os.cpu_count() or 1), pictures
+
+
+def main(paths: list[Path]) -> None:
+    """Writes the pages and their pictures."""
+    for path in paths:
+        text, pictures = refresh(path)
+        path.write_text(text, encoding="utf-8")
+        for name, picture in pictures.items():
+            (path.parent / name).parent.mkdir(exist_ok=True)
+            (path.parent / name).write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        Path(argument).write_text(refresh(Path(argument)), encoding="utf-8")
+    main([Path(argument) for argument in sys.argv[1:]])

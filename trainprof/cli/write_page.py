@@ -57,7 +57,7 @@ def _names(option: click.Option) -> str:
     names = "`, `".join(option.opts)
     if option.secondary_opts:
         names += "`, `" + "`, `".join(option.secondary_opts)
-    return f"`{names}`" + (f" `{kind}`".replace("|", "\\|") if kind else "")
+    return f"`{names}`" + (f" `{kind.replace('|', '/')}`" if kind else "")
 
 
 def _kind(option: click.Option) -> str:
@@ -67,8 +67,9 @@ def _kind(option: click.Option) -> str:
     if option.metavar:
         return option.metavar
     if isinstance(option.type, click.Choice):
-        return "|".join(str(choice) for choice in option.type.choices)
-    return option.type.name.upper().removesuffix(" RANGE")
+        return "/".join(str(choice) for choice in option.type.choices)
+    name = option.type.name.removesuffix(" range")
+    return name.upper() if name.islower() else name
 
 
 def _described(option: click.Option) -> str:

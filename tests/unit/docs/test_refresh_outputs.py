@@ -63,6 +63,17 @@ def test_commands_run_in_a_repository_with_what_the_page_needs(script, tmp_path)
         workplace.run("false")
 
 
+def test_a_picture_shows_the_terminal_and_fetches_nothing(script, tmp_path):
+    workplace = script.Workplace(PAGE, tmp_path, "page")
+    picture = script.drawn(workplace.run_in_terminal(r"stty size; printf '\033[31mred\n'"), "$ it")
+    assert ">50&#160;80<" in picture
+    assert ">red<" in picture
+    assert "url(http" not in picture
+    assert script.PICTURE.findall("![$ trainprof runs](images/a.svg)") == [
+        ("trainprof runs", "images/a.svg")
+    ]
+
+
 def test_the_tutorial_is_among_the_pages():
     assert "tutorial.md" in [path.name for path in PAGES]
 
@@ -72,5 +83,5 @@ def test_the_tutorial_is_among_the_pages():
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_all_commands_of_a_page_succeed(script, page):
-    text = script.refresh(page)
+    text, _ = script.refresh(page)
     assert script.commands_of(text) == script.commands_of(page.read_text())
