@@ -14,6 +14,9 @@ from trainprof.reports.html.colours import phase_colour
 from trainprof.reports.phases import phase_label
 from trainprof.reports.text import SHORT, printable
 
+MOST_CHARTS = 20
+"""Of the machine: with 64 GPUs the page would be too large to be drawn at once."""
+
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 _BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
 _CLOCK = ((7200.0, 3600.0, "h"), (180.0, 60.0, "min"))
@@ -51,12 +54,21 @@ def timeline_section(diagnosis: Diagnosis) -> Block:
 
 def resources_section(diagnosis: Diagnosis) -> Block:
     """CPU, memory and GPUs, over the same seconds as the timeline."""
-    charts = [
-        _chart(one.name.replace(".", "-").replace("_", "-"), title, (one,), diagnosis)
+    named = [
+        (one, title)
         for one in diagnosis.series
         if one.buckets and (title := _resource_title(one.name)) is not None
     ]
-    return blocks.section("resources", "What the machine did meanwhile", _told(charts))
+    told = _told(
+        [
+            _chart(one.name.replace(".", "-").replace("_", "-"), title, (one,), diagnosis)
+            for one, title in named[:MOST_CHARTS]
+        ]
+    )
+    if len(named) > MOST_CHARTS:
+        left = numbers.count(len(named) - MOST_CHARTS)
+        told.append(blocks.text(f"{left} more are in trainprof diagnose --format json.", "note"))
+    return blocks.section("resources", "What the machine did meanwhile", told)
 
 
 def _told(charts: Sequence[Block]) -> list[Block]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import Diagnosis
-from trainprof.reports import sentences
+from trainprof.reports import numbers, sentences
 from trainprof.reports.html import blocks
 from trainprof.reports.html.blocks import Block
 from trainprof.reports.html.environment import environment_section, measured_section
@@ -21,6 +21,9 @@ from trainprof.reports.html.traced import devices_section, kernels_section, path
 from trainprof.reports.html.verdict import verdict_section
 from trainprof.reports.next_commands import next_commands
 from trainprof.reports.text import SHORT, printable
+
+MOST_TRAININGS = 12
+"""Beside the longest one, with sections of their own: a command may have restarted hundreds."""
 
 
 class HtmlReport:
@@ -61,8 +64,13 @@ class HtmlReport:
         yield kernels_section(diagnosis)
         yield ranks_section(diagnosis)
         yield path_section(diagnosis)
-        for other in diagnosis.other_sessions:
-            yield _other_training(other, extras, len(diagnosis.other_sessions) + 1)
+        trainings = len(diagnosis.other_sessions) + 1
+        for other in diagnosis.other_sessions[:MOST_TRAININGS]:
+            yield _other_training(other, extras, trainings)
+        if trainings - 1 > MOST_TRAININGS:
+            left = numbers.count(trainings - 1 - MOST_TRAININGS)
+            told = blocks.text(f"{left} more are in trainprof diagnose --format json.")
+            yield blocks.section("more-trainings", "More trainings", [told])
         yield environment_section(diagnosis, extras)
         yield measured_section(diagnosis)
         yield _unseen(diagnosis)

@@ -5,7 +5,12 @@ const darkness = window.matchMedia("(prefers-color-scheme: dark)");
 const overTime = [];
 const later = [];
 
+const ON_PAPER = { "--text": "#000", "--line": "#bbb", "--card": "#fff" };
+let printing = false;
+
+// Styles for print are not in force yet when a browser is about to print, so they are named here.
 function colourOf(name) {
+  if (printing) return ON_PAPER[name];
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
@@ -157,7 +162,8 @@ function drawIntervals(block) {
   });
 }
 
-function recolour() {
+function recolour(event) {
+  printing = event.type === "beforeprint";
   for (const plot of document.querySelectorAll(".plot")) Plotly.relayout(plot, themed());
 }
 

@@ -199,6 +199,39 @@ def test_a_thousand_ranks_stay_a_small_page(browser, tmp_path):
     quiet(browser, path)
 
 
+def test_the_largest_runs_stay_a_small_page():
+    gpus = [
+        course(f"gpu{n}.{what}", "bytes", 0.1, 0.5, 0.9)
+        for n in range(64)
+        for what in ("utilization_share", "memory_used_bytes")
+    ]
+    ranks = tuple(RankSummary(n, n, 9, 0.04, {"forward": 0.4}) for n in range(1000))
+    largest = replace(
+        LONG_RUN,
+        series=(*LONG_RUN.series, *gpus),
+        ranks=ranks,
+        skipped_rules=tuple(GIVEN["SkippedRule"](f"r{n}", "no reason") for n in range(500)),
+        other_sessions=(FULL,) * 200,
+    )
+    pages = {FULL.findings[0].rule: "why " * 1000}
+    text = HtmlReport(Extras(pages=pages, tune=TUNED)).render(largest)
+    assert len(text.encode()) < 5_000_000
+    assert "188 more are in trainprof diagnose" in text
+
+
+def test_what_is_printed_from_a_dark_page_is_black_on_white(browser, tmp_path):
+    colour = "document.getElementById('chart-step-time').layout.font.color"
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.call("Emulation.setEmulatedMedia", features=features)
+    browser.open(write(tmp_path, LONG_RUN))
+    dark = browser.run(colour)
+    browser.run("window.dispatchEvent(new Event('beforeprint'))")
+    assert browser.run(colour) == "#000"
+    browser.run("window.dispatchEvent(new Event('afterprint'))")
+    assert browser.run(colour) == dark
+    browser.call("Emulation.setEmulatedMedia", features=[])
+
+
 def test_light_and_dark_follow_the_system(browser, tmp_path):
     path = write(tmp_path, LONG_RUN)
     seen = []
