@@ -17,7 +17,7 @@ class ComparedRun:
         status: complete | incomplete | crashed | stopped | running.
         problem: Why its steps do not count; None where they do.
         mean_s, mean_s_low, mean_s_high: Of a steady step, as its diagnosis has them (90 %).
-        samples_per_step: None where samples were not counted.
+        samples_per_step: Of one rank; None where samples were not counted.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Ratio:
     Attributes:
         run_deviation: Standard deviation of the logarithm of equal runs' times.
         assumed: It is a stated floor, since there are too few runs to measure it.
+        pairs: Of runs made in turns; None where the groups are compared as they are.
         steps_matter: What the steps of a run leave open is more than what differs between runs.
     """
 
@@ -49,6 +50,7 @@ class Ratio:
     run_deviation: float
     assumed: bool
     steps_matter: bool = False
+    pairs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,11 @@ def basis(comparison: Comparison) -> str | None:
         return None
     old, new = (counted(group) for group in (comparison.base, comparison.candidate))
     runs = f"{old} against {new} runs"
+    if ratio.pairs is not None:
+        return (
+            f"{ratio.pairs} pairs of runs made in turns; equal runs of a pair differ by "
+            f"{numbers.share(ratio.run_deviation)} here."
+        )
     if not ratio.assumed:
         return f"{runs}; equal runs differ by {numbers.share(ratio.run_deviation)} here."
     more = (

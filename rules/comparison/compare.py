@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from trainprof.profiler.model.comparison import (
     LEVEL,
@@ -17,7 +17,17 @@ from trainprof.profiler.model.comparison import (
 from trainprof.profiler.model.phases import PHASES
 from trainprof.rules.comparison.changed import changed_facts
 from trainprof.rules.comparison.measured import JudgedRun, problems
-from trainprof.rules.statistics.groups import difference, runs_to_decide
+from trainprof.rules.comparison.turns import pairs_in_turns, usable_pairs
+from trainprof.rules.statistics.groups import (
+    Difference,
+    Observation,
+    group_difference,
+    paired_difference,
+    runs_to_decide,
+)
+
+Differing = Callable[[Sequence[Observation], Sequence[Observation]], Difference]
+"""Gives the difference of a base and a candidate."""
 
 SAME_BATCH = 0.05
 """Batches whose mean sizes differ by less are of one size: the last of an epoch may be shorter."""
@@ -34,10 +44,15 @@ def compare(
         limit: Part of the base's time that the candidate may take longer, for the gate.
     """
     of_base, of_candidate = problems(base), problems(candidate)
-    old, new = _usable(base, of_base), _usable(candidate, of_candidate)
+    pairs = usable_pairs(pairs_in_turns(base, candidate), of_base, of_candidate)
+    if pairs:
+        old, new = [base[place] for place, _ in pairs], [candidate[place] for _, place in pairs]
+    else:
+        old, new = _usable(base, of_base), _usable(candidate, of_candidate)
+    difference = paired_difference if pairs else group_difference
     reason = _incomparable(old, new)
     per = "step" if reason is not None else _unit(old, new)
-    ratio = None if reason is not None else _ratio(old, new, per)
+    ratio = None if reason is not None else _ratio(old, new, per, difference)
     changes = changed_facts(base, candidate)
     gone, arisen = _findings(base, candidate)
     return Comparison(
@@ -49,7 +64,7 @@ def compare(
         candidate=tuple(map(JudgedRun.summary, candidate, of_candidate)),
         ratio=ratio,
         level=LEVEL,
-        phases=() if reason is not None else tuple(_phases(old, new, per)),
+        phases=() if reason is not None else tuple(_phases(old, new, per, difference)),
         changes=changes,
         findings_gone=gone,
         findings_new=arisen,
@@ -84,8 +99,11 @@ def _unit(base: Sequence[JudgedRun], candidate: Sequence[JudgedRun]) -> str:
     return "sample"
 
 
-def _ratio(base: Sequence[JudgedRun], candidate: Sequence[JudgedRun], per: str) -> Ratio:
-    found = difference(*([run.step_time(per) for run in group] for group in (base, candidate)))
+def _ratio(
+    base: Sequence[JudgedRun], candidate: Sequence[JudgedRun], per: str, difference: Differing
+) -> Ratio:
+    old, new = ([run.step_time(per) for run in group] for group in (base, candidate))
+    found = difference(old, new)
     return Ratio(
         point=math.exp(found.point),
         low=math.exp(found.low),
@@ -93,6 +111,7 @@ def _ratio(base: Sequence[JudgedRun], candidate: Sequence[JudgedRun], per: str) 
         run_deviation=found.deviation,
         assumed=found.assumed,
         steps_matter=found.assumed and found.sampling > found.deviation,
+        pairs=len(base) if found.paired else None,
     )
 
 
@@ -103,7 +122,7 @@ def _verdict(ratio: Ratio) -> str:
 
 
 def _phases(
-    base: Sequence[JudgedRun], candidate: Sequence[JudgedRun], per: str
+    base: Sequence[JudgedRun], candidate: Sequence[JudgedRun], per: str, difference: Differing
 ) -> Iterator[PhaseChange]:
     for phase in PHASES:
         first = [run.phase_time(phase, per) for run in base]
@@ -131,7 +150,8 @@ def _gate(
         return Gate(limit, "failed")
     if ratio.high <= 1.0 + limit:
         return Gate(limit, "passed")
-    needed = runs_to_decide(math.log1p(limit), ratio.run_deviation)
+    paired = ratio.pairs is not None
+    needed = runs_to_decide(math.log1p(limit), ratio.run_deviation, paired=paired)
     return Gate(limit, "undecided", "the true difference may lie on either side of it", needed)
 
 

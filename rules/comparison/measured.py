@@ -17,7 +17,7 @@ from trainprof.rules.statistics.intervals import Z95
 
 RUN_DEVIATION = 0.08
 """Between equal runs, in parts of their time, where fewer than three runs a group measure it. Of 20
-pairs on two shared cores it was 0.06, had both waited little for a CPU (docs/compare-same.md)."""
+pairs on two busy cores it was 0.08, without one that waited for a CPU (docs/compare-same.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,11 @@ class JudgedRun:
 
     @property
     def samples_per_step(self) -> float | None:
-        """Of all ranks together; None where samples were not counted."""
-        steps = self.diagnosis.steps
-        if steps.mean_s is None or steps.samples_per_s is None:
+        """Of one rank; None where samples were not counted."""
+        samples = self._signal("step.samples").get("value")
+        if not isinstance(samples, (int, float)) or not 0 < samples < math.inf:
             return None
-        samples = steps.mean_s * steps.samples_per_s
-        return samples if math.isfinite(samples) and samples > 0 else None
+        return float(samples)
 
     def problem(self) -> str | None:
         """Why its steps cannot be compared, None where they can."""

@@ -10,6 +10,7 @@ fewer it cannot be, and a floor is assumed that the caller states.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,9 +60,10 @@ class Difference:
     deviation: float
     assumed: bool
     sampling: float
+    paired: bool = False
 
 
-def difference(base: Sequence[Observation], candidate: Sequence[Observation]) -> Difference:
+def group_difference(base: Sequence[Observation], candidate: Sequence[Observation]) -> Difference:
     """The difference of two groups and its 95 % interval.
 
     Raises:
@@ -83,15 +85,43 @@ def difference(base: Sequence[Observation], candidate: Sequence[Observation]) ->
     return Difference(point, point - half, point + half, between, True, sampling)
 
 
-def runs_to_decide(distance: float, deviation: float) -> int | None:
+def paired_difference(base: Sequence[Observation], candidate: Sequence[Observation]) -> Difference:
+    """The mean difference of pairs with its 95 % interval: Student's, of the pairs' differences.
+
+    What both runs of a pair have seen of the machine falls out.
+
+    Raises:
+        ValueError: fewer than two pairs, or groups of different lengths.
+    """
+    count = len(base)
+    if count < 2 or count != len(candidate):
+        raise ValueError("pairs need two runs of either group, and as many of both")
+    gaps = [new.value - old.value for old, new in zip(base, candidate, strict=True)]
+    sampling = _root_mean_square([one.sampling for one in (*base, *candidate)])
+    deviation = max(statistics.stdev(gaps), math.sqrt(2.0) * sampling)
+    point, half = statistics.fmean(gaps), _paired_half_width(deviation, count)
+    equal = deviation / math.sqrt(2.0)
+    return Difference(point, point - half, point + half, equal, False, sampling, paired=True)
+
+
+def runs_to_decide(distance: float, deviation: float, *, paired: bool = False) -> int | None:
     """Runs of each group with which no difference could be told from one of `distance`.
 
     None where that would take more than `MOST_RUNS_ADVISED`.
     """
     for runs in range(LEAST_RUNS, MOST_RUNS_ADVISED + 1):
-        if _half_width(deviation, 2 * runs - 2, runs, runs) < distance:
+        half = (
+            _paired_half_width(math.sqrt(2.0) * deviation, runs)
+            if paired
+            else _half_width(deviation, 2 * runs - 2, runs, runs)
+        )
+        if half < distance:
             return runs
     return None
+
+
+def _paired_half_width(deviation: float, pairs: int) -> float:
+    return student_quantile((1.0 + LEVEL) / 2.0, pairs - 1) * deviation / math.sqrt(pairs)
 
 
 def _half_width(deviation: float, freedom: int, base: int, candidate: int) -> float:

@@ -40,6 +40,7 @@ def judged():
             for phase, share in shares.items()
         }
         signals["step.run_queue_share"] = {"value": waited}
+        signals["step.samples"] = {"value": fields.pop("samples", 32)}
         known = mean_s is not None
         steps = StepSummary(
             count=fields.pop("steps", 300),
@@ -47,7 +48,6 @@ def judged():
             mean_s=mean_s,
             mean_s_low=mean_s * (1 - width) if known else None,
             mean_s_high=mean_s * (1 + width) if known else None,
-            samples_per_s=fields.pop("samples", 32) / mean_s if known and mean_s else None,
             phases={p: PhaseTime(s, s * mean_s) for p, s in shares.items()} if known else {},
         )
         run = RunSummary(
@@ -73,7 +73,7 @@ def judged():
 def write_run(tmp_path):
     """Writes a run folder below the working directory whose steps take about so long."""
 
-    def write(name, step_s=0.010, steps=120, *, ranks=1, seed=0, process=True, **fields):
+    def write(name, step_s=0.010, steps=120, *, ranks=1, seed=0, process=True, batch=32, **fields):
         folder = tmp_path / name
         folder.mkdir(parents=True)
         at_s = 1000.0 + 10.0 * len(list(tmp_path.rglob("run.json")))
@@ -83,13 +83,13 @@ def write_run(tmp_path):
         write_run_info(folder, info)
         (folder / "procs").mkdir()
         for rank in range(ranks if process else 0):
-            _write_process(folder, step_s, steps, rank, ranks, np.random.default_rng(seed))
+            _write_process(folder, step_s, steps, rank, ranks, np.random.default_rng(seed), batch)
         return folder
 
     return write
 
 
-def _write_process(folder, step_s, steps, rank, ranks, random):
+def _write_process(folder, step_s, steps, rank, ranks, random, batch):
     alone = {} if ranks == 1 else {"rank": rank, "local_rank": rank, "world_size": ranks}
     process = ProcessInfo(10 + rank, 1, "host", "trainer", started_ns=START_NS, **alone)
     path = folder / "procs" / f"host-{10 + rank}-{START_NS}"
@@ -101,6 +101,6 @@ def _write_process(folder, step_s, steps, rank, ranks, random):
         wall_ns = int(step_s * random.lognormal(0.0, 0.05) * 1e9)
         phases = dict.fromkeys(PHASES, 0) | {"forward": wall_ns // 3}
         phases["residual"] = wall_ns - phases["forward"]
-        writer.step(StepRecord(index, start_ns, wall_ns, tuple(phases.values())))
+        writer.step(StepRecord(index, start_ns, wall_ns, tuple(phases.values()), samples=batch))
         start_ns += wall_ns
     writer.close()

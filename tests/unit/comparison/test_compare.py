@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainprof.rules.comparison import compare
-from trainprof.rules.statistics.groups import Observation, difference, runs_to_decide
+from trainprof.rules.statistics.groups import (
+    Observation,
+    group_difference,
+    paired_difference,
+    runs_to_decide,
+)
 
 LIMIT = 0.05
 
@@ -177,9 +182,9 @@ def test_equal_groups_hardly_ever_fail_and_a_real_slowdown_is_found(between):
     false, at_limit, found = 0, 0, 0
     for _ in range(1000):
         base = _runs(random, 0.0, between, 5)
-        false += difference(base, _runs(random, 0.0, between, 5)).low > limit
-        at_limit += difference(base, _runs(random, limit, between, 5)).low > limit
-        found += difference(base, _runs(random, math.log(1.15), between, 5)).low > limit
+        false += group_difference(base, _runs(random, 0.0, between, 5)).low > limit
+        at_limit += group_difference(base, _runs(random, limit, between, 5)).low > limit
+        found += group_difference(base, _runs(random, math.log(1.15), between, 5)).low > limit
     assert false <= 10
     assert at_limit <= 40  # 2.5 % by design, three deviations of 1,000 draws above it
     assert found >= {0.01: 990, 0.03: 950, 0.05: 600}[between]
@@ -190,7 +195,7 @@ def test_single_pairs_with_noise_below_the_floor_hardly_ever_fail():
     failed = 0
     for _ in range(2000):
         base, candidate = (_runs(random, 0.0, 0.07, 1) for _ in range(2))
-        failed += difference(base, candidate).low > math.log1p(LIMIT)
+        failed += group_difference(base, candidate).low > math.log1p(LIMIT)
     assert failed <= 20
 
 
@@ -203,7 +208,7 @@ def test_single_pairs_with_noise_below_the_floor_hardly_ever_fail():
 )
 def test_an_interval_holds_its_point_and_turns_round_with_the_groups(old, new, sampling, between):
     base, candidate = ([Observation(v, sampling, between) for v in vs] for vs in (old, new))
-    found, turned = difference(base, candidate), difference(candidate, base)
+    found, turned = group_difference(base, candidate), group_difference(candidate, base)
     assert found.low <= found.point <= found.high
     assert found.point == pytest.approx(-turned.point)
     assert found.high == pytest.approx(-turned.low)
@@ -221,4 +226,70 @@ def test_more_noise_needs_more_runs():
 
 def test_an_empty_group_is_refused():
     with pytest.raises(ValueError, match="needs a run"):
-        difference([], [Observation(0.0, 0.0, 0.1)])
+        group_difference([], [Observation(0.0, 0.0, 0.1)])
+
+
+def _in_turns(judged, drift, longer=1.0, **fields):
+    """Five runs of either side made in turns, on a machine that is slower for some of the time."""
+    base, candidate = [], []
+    for number, slowed in enumerate(drift):
+        noise = 1.0 + 0.002 * (-1) ** number
+        at_s = 10.0 * number
+        old = {"at_s": at_s + number % 2, "name": f"old-{number}"}
+        new = {"at_s": at_s + 1 - number % 2, "name": f"new-{number}"}
+        base.append(judged(0.010 * slowed * noise, **old))
+        candidate.append(judged(0.010 * slowed * longer / noise, **new, **fields))
+    return base, candidate
+
+
+def test_runs_made_in_turns_are_compared_pair_by_pair(judged):
+    drift = (1.0, 1.4, 1.1, 1.8, 1.0)
+    found = compare(*_in_turns(judged, drift, 1.1), LIMIT)
+    assert found.ratio.pairs == 5
+    assert (found.verdict, found.gate.outcome) == ("slower", "failed")
+    assert compare(*_in_turns(judged, drift), LIMIT).gate.outcome == "passed"
+    # three pairs are too few for that, and the groups differ within themselves
+    few = compare(*_in_turns(judged, drift[:3], 1.1), LIMIT)
+    assert (few.ratio.pairs, few.gate.outcome) == (None, "undecided")
+
+
+def test_runs_that_were_not_made_in_turns_are_no_pairs(judged):
+    base = [judged(at_s=float(place)) for place in range(5)]
+    candidate = [judged(at_s=10.0 + place) for place in range(5)]
+    assert compare(base, candidate).ratio.pairs is None
+
+
+def test_the_partner_of_a_run_that_does_not_count_does_not_either(judged):
+    base, candidate = _in_turns(judged, (1.0,) * 6)
+    candidate[2] = judged(0.05, at_s=candidate[2].info.started_unix_s, waited=0.6)
+    found = compare(base, candidate, LIMIT)
+    assert found.ratio.pairs == 5
+    assert found.gate.outcome == "passed"
+    assert [run.problem is None for run in found.base] == [True, True, False, True, True, True]
+    assert any(remark.startswith("old-2 does not count: the run that") for remark in found.remarks)
+
+
+def test_pairs_of_equal_runs_on_a_drifting_machine_hardly_ever_fail():
+    random = np.random.default_rng(5)
+    limit = math.log1p(LIMIT)
+    false, at_limit, found = 0, 0, 0
+    for _ in range(1000):
+        drift = random.normal(0.0, 0.3, 5)
+
+        def runs(mean, drift=drift):
+            return [Observation(mean + d + random.normal(0.0, 0.03), 0.005, 0.08) for d in drift]
+
+        base = runs(0.0)
+        false += paired_difference(base, runs(0.0)).low > limit
+        at_limit += paired_difference(base, runs(limit)).low > limit
+        found += paired_difference(base, runs(math.log(1.15))).low > limit
+    assert false <= 10
+    assert at_limit <= 40
+    assert found >= 900
+
+
+def test_pairs_need_as_many_of_both():
+    one = Observation(0.0, 0.0, 0.1)
+    for base, candidate in (([one], [one]), ([one, one], [one])):
+        with pytest.raises(ValueError, match="as many of both"):
+            paired_difference(base, candidate)

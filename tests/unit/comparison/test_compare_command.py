@@ -134,3 +134,15 @@ def test_a_run_whose_name_holds_a_comma(write_run):
     write_run("a,b")
     write_run("c", seed=1)
     assert main(["compare", "a,b", "c"]) == 0
+
+
+def test_batches_of_one_size_are_compared_by_step_however_slow_a_run_was(write_run, capsys):
+    """The throughput of a whole run, over time of its own, once stood for the size of a batch."""
+    write_run("quick", 0.005)
+    write_run("slow", 0.020, steps=60, seed=1)
+    write_run("large", 0.020, steps=60, seed=2, batch=64)
+    for candidate, per, ratio in (("slow", "step", 4.0), ("large", "sample", 2.0)):
+        assert main(["compare", "quick", candidate, "--format", "json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["per"] == per
+        assert found["ratio"]["point"] == pytest.approx(ratio, rel=0.05)
