@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.records import ProcessInfo, RunInfo, Sample
@@ -14,11 +14,8 @@ from trainprof.reports.tensorboard.conclusion import write_diagnosis, write_tria
 from trainprof.reports.tensorboard.curves import Curves
 from trainprof.reports.tensorboard.event_file import Chart, EventFile
 from trainprof.reports.tensorboard.means import Means, Point
+from trainprof.reports.tensorboard.places import Places, is_one_of_several, part
 from trainprof.reports.tensorboard.readings import Readings
-
-MOST_RANKS = 16
-"""Ranks with curves, the lowest; each is a run of its own for TensorBoard, which hundreds slow
-down. The mean step of every rank is in one curve over the ranks."""
 
 LAYOUT: dict[str, tuple[Chart, ...]] = {
     "Where a step's time goes": (
@@ -66,17 +63,21 @@ class RunEvents:
     Args:
         folder: Of this run. info: As in run.json, for its clock.
 
+    Attributes:
+        places: Which folder shows which process.
+
     Raises:
         UsageError: the folder cannot be written.
         OSError: a later write fails.
     """
 
     def __init__(self, folder: Path, info: RunInfo) -> None:
+        self.places = Places()
         self._folder = folder
         self._info = info
         self._files: dict[str, EventFile] = {}
-        self._trainers: dict[str, _Trainer | None] = {}
-        self._trainings: list[tuple[object, set[int | None]]] = []
+        self._trainers: dict[str, _Trainer] = {}
+        self._early_losses: dict[str, list[tuple[int, float]]] = {}
         self._main: list[_Trainer] = []
         self._samples: list[Sample] = []
         self._file("").layout(info.started_unix_s, LAYOUT)
@@ -89,12 +90,19 @@ class RunEvents:
         losses: Iterable[tuple[int, float]] = (),
     ) -> None:
         """What a training process has added: `folder` tells it from all others."""
-        if folder not in self._trainers and not len(steps):
+        name = PurePath(folder).name
+        if not len(steps) and name not in self._trainers:  # its first step has not been seen yet
+            self._early_losses.setdefault(name, []).extend(losses)
             return
-        trainer = self._trainer(folder, info)
-        if trainer is not None:
-            trainer.write(trainer.curves.add_steps(steps))
-            trainer.write(trainer.curves.add_losses(losses))
+        place = self.places.place(name, info)
+        if place is None:
+            return
+        if name not in self._trainers:
+            self._trainers[name] = self._new_trainer(place, info)
+        trainer = self._trainers[name]
+        trainer.write(trainer.curves.add_steps(steps))
+        trainer.write(trainer.curves.add_losses(self._early_losses.pop(name, ())))
+        trainer.write(trainer.curves.add_losses(losses))
 
     def add_samples(self, samples: Iterable[Sample]) -> None:
         """Further looks at the machine, after the steps that had ended by then."""
@@ -118,11 +126,10 @@ class RunEvents:
         else:
             self._write_without_steps(rest)
         for trainer in self._trainers.values():
-            if trainer is not None:
-                trainer.write(trainer.curves.finish())
+            trainer.write(trainer.curves.finish())
         for one in (diagnosis, *diagnosis.other_sessions):
             number = one.run.session + 1
-            write_diagnosis(self._file(_part(number, "")), one)
+            write_diagnosis(self._file(part(number)), one)
         if tune is not None:
             write_trials(self._folder, self._info.started_unix_s, tune)
         self.close()
@@ -133,37 +140,16 @@ class RunEvents:
         for file in files.values():
             file.close()
 
-    def _file(self, part: str) -> EventFile:
-        if part not in self._files:
-            self._files[part] = EventFile(self._folder / part, self._info.started_unix_s)
-        return self._files[part]
+    def _file(self, place: str) -> EventFile:
+        if place not in self._files:
+            self._files[place] = EventFile(self._folder / place, self._info.started_unix_s)
+        return self._files[place]
 
-    def _trainer(self, folder: str, info: ProcessInfo) -> _Trainer | None:
-        """The trainer of this process; None for ranks that are too many."""
-        if folder not in self._trainers:
-            self._trainers[folder] = self._new_trainer(info)
-        return self._trainers[folder]
-
-    def _new_trainer(self, info: ProcessInfo) -> _Trainer | None:
-        several = info.rank is not None and (info.world_size or 1) > 1
-        if several and info.rank is not None and info.rank >= MOST_RANKS:
-            return None
-        rank = f"rank-{info.rank}" if several else ""
-        part = _part(self._training_of(info, several), rank)
-        trainer = _Trainer(self._file(part), info, self._shift_s(info))
-        if info.host == self._info.host and not (several and info.rank):
+    def _new_trainer(self, place: str, info: ProcessInfo) -> _Trainer:
+        trainer = _Trainer(self._file(place), info, self._shift_s(info))
+        if info.host == self._info.host and not (is_one_of_several(info) and info.rank):
             self._main.append(trainer)
         return trainer
-
-    def _training_of(self, info: ProcessInfo, several: bool) -> int:
-        """The number of the training that a process belongs to, from 1 on."""
-        launch = (info.world_size, info.restart_count, info.launch_key or info.parent_pid)
-        for number, (key, ranks) in enumerate(self._trainings, 1):
-            if several and key == launch and info.rank not in ranks:
-                ranks.add(info.rank)
-                return number
-        self._trainings.append((launch if several else None, {info.rank}))
-        return len(self._trainings)
 
     def _shift_s(self, info: ProcessInfo) -> float:
         """What is added to a time of a process to have the time of day."""
@@ -197,12 +183,6 @@ class RunEvents:
     def _write_points(self, points: Iterable[Point]) -> None:
         for one in points:
             self._file("").scalars(one.step, one.at_ns / 1e9 + self._own_shift_s, one.values)
-
-
-def _part(training: int, rank: str) -> str:
-    """The folder of a training and rank within that of the run."""
-    first = "" if training == 1 else f"training-{training}"
-    return "/".join(one for one in (first, rank) if one)
 
 
 def write_run(folder: Path, run: Run, diagnosis: Diagnosis, tune: TuneResult | None = None) -> None:

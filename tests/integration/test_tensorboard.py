@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tensorboard_server import tensorboard_server
 
 pytest.importorskip("tensorboard", reason="needs: pip install 'trainprof[tensorboard]'")
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
 def single(value):
@@ -45,8 +46,13 @@ TUNE = TuneResult(
 
 
 @pytest.fixture(scope="module")
-def profiled(profile, loops_folder):
-    return profile([sys.executable, str(loops_folder / "plain.py")])
+def live(tmp_path_factory):
+    return tmp_path_factory.mktemp("live")
+
+
+@pytest.fixture(scope="module")
+def profiled(profile, loops_folder, live):
+    return profile([sys.executable, str(loops_folder / "plain.py")], "--tensorboard", live)
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +180,35 @@ def test_trials_are_rows_of_the_hparams_page(shown):
 def test_a_second_export_replaces_the_first(shown, profiled):
     """The tune was exported twice: there is one file, and a point is there once."""
     assert len(shown.scalars("tuned", "step/seconds")) == len(profiled.trainers[0].steps)
+
+
+def events(folder):
+    """Everything that TensorBoard reads of a folder."""
+    accumulator = EventAccumulator(str(folder), {"scalars": 0, "tensors": 0})
+    accumulator.Reload()
+    tags = accumulator.Tags()
+    scalars = {name: accumulator.Scalars(name) for name in tags["scalars"]}
+    return scalars | {name: accumulator.Tensors(name) for name in tags["tensors"]}
+
+
+def test_what_was_written_while_it_ran_equals_the_export(profiled, live, tmp_path, monkeypatch):
+    monkeypatch.chdir(profiled.folder.parent)  # paths are shown as seen from here
+    assert profiled.status == 0
+    board = str(tmp_path)
+    assert main(["export", str(profiled.folder), "--to", "tensorboard", "--out", board]) == 0
+    exported = events(tmp_path / "run")
+    assert events(live / "run") == exported
+    assert len(exported["step/seconds"]) == 40
+    assert "tensorboard" not in profiled.stdout
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_training_starts(profile, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = profile([sys.executable, "-c", "print('ran')"], "--tensorboard", tmp_path / "file")
+    assert done.status == 2
+    assert "ran" not in done.stdout
+    assert done.stderr == (
+        f"trainprof: {tmp_path / 'file'} cannot be written (File exists); "
+        "name another with --tensorboard DIR.\n"
+    )
+    assert not done.folder.exists()

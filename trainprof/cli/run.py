@@ -16,7 +16,7 @@ from trainprof.profiler.launch import Child, Ending, child_environment, resolve_
 
 if TYPE_CHECKING:
     from trainprof.cli.dashboard_run import DashboardRun
-    from trainprof.cli.live_wandb import LiveWandb
+    from trainprof.cli.viewers import Viewer
     from trainprof.profiler.model.collector_status import CollectorStatus
     from trainprof.profiler.model.records import RunInfo
 
@@ -107,6 +107,12 @@ class TraceSteps(click.ParamType):  # type: ignore[type-arg]
     help="Hold predictions against what earlier tunes have measured here (default: yes).",
 )
 @click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Show the run in TensorBoard while it goes on: a folder of its own in DIR.",
+)
+@click.option(
     "--wandb",
     is_flag=True,
     help="Show the run at Weights & Biases while it goes on; where the script has a W&B run of its "
@@ -133,6 +139,7 @@ def run(
     force_plan: bool,
     fixes: tuple[str, ...],
     calibration: bool,
+    tensorboard: Path | None,
     wandb: bool,
     quiet: bool,
     tui: bool,
@@ -154,10 +161,10 @@ def run(
         check_screen("trainprof run --tui", "leave --tui out where there is none")
     from trainprof.profiler.store.folder import create_run_folder
 
-    if wandb:
-        from trainprof.reports.wandb_run import check_wandb
+    if tensorboard is not None or wandb:
+        from trainprof.cli.viewers import check_viewers
 
-        check_wandb()
+        check_viewers(tensorboard, wandb)
     folder = create_run_folder(out, name, _script_of(command))
     watched = _Watched(
         steps,
@@ -169,10 +176,12 @@ def run(
         nvtx,
         tui,
     )
-    session = _Session(folder, name or folder.name, command, watched, quiet, wandb)
+    session = _Session(folder, name or folder.name, command, watched, quiet)
+    if tensorboard is not None or wandb:
+        session.show_in(tensorboard, wandb)
     status = session.run(started)
     session.leave_dashboard()
-    if not quiet or wandb:
+    if not quiet or tensorboard is not None or wandb:
         session.conclude(calibration=calibration)
     return status
 
@@ -241,19 +250,19 @@ class _Session:
         command: tuple[str, ...],
         watched: _Watched,
         quiet: bool,
-        wandb: bool = False,
     ) -> None:
         self._folder = folder
         self._quiet = quiet
         self._watched = watched
         self._info = self._first_info(name, command)
         self._dashboard: DashboardRun | None = None
-        self._wandb = self._live_wandb() if wandb else None
+        self._viewers: list[Viewer] = []
 
-    def _live_wandb(self) -> LiveWandb:
-        from trainprof.cli.live_wandb import LiveWandb
+    def show_in(self, tensorboard: Path | None, wandb: bool) -> None:
+        """Lets other programs show the run while it goes on."""
+        from trainprof.cli.viewers import viewers
 
-        return LiveWandb(self._folder, self._info)
+        self._viewers = viewers(self._folder, self._info, tensorboard, wandb)
 
     def _first_info(self, name: str, command: tuple[str, ...]) -> RunInfo:
         from trainprof.profiler.model.records import RunInfo
@@ -309,8 +318,8 @@ class _Session:
         recorder.start()
         stacks = StackSampler(self._folder, child.pid, plan)
         stacks.start()
-        if self._wandb is not None:
-            self._wandb.start()
+        for viewer in self._viewers:
+            viewer.start()
         self._update(hardware=read_hardware(), mounts=read_mounts([self._info.cwd]))
         self._update(commit=read_commit(self._info.cwd))
         if not self._quiet and not child.wait_at_most(PRELOAD_AFTER_S):
@@ -325,8 +334,8 @@ class _Session:
             dashboard.drain()
         recorder.stop()
         stacks.stop()
-        if self._wandb is not None:
-            self._wandb.stop()
+        for viewer in self._viewers:
+            viewer.stop()
         statuses = (*recorder.statuses(), *stacks.statuses())
         return self._complete(ending, ended_ns, statuses)
 
@@ -374,8 +383,8 @@ class _Session:
         sys.stderr.flush()
         told = judged if self._quiet else conclude
         diagnosis = told(self._folder, calibration=calibration)
-        if self._wandb is not None:
-            self._wandb.finish(diagnosis)
+        for viewer in self._viewers:
+            viewer.finish(diagnosis)
 
     def _update(self, **changes: object) -> None:
         self._info = dataclasses.replace(self._info, **changes)  # type: ignore[arg-type]

@@ -34,7 +34,8 @@ pytest.importorskip("tensorboard", reason="needs: pip install 'trainprof[tensorb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainprof.reports.tensorboard.conclusion import for_tensorboard
-from trainprof.reports.tensorboard.run_events import MOST_RANKS, write_run
+from trainprof.reports.tensorboard.places import MOST_RANKS
+from trainprof.reports.tensorboard.run_events import write_run
 
 BEGAN = 5_000_000_000
 SECOND = 1_000_000_000
