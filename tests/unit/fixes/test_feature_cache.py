@@ -174,7 +174,7 @@ def unfreeze(model):
         ({"between": average}, "changes although nothing trains it"),
         ({"between": unfreeze}, "it is trained later"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "with",
 )
 def test_what_would_not_be_the_same_is_computed(apply, options, reason):
     plain, _ = train(**options)

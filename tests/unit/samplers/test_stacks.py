@@ -184,6 +184,7 @@ def test_a_file_that_cannot_be_written_ends_it(folder, sampler):
         (Permission(True, False, must_ask=True), "py-spy", str(os.getpid())),
         (Permission(False, False, reason="no"), "agent", "inside"),
     ],
+    ids=["outside", "asked", "inside"],
 )
 def test_the_plan_follows_what_is_permitted(monkeypatch, permission, source, told):
     monkeypatch.setattr(stacks_module, "find_py_spy", lambda: "/home/somebody/py-spy")

@@ -227,7 +227,7 @@ def test_the_command_tells_a_snapshot_from_a_trace(tmp_path, capsys):
     [
         (b'{"a": 1}', Format.JSON),
         (b"\xef\xbb\xbf [", Format.JSON),
-        (gzip.compress(b"[1]"), Format.JSON),
+        (gzip.compress(b"[1]", mtime=0), Format.JSON),
         (b"SQLite format 3\0rest", Format.SQLITE),
         (b"PK\x03\x04", Format.ZIP),
         (b"", Format.OTHER),
