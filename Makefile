@@ -8,6 +8,9 @@ STORY ?= slow_storage
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
+# Tests that do not mind others beside them: these train nothing whose time matters.
+BESIDE = tests/unit tests/contract
+
 .PHONY: help demo test lint ruff format types imports docs bench bench-tunes bench-traces zoo recovered clean
 
 help:
@@ -34,7 +37,8 @@ demo: $(VENV)/.demo-installed
 	@echo "  trainprof runs                                the runs so far"
 
 test: $(VENV)/.test-installed
-	$(VENV)/bin/python -m pytest -m "not slow" -rfEs --durations=10
+	$(VENV)/bin/python -m pytest -m "not slow" -rfEs --durations=10 $(BESIDE) -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -m "not slow" -rfEs --durations=10 $(BESIDE:%=--ignore=%)
 
 lint: $(VENV)/.test-installed ruff format types imports docs
 
