@@ -55,7 +55,8 @@ ROWS_A_LOOK = 10
 """Of steps; a row is then the mean of several."""
 GRACE_S = 10.0
 """After the first step a script that opens a W&B run has opened it."""
-STOP_WAIT_S = 5.0
+STOP_WAIT_S = 30.0
+"""For a look that is under way at the end: on a busy machine the thread is served last."""
 PATIENCE_S = 120.0
 """For what is still to be sent when the training has ended."""
 
@@ -101,9 +102,8 @@ class LiveWandb:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread: the training has ended."""
+        """Tells the thread that the training has ended; the diagnosis need not wait for it."""
         self._stopping.set()
-        self._thread.join(STOP_WAIT_S)
 
     def look(self) -> float:
         """Writes what is new; gives the seconds to wait until the next look.
@@ -124,7 +124,7 @@ class LiveWandb:
     def finish(self, diagnosis: Diagnosis) -> None:
         """Writes the rest and what the diagnosis says, and tells where it is."""
         try:
-            if self._thread.is_alive():
+            if self._is_busy():
                 raise TrainprofError("W&B does not answer.")
             if self._failure is not None:
                 raise self._failure
@@ -149,6 +149,11 @@ class LiveWandb:
             self._written.configure(config_of(run, diagnosis))
             self._written.conclude(diagnosis, files_of(self._folder))
         return self._written
+
+    def _is_busy(self) -> bool:
+        if self._thread.is_alive():
+            self._thread.join(STOP_WAIT_S)
+        return self._thread.is_alive()
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

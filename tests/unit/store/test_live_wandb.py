@@ -120,3 +120,15 @@ def test_what_fails_is_told_at_the_end_with_the_way_out(recording, offline, caps
     told = capsys.readouterr().err
     assert told.startswith("trainprof: W&B could not be written: no server. `trainprof export ")
     assert told.count("\n") == 1
+
+
+def test_without_a_key_nothing_is_asked_and_the_training_has_gone_on(recording, offline, capsys):
+    offline.setenv("WANDB_MODE", "online")
+    recording.add(20)
+    recording.look()
+    recording.live.start()
+    recording.live.stop()
+    assert recording.finish() == {}
+    told = capsys.readouterr().err
+    assert told.startswith("trainprof: W&B knows no API key here; run `wandb login` first")
+    assert told.count("\n") == 1
