@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from trainprof.profiler.model.records import MachineSample, Sample
 from trainprof.reports.dashboard.history import History
 
+STALE_S = 5.0
+"""The last sample of a run often lacks what needs two; the one before serves as well."""
+
 
 @dataclass(slots=True)
 class Gauge:
@@ -16,6 +19,7 @@ class Gauge:
         unit: As `reports.numbers.quantity` takes it.
         value: The latest; None where it is not measured.
         full: What a whole bar stands for; None for the largest value seen.
+        at_s: When the value was read.
     """
 
     label: str
@@ -23,12 +27,15 @@ class Gauge:
     value: float | None = None
     full: float | None = None
     history: History = field(default_factory=lambda: History(0.0))
+    at_s: float = 0.0
 
     def put(self, at_s: float, value: float | None) -> None:
-        """Takes a reading; one that could not be taken leaves a gap."""
-        self.value = value
+        """Takes a reading; where several in a row could not be taken nothing is shown."""
         if value is not None:
+            self.value, self.at_s = value, at_s
             self.history.add(at_s, value)
+        elif at_s - self.at_s > STALE_S:
+            self.value = None
 
 
 @dataclass(slots=True)

@@ -270,7 +270,7 @@ def _rank_gauges(board: Board) -> list[Gauge]:
 
 def _gauge_cell(gauge: Gauge, width: int) -> Text:
     value = numbers.quantity(gauge.value, gauge.unit)
-    head = f"{gauge.label[:10]:<{_LABEL_WIDTH}}{value:<12}"
+    head = f"{gauge.label[:10]:<{_LABEL_WIDTH}}{value:<13}"
     bar = sparkline(gauge.history.means(), width - len(head), gauge.full)
     cell = Text.assemble((head[:_LABEL_WIDTH], "bold"), head[_LABEL_WIDTH:], (bar, "cyan"))
     cell.pad_right(max(0, width - cell.cell_len))
@@ -392,10 +392,22 @@ def stack_lines(diagnosis: Diagnosis | None, most: int = 40) -> list[Text]:
         Text.assemble(
             (f"{numbers.share(looks / total):>6} ", "bold"),
             (f"{phase_label(phase)}: ", "bold"),
-            printable(" < ".join(reversed(stack.split(";")))),
+            printable(" < ".join(_short_frames(stack))),
         )
         for looks, phase, stack in counts[:most]
     ]
+
+
+def _short_frames(stack: str) -> list[str]:
+    """The innermost frame first, files by their last name; ours are left out."""
+    frames = []
+    for frame in reversed(stack.split(";")):
+        function, _, file = frame.rpartition(" (")
+        if not function:
+            frames.append(frame)
+        elif "/profiler/agent/" not in file:
+            frames.append(f"{function} ({file.rpartition('/')[2]}")
+    return frames
 
 
 def _labelled(label: str, text: Text) -> Text:

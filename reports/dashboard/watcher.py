@@ -22,8 +22,8 @@ STATUS_EVERY_S = 1.0
 DIAGNOSE_EVERY_S = 3.0
 DIAGNOSE_COST_SHARE = 0.02
 """Of a core, that a training then lacks: a diagnosis that costs much is asked for less often."""
-FIRST_DIAGNOSIS_STEPS = 20
-"""With fewer steps a diagnosis says that there is not enough evidence."""
+FIRST_DIAGNOSIS_STEPS = 50
+"""With fewer a diagnosis says that there is not enough evidence: it leaves out the first ones."""
 
 
 class Watcher:

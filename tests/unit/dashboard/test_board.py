@@ -5,10 +5,11 @@ import math
 import pytest
 from run_writer import SHARES, STARTED_UNIX_S, RunWriter
 
+from trainprof.profiler.model.diagnosis import Diagnosis, RunSummary, StepSummary
 from trainprof.profiler.store.tail import RunTail
 from trainprof.reports.dashboard.board import LIVE_S, Board
 from trainprof.reports.dashboard.history import History
-from trainprof.reports.dashboard.panels import loss_line, sparkline, step_lines
+from trainprof.reports.dashboard.panels import loss_line, sparkline, stack_lines, step_lines
 
 
 def _board(run, now_s=6.0, status="running"):
@@ -90,6 +91,15 @@ def test_rates_of_the_machine_come_from_its_counters(tmp_path):
     assert "network" not in board.machine.gauges  # not measured is no zero
 
 
+def test_a_value_that_is_no_longer_measured_is_not_shown(tmp_path):
+    run = RunWriter(tmp_path / "run")
+    run.sample(0, cpu=0.5)
+    run.sample(1, cpu=None)
+    assert _board(run.flush()).machine.gauges["cpu"].value == 0.5
+    run.sample(9, cpu=None)
+    assert _board(run.flush()).machine.gauges["cpu"].value is None
+
+
 def test_a_history_keeps_its_sum_however_long():
     history = History(0.0, most=8)
     for second in range(1000):
@@ -104,3 +114,18 @@ def test_a_sparkline_tells_gaps_from_zero():
     assert sparkline([0.0, None, 1.0], 10) == "▁·█"
     assert sparkline([1.0] * 100, 10) == "█" * 10
     assert sparkline([], 10) == ""
+
+
+def test_hot_stacks_name_the_users_frames_first_and_none_of_ours():
+    stack = "main (/a/train.py:7);wrap (/x/profiler/agent/hooks.py:3);get (/lib/data.py:27)"
+    diagnosis = Diagnosis(
+        schema=1,
+        source="run",
+        run=RunSummary(status="running"),
+        verdict="healthy",
+        headline="",
+        steps=StepSummary(1, 1),
+        stacks={"data_wait": {stack: 3}},
+    )
+    (line,) = stack_lines(diagnosis)
+    assert line.plain.strip() == "100 % data wait: get (data.py:27) < main (train.py:7)"
