@@ -19,9 +19,7 @@ from trainprof.profiler.traces.what_if import Outcome, saved_of, what_if
 from trainprof.rules.rank_brief import RankBrief, ToRead, Unread, brief
 from trainprof.rules.rule import Rule
 from trainprof.rules.trace_diagnosis import (
-    Beside,
     Opened,
-    at_once,
     diagnose_trace,
     diagnosis_of,
     read,
@@ -46,7 +44,6 @@ def diagnose_traces(
     briefs: Briefs | None = None,
     told: Told = lambda done: None,
     opened: Opened = open_trace,
-    beside: Beside = at_once,
 ) -> list[Diagnosis]:
     """One diagnosis of all where the files are ranks of one training, else one of each.
 
@@ -57,16 +54,13 @@ def diagnose_traces(
         briefs: Reads them; in processes of this machine by default.
         told: Called with the number of files that are read, after each.
         opened: Reads a file that is the only one.
-        beside: Does work on that file beside the rest.
 
     Raises:
         TraceError: a file is no trace; of several ranks, such files are named and left out.
         UsageError: `select` or `ignore` names a rule that does not exist.
     """
     if len(paths) == 1:
-        return [
-            diagnose_trace(paths[0], select=select, ignore=ignore, opened=opened, beside=beside)
-        ]
+        return [diagnose_trace(paths[0], select=select, ignore=ignore, opened=opened)]
     rules = trace_rules(select, ignore)
     tasks = [ToRead(path, tuple(select), tuple(ignore)) for path in paths]
     found = (briefs or local_briefs())(tasks, told)

@@ -19,7 +19,6 @@ from trainprof.profiler.model.signals import Signals
 from trainprof.profiler.traces.events import Trace
 from trainprof.profiler.traces.opening import open_trace
 from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, timeline
-from trainprof.profiler.traces.what_if import WhatIf
 from trainprof.rules.engine import evaluate, order
 from trainprof.rules.fact_sheet import signal_facts
 from trainprof.rules.memory_words import held_at_peak
@@ -39,14 +38,6 @@ from trainprof.rules.trace_what_if import (
 
 Opened = Callable[[Path], Trace]
 """Reads a file, wherever that is done; raises as `open_trace`."""
-Simulated = Callable[[], WhatIf | None]
-Beside = Callable[[Simulated], Simulated]
-"""Begins to replay a trace, wherever that is done, and gives what waits for it."""
-
-
-def at_once(simulated: Simulated) -> Simulated:
-    """Replays it here, when it is asked for."""
-    return simulated
 
 
 def diagnose_trace(
@@ -55,7 +46,6 @@ def diagnose_trace(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     opened: Opened = open_trace,
-    beside: Beside = at_once,
 ) -> Diagnosis:
     """The diagnosis of one trace file, by the rules that read traces.
 
@@ -64,14 +54,13 @@ def diagnose_trace(
         select: Only these rules; all of them when empty.
         ignore: Not these rules.
         opened: Reads it.
-        beside: Replays it while signals are measured.
 
     Raises:
         TraceError: the file is no trace.
         UsageError: `select` or `ignore` names a rule that does not exist.
     """
     rules = trace_rules(select, ignore)  # imported while another process may be reading
-    return diagnosis_of(read(path, opened), rules, beside)
+    return diagnosis_of(read(path, opened), rules)
 
 
 def trace_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[Rule]:
@@ -97,15 +86,13 @@ def read(path: Path, opened: Opened = open_trace) -> Traced:
     return Traced(trace, timeline(trace))
 
 
-def diagnosis_of(one: Traced, rules: Sequence[Rule], beside: Beside = at_once) -> Diagnosis:
+def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
     """What the rules say of one trace, with all that every report shows."""
     trace, found = one.trace, one.timeline
-    simulated = beside(lambda: one.what_if)
     signals = measure(one)
     evaluation = evaluate(rules, signals)
-    what_if = simulated()
     step_s = step_summary(found).mean_s
-    findings = with_simulated_gains(evaluation.findings, rules, what_if, step_s)
+    findings = with_simulated_gains(evaluation.findings, rules, one.what_if, step_s)
     evaluation = replace(evaluation, findings=tuple(sorted(findings, key=order(signals))))
     verdict = pronounce(evaluation, one, signals)
     path = Path(trace.path)
@@ -129,12 +116,12 @@ def diagnosis_of(one: Traced, rules: Sequence[Rule], beside: Beside = at_once) -
         kernels=tuple(_kernels(one)),
         facts=signal_facts(signals),
         problems=(*_problems(trace, found), *_memory(signals)),
-        critical_path=critical_path_time(what_if, found),
-        what_if=simulated_changes(what_if),
+        critical_path=critical_path_time(one.what_if, found),
+        what_if=simulated_changes(one.what_if),
     )
     missing = reasons_for_nulls(diagnosis, signals)
-    if what_if is not None and what_if.doubt is not None:
-        missing["what_if"] = what_if.doubt
+    if one.what_if is not None and one.what_if.doubt is not None:
+        missing["what_if"] = one.what_if.doubt
     return replace(diagnosis, missing=missing)
 
 

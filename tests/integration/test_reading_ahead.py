@@ -68,7 +68,7 @@ from pathlib import Path
 from trainprof.cli.reading_ahead import reading_ahead
 path = Path(sys.argv[1])
 with reading_ahead(["diagnose", "--quiet", str(path)]) as ahead:
-    process = ahead._read._process
+    process = ahead._process
     if "lost" in sys.argv:
         os.kill(process, signal.SIGKILL)
     print(len(ahead.open(path).events))

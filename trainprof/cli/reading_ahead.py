@@ -8,19 +8,22 @@ does not come back, or was another file, is read again, here.
 from __future__ import annotations
 
 import os
+import pickle
+import signal
+import struct
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainprof.cli.beside import Beside
-
 if TYPE_CHECKING:
     from trainprof.profiler.traces.events import Trace
 
 LEAST_BYTES, MOST_BYTES = 1 << 20, 32 << 20
 """Of a file: below, it is read at once; above, handing it over takes long and twice the memory."""
+
+_SIZE = struct.Struct("=Q")
 
 
 class Ahead:
@@ -32,7 +35,11 @@ class Ahead:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._read = Beside(lambda: _trace_or_why(path))
+        self._pipe, into = os.pipe()
+        self._process = os.fork()
+        if self._process == 0:
+            _read_and_leave(path, into)
+        os.close(into)
 
     def open(self, path: Path) -> Trace:
         """The trace that was read ahead; another one, or one that was lost, is read here.
@@ -45,26 +52,44 @@ class Ahead:
 
         if path != self._path:
             return open_trace(path)
-        found = self._read.result()
+        with open(self._pipe, "rb", closefd=False) as pipe:
+            size, told = pipe.read(_SIZE.size), pipe.read()
+        if len(size) < _SIZE.size or _SIZE.unpack(size)[0] != len(told):
+            return open_trace(path)
+        found: Trace | str = pickle.loads(told)
         if isinstance(found, str):
             raise TraceError(found)
         return found
 
     def close(self) -> None:
         """Ends the process, where it still reads."""
-        self._read.close()
+        os.kill(self._process, signal.SIGKILL)
+        os.waitpid(self._process, 0)
+        os.close(self._pipe)
 
 
-def _trace_or_why(path: Path) -> Trace | str:
-    """The trace, or the sentence that says why there is none."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would do nothing here
-    from trainprof.profiler.traces.opening import open_trace
-    from trainprof.profiler.traces.reading import TraceError
-
+def _read_and_leave(path: Path, into: int) -> None:
+    """The process of its own: it leaves without a word, whatever happens."""
+    status = 1
     try:
-        return open_trace(path)
-    except TraceError as error:
-        return str(error)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        from trainprof.profiler.traces.opening import open_trace
+        from trainprof.profiler.traces.reading import TraceError
+
+        found: Trace | str
+        try:
+            found = open_trace(path)
+        except TraceError as error:
+            found = str(error)
+        told = pickle.dumps(found, protocol=5)
+        with open(into, "wb") as pipe:
+            pipe.write(_SIZE.pack(len(told)))
+            pipe.write(told)
+        status = 0
+    finally:
+        os._exit(status)
 
 
 @contextmanager

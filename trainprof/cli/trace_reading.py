@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainprof.cli.beside import beside
 from trainprof.cli.ending_signals import ending_signals
 from trainprof.cli.moment import tell
 from trainprof.cli.reading_ahead import Ahead
@@ -16,7 +15,6 @@ from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.traces.opening import Format, format_of, open_trace
 from trainprof.rules.rank_brief import RankBrief, ToRead, Unread
 from trainprof.rules.rank_traces import Briefs, Told, diagnose_traces, local_briefs
-from trainprof.rules.trace_diagnosis import at_once
 
 SILENT_S = 1.0
 """What takes less shows no progress."""
@@ -90,7 +88,6 @@ def diagnosed_traces(
                 ignore=settings.ignore,
                 briefs=briefs,
                 opened=open_trace if ahead is None else ahead.open,
-                beside=at_once if ahead is None else beside,
                 told=progress,
             )
     except KeyboardInterrupt:
