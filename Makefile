@@ -9,7 +9,7 @@ STORY ?= slow_storage
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
 # Tests that do not mind others beside them. What the agent does in a training is tested alone.
-BESIDE = tests/contract $(addprefix tests/unit/,cli comparison experiments fixes probe reports rules source_edits traces)
+BESIDE = tests/contract tests/gates tests/install $(addprefix tests/unit/,cli comparison experiments fixes probe reports rules source_edits traces)
 
 .PHONY: help demo test lint ruff format types imports docs bench bench-tunes bench-traces zoo recovered clean
 

@@ -40,8 +40,8 @@ class Story:
 
 
 ALL_STORIES = [Story(path.parent) for path in sorted(STORIES.glob("*/case.json"))]
-SLOW = ("short_epochs",)
-"""Another story has the same rule; `pytest -m slow` runs these."""
+SLOW = ("short_epochs", "double_precision", "growing_loss", "save_every_step")
+"""Another story, or a test of its own, has the same rule; `pytest -m slow` runs these."""
 
 
 def _stories(wanted):

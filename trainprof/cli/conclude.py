@@ -52,13 +52,16 @@ def judged(run_folder: Path, *, calibration: bool = True) -> Diagnosis:
 
 def _write_page(run_folder: Path, diagnosis: Diagnosis) -> None:
     """Writes report.html, and says where it is; what stops that is said, and is no failure."""
-    from trainprof.cli.report_page import REPORT_FILE, run_extras, write_page
-
-    path = run_folder / REPORT_FILE
     try:
+        from trainprof.cli.report_page import REPORT_FILE, run_extras, write_page
+
+        path = run_folder / REPORT_FILE
         write_page(diagnosis, run_extras(run_folder, run_folder, diagnosis), path)
     except TrainprofError as error:
         print(f"trainprof: {error}", file=sys.stderr)
+        return
+    except KeyboardInterrupt:  # the run is over and told: its exit status is the script's
+        print("trainprof: stopped; `trainprof report` writes the page.", file=sys.stderr)
         return
     print(
         f"\nThe same as a page, with charts over time:\n  {short_path(str(path))}", file=sys.stderr

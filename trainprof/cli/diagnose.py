@@ -115,7 +115,10 @@ def _diagnoses(
 
         ahead = click.get_current_context().find_object(Ahead)
         if ahead is not None:
-            import trainprof.reports.terminal.sections  # noqa: F401 (while the trace is being read)
+            # While the trace is being read: what shows it, and what numpy.unique asks for.
+            import numpy.ma  # noqa: F401
+
+            import trainprof.reports.terminal.sections  # noqa: F401
         found = diagnosed_files(traces, settings, briefs_by(engine, jobs), ahead)
         if single and len(found) > 1:
             raise UsageError("--format json prints one object; give one trace, or one training.")
