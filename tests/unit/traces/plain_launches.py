@@ -31,10 +31,11 @@ def plain_launches(path, device, start, end):
         if kind in CALLS and args.get("correlation", -1) != -1:
             calls.setdefault(args["correlation"], (begin, stop))
     own = [e for e in events if e[0] in DEVICE and e[4].get("device", -1) == device]
-    pairs = [(calls.get(e[4].get("correlation", -1)), e[2], e[3]) for e in own]
-    pairs = [(*call, begin, stop) for call, begin, stop in pairs if call and call[0] <= stop]
+    ids = [e[4].get("correlation", -1) for e in own]
+    pairs = [(calls.get(one), e[2], e[3], one) for one, e in zip(ids, own, strict=True)]
+    pairs = [(*call, *rest) for call, *rest in pairs if call and call[0] <= rest[1]]
     inside = [p for p in pairs if start <= p[2] < end]
-    at = sorted({p[:2] for p in inside})
+    at = sorted({(p[0], p[4]) for p in inside})  # calls of two threads may begin and end at once
     lengths = [max(sum(p[0] < t for p in pairs) - sum(p[3] <= t for p in pairs), 0) for t, _ in at]
     busy = union(clipped([e[2:4] for e in own], start, end))
     edges = [start, *(x for one in busy for x in one), end]

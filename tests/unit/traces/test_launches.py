@@ -73,6 +73,16 @@ def traces(draw):
     return builder
 
 
+def test_calls_of_one_moment_count_each(tmp_path):
+    builder = TraceBuilder().kernel("gemm", 0, 5)
+    for number in (1, 2):
+        builder.call("cudaLaunchKernel", 10, 5, correlation=number)
+        builder.kernel("gemm", 20, 5, 7 + number, correlation=number)
+    ours, theirs = compared(builder.write(tmp_path / "trace.json"))
+    assert ours == theirs
+    assert ours["lengths"] == [0, 0]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(traces())
 def test_any_trace_is_reckoned_alike(tmp_path, builder):
