@@ -40,7 +40,14 @@ class Story:
 
 
 ALL_STORIES = [Story(path.parent) for path in sorted(STORIES.glob("*/case.json"))]
-SLOW = ("short_epochs", "double_precision", "growing_loss", "save_every_step")
+SLOW = (
+    "double_precision",
+    "garbage_collection",
+    "growing_loss",
+    "many_small_tensors",
+    "save_every_step",
+    "short_epochs",
+)
 """Another story, or a test of its own, has the same rule; `pytest -m slow` runs these."""
 
 
