@@ -187,7 +187,8 @@ def test_looks_that_cost_much_are_taken_seldom(recorder, monkeypatch, no_driver)
     )
     recording._run()
     # 100 ms, then 200 ms twice, at most 1 % of a core; the first look has none to compare with.
-    assert waits_s == pytest.approx([0.5, 10.0, 20.0])
+    assert waits_s[1:] == pytest.approx([10.0, 20.0])
+    assert 0.5 <= waits_s[0] < 10.0  # what the process itself has taken so far is really measured
 
 
 def test_stop_waits_for_no_slow_look(recorder, monkeypatch, no_driver):
