@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import click
 
+from trainprof.cli.output import write_output
 from trainprof.cli.settings import Settings, load_settings
-from trainprof.errors import TrainprofError, UsageError
+from trainprof.errors import UsageError
 from trainprof.profiler.model.comparison import Comparison
 from trainprof.profiler.store.layout import RUNS_FOLDER
-from trainprof.reports.terminal import write_text
 from trainprof.rules.comparison.measured import JudgedRun
 
 FORMATS = ("text", "json", "html", "markdown")
@@ -71,7 +70,7 @@ def compare(base: str, candidate: str, limit: float | None, style: str, out: Pat
         text = _render(comparison, style)
     except KeyboardInterrupt:
         return 130
-    _write(text, out)
+    write_output(text, out)
     return 1 if comparison.gate is not None and comparison.gate.outcome == "failed" else 0
 
 
@@ -142,15 +141,3 @@ def _render(comparison: Comparison, style: str) -> str:
     from trainprof.reports.comparison.text import ComparisonText
 
     return ComparisonText().render(comparison)
-
-
-def _write(text: str, out: Path | None) -> None:
-    if out is None:
-        write_text(text, sys.stdout)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise TrainprofError(
-            f"{out} cannot be written ({error.strerror}); name another file with --out."
-        ) from None

@@ -13,12 +13,13 @@ from typing import Literal
 import click
 import msgspec
 
+from trainprof.cli.output import write_output
 from trainprof.cli.reading_ahead import Ahead
 from trainprof.cli.settings import FAIL_ON, Settings, load_settings
 from trainprof.cli.trace_paths import traces_among
-from trainprof.errors import TrainprofError, UsageError
+from trainprof.errors import UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding
-from trainprof.reports.terminal import TerminalReport, is_styled, terminal_width, write_text
+from trainprof.reports.terminal import TerminalReport, is_styled, terminal_width
 
 FORMATS = ("text", "json", "markdown", "github")
 _RANK = {"info": 0, "warn": 1, "critical": 2}
@@ -84,7 +85,7 @@ def diagnose(
             text = "\n".join(_render(diagnosis, style, quiet, out) for diagnosis in diagnoses)
     except KeyboardInterrupt:
         return 130
-    _write(text, out)
+    write_output(text, out)
     return 1 if _fails(diagnoses, settings.fail_on) else 0
 
 
@@ -152,18 +153,6 @@ def _render(diagnosis: Diagnosis, style: str, quiet: bool, out: Path | None) -> 
     width = terminal_width(sys.stdout) if out is None else 80
     styled = out is None and is_styled(sys.stdout)
     return TerminalReport(width=width, styled=styled, brief=quiet).render(diagnosis)
-
-
-def _write(text: str, out: Path | None) -> None:
-    if out is None:
-        write_text(text, sys.stdout)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise TrainprofError(
-            f"{out} cannot be written ({error.strerror}); name another file with --out."
-        ) from None
 
 
 def _fails(diagnoses: list[Diagnosis], fail_on: str | None) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from trainprof.errors import TrainprofError
+from trainprof.cli.output import write_output
 from trainprof.reports.comparison.json_report import comparison_schema
 from trainprof.reports.json_report import diagnosis_schema
 
@@ -20,12 +20,4 @@ _SCHEMAS = {"diagnosis": diagnosis_schema, "comparison": comparison_schema}
 def schema(what: str, out: Path | None) -> None:
     """Print the JSON Schema of a diagnosis, or of a comparison."""
     text = json.dumps(_SCHEMAS[what](), indent=2, ensure_ascii=False)
-    if out is None:
-        click.echo(text)
-        return
-    try:
-        out.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise TrainprofError(
-            f"{out} cannot be written ({error.strerror}); name another file with --out."
-        ) from None
+    write_output(text + "\n", out)
