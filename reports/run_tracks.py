@@ -122,6 +122,8 @@ def _micro_phases(one: MicroBatch) -> tuple[Sequence[str], Sequence[int]]:
 def _events(process: ProcessRecord, name: str, shift_ns: int) -> Iterator[Track]:
     kinds: dict[str, list[Slice]] = {}
     for one in process.events:
+        if one.is_summary:
+            continue
         begin = one.start_ns + shift_ns
         slices = kinds.setdefault(one.kind, [])
         slices.append(Slice(one.kind, begin, begin + one.duration_ns, one.data))

@@ -82,6 +82,11 @@ class Event:
     duration_ns: int = 0
     data: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_summary(self) -> bool:
+        """Whether it sums up what happened in its span, and is nothing that took so long."""
+        return "total_ns" in self.data
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:

@@ -212,7 +212,7 @@ class Board:
         self._take_losses(rank, records)
         rank.ready = records.queue[-1] if records.queue else rank.ready
         for event in records.events:
-            if event.kind in SHOWN_EVENTS:
+            if event.kind in SHOWN_EVENTS and not event.is_summary:
                 self.events.append(ShownEvent(self._run_s(event.start_ns), rank.rank, event))
         if begins:
             self._find_training()

@@ -74,6 +74,14 @@ def test_only_the_training_that_began_last_counts(tmp_path):
     assert [one.steps for one in board.training()] == [3]
 
 
+def test_a_sum_of_what_one_second_held_is_nothing_that_took_a_second(tmp_path):
+    run = RunWriter(tmp_path / "run").steps(20)
+    run.event("gc", 1.0, 1.0, count=[1, 0, 0], total_ns=[196_472, 0, 0], manual=[0, 0, 0])
+    run.event("gc", 1.5, 0.04, generation=2, collected=10, manual=False)
+    run.flush()
+    assert [round(one.at_s, 1) for one in _board(run).events] == [1.5]
+
+
 def test_a_loss_that_is_nan_is_shown_and_not_averaged(tmp_path):
     run = RunWriter(tmp_path / "run").steps(20, loss=2.0).steps(1, loss=math.nan).flush()
     board = _board(run)

@@ -83,7 +83,13 @@ def test_steps_and_phases_have_their_lengths_on_the_run_s_clock(tmp_path):
 
 def test_micro_batches_workers_events_and_counters(tmp_path):
     micro = (MicroBatch(BEGAN, 50, 10, 20, 15), MicroBatch(BEGAN + 50, 50, 5, 20, 25))
-    events = (Event("gc", BEGAN + 10, 30), Event("gc", BEGAN + 20, 30), Event("checkpoint", BEGAN))
+    summary = Event("gc", BEGAN, 1000, {"count": [2, 0, 0], "total_ns": [60, 0, 0]})
+    events = (
+        Event("gc", BEGAN + 10, 30),
+        Event("gc", BEGAN + 20, 30),
+        Event("checkpoint", BEGAN),
+        summary,
+    )
     own = trainer(
         rank=0,
         steps=steps(1),
