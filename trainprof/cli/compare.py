@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import click
@@ -76,7 +77,8 @@ def compare(base: str, candidate: str, limit: float | None, style: str, out: Pat
 
 def _folders(group: str) -> list[Path]:
     """The run folders that one argument means."""
-    whole = Path(group).exists() or Path(RUNS_FOLDER, group).is_dir()
+    # os.path, as to Path a list that is longer than a file's name may be is an error
+    whole = os.path.exists(group) or os.path.isdir(os.path.join(RUNS_FOLDER, group))
     names = [group] if whole else [name for name in group.split(",") if name]
     if not names:
         raise UsageError("a side of the comparison names no run; give a run folder or its name.")

@@ -48,6 +48,16 @@ def test_runs_by_name_and_separated_by_commas(write_run, capsys):
     assert found["verdict"] == "slower"
 
 
+def test_a_list_of_runs_may_be_longer_than_the_name_of_a_file(write_run, capsys):
+    for arm in "ab":
+        for number in range(3):
+            write_run(f"trainprof-runs/{arm * 100}-{number}", seed=number)
+    names = [",".join(f"{arm * 100}-{number}" for number in range(3)) for arm in "ab"]
+    assert main(["compare", *names, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (len(found["base"]), len(found["candidate"])) == (3, 3)
+
+
 def test_json_holds_to_its_schema(groups, write_run, capsys):
     write_run("empty", steps=0)
     for sides in (["old", "slow"], ["old/run-0", "slow/run-0"], ["old", "empty"]):
