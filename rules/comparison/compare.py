@@ -68,7 +68,7 @@ def compare(
         changes=changes,
         findings_gone=gone,
         findings_new=arisen,
-        remarks=tuple(_remarks(base, candidate, [*of_base, *of_candidate], per)),
+        remarks=tuple(_remarks((base, candidate), (of_base, of_candidate), per)),
         gate=None if limit is None else _gate(limit, ratio, reason, changes),
     )
 
@@ -178,40 +178,41 @@ def _only(here: Sequence[list[str]], there: Sequence[list[str]]) -> tuple[str, .
 
 
 def _remarks(
-    base: Sequence[JudgedRun],
-    candidate: Sequence[JudgedRun],
-    problems_of: Sequence[str | None],
+    groups: tuple[Sequence[JudgedRun], Sequence[JudgedRun]],
+    problems_of: tuple[Sequence[str | None], Sequence[str | None]],
     per: str,
 ) -> Iterator[str]:
     if per == "sample":
         yield "The batches are not of one size, so the time for one sample is compared."
-    for run, problem in zip((*base, *candidate), problems_of, strict=True):
-        name, status = run.info.name, run.diagnosis.run.status
-        if problem is not None:
-            yield f"{name} does not count: {problem}."
-        elif status == "running":
-            yield f"{name} still goes on; its steps until now count."
-        elif status != "complete":
-            yield f"{name} is {status}; the steps that it did count."
-        if run.diagnosis.other_sessions:
-            yield f"{name} holds several trainings; the longest is compared."
-    drifting = sum(run.diagnosis.steps.steady > 0 and _drifts(run) for run in (*base, *candidate))
+    names = [{run.info.name for run in group} for group in groups]
+    on_both = names[0] & names[1]
+    for side, group, problems_here in zip(("base", "candidate"), groups, problems_of, strict=True):
+        for run, problem in zip(group, problems_here, strict=True):
+            name = run.info.name
+            told = f"{name} of the {side}" if name in on_both else name
+            yield from _remarks_of(run, told, problem)
+    runs = [run for group in groups for run in group]
+    drifting = sum(run.drifts for run in runs)
     if drifting:
-        yield (
-            f"Step times of {drifting} of {len(base) + len(candidate)} runs grew or shrank while "
-            "they ran."
-        )
-    if _one_after_the_other(base, candidate):
+        yield f"Step times of {drifting} of {len(runs)} runs grew or shrank while they ran."
+    if _one_after_the_other(*groups):
         yield (
             "All runs of one group were made before those of the other: a change of the machine "
             "in between looks like one of the code. Make them in turns."
         )
 
 
-def _drifts(run: JudgedRun) -> bool:
-    signals = run.diagnosis.facts.get("signals")
-    steady = signals.get("step.is_steady") if isinstance(signals, dict) else None
-    return isinstance(steady, dict) and steady.get("value") is False
+def _remarks_of(run: JudgedRun, name: str, problem: str | None) -> Iterator[str]:
+    """What is to be known of one run; where --steps ended it, it did all that it was to do."""
+    summary = run.diagnosis.run
+    if problem is not None:
+        yield f"{name} does not count: {problem}."
+    elif summary.status == "running":
+        yield f"{name} still goes on; its steps until now count."
+    elif summary.status != "complete" and summary.stopped_by != "steps":
+        yield f"{name} is {summary.status}; the steps that it did count."
+    if run.diagnosis.other_sessions:
+        yield f"{name} holds several trainings; the longest is compared."
 
 
 def _one_after_the_other(base: Sequence[JudgedRun], candidate: Sequence[JudgedRun]) -> bool:

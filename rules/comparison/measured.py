@@ -86,6 +86,12 @@ class JudgedRun:
         return Observation(seconds / unit, sampling / unit, between / unit)
 
     @property
+    def drifts(self) -> bool:
+        """Whether its step times grew or shrank while it ran."""
+        is_steady = self._signal("step.is_steady").get("value")
+        return self.diagnosis.steps.steady > 0 and is_steady is False
+
+    @property
     def _mean_s(self) -> float:
         return self.diagnosis.steps.mean_s or math.nan
 

@@ -55,6 +55,7 @@ def judged():
             name=name,
             path=f"runs/{name}",
             started_unix_s=info.started_unix_s,
+            stopped_by=info.stopped_by,
             world_size=fields.pop("world_size", None),
         )
         findings = tuple(

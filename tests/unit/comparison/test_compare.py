@@ -170,6 +170,21 @@ def test_runs_that_did_not_end_well_are_remarked(judged):
     )
 
 
+def test_runs_that_ended_after_their_steps_are_not_remarked(judged):
+    """With the recipe for CI, ten remarks once said that ten runs had done what they were to do."""
+    asked = judged(name="a", ended="stopped", stopped_by="steps")
+    ended = judged(name="b", ended="stopped", stopped_by="SIGTERM")
+    assert compare([asked], [ended]).remarks == ("b is stopped; the steps that it did count.",)
+
+
+def test_a_name_on_both_sides_is_told_with_its_side(judged):
+    found = compare([judged(name="1", ended="crashed")], [judged(name="1", steps=1, steady=0)])
+    assert [remark.split(" is ")[0].split(" does ")[0] for remark in found.remarks] == [
+        "1 of the base",
+        "1 of the candidate",
+    ]
+
+
 def _runs(random, mean, between, count):
     return [Observation(float(random.normal(mean, between)), 0.005, 0.08) for _ in range(count)]
 
