@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SCHEMA = 1
-LEVEL = 0.95
-"""Of every interval in a comparison, two-sided."""
+EITHER_SIDE = "the true difference may lie on either side of it"
+"""Reason of a gate that better runs, or more of them, would decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,7 @@ class Comparison:
         reason: Why it is undecided.
         per: "step", or "sample" where the batches are not of one size; phases too are per that.
         ratio: None where it is undecided.
+        level: Of every interval, two-sided; only those of `ComparedRun` have their own.
         phases: Those that were measured in all runs that count.
         findings_gone, findings_new: Rules that speak of every run of one group only.
         remarks: What a reader has to know of the runs, one sentence each.

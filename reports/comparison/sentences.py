@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from trainprof.profiler.model.comparison import (
+    EITHER_SIDE,
     ComparedRun,
     Comparison,
     FactChange,
@@ -97,7 +98,7 @@ def gate_line(gate: Gate) -> str:
 def _remedy(gate: Gate) -> str:
     if gate.runs_needed is not None:
         return f"About {gate.runs_needed} runs of each, made in turns, can tell such a difference."
-    if gate.reason is None or "either side" not in gate.reason:
+    if gate.reason != EITHER_SIDE:
         return "Make the runs alike, and compare again."
     return "Runs differ too much here; a quieter machine or a higher limit would decide."
 

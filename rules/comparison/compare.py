@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from trainprof.profiler.model.comparison import (
-    LEVEL,
+    EITHER_SIDE,
     SCHEMA,
     Comparison,
     FactChange,
@@ -19,6 +19,7 @@ from trainprof.rules.comparison.changed import changed_facts
 from trainprof.rules.comparison.measured import JudgedRun, problems
 from trainprof.rules.comparison.turns import pairs_in_turns, usable_pairs
 from trainprof.rules.statistics.groups import (
+    LEVEL,
     Difference,
     Observation,
     group_difference,
@@ -152,7 +153,7 @@ def _gate(
         return Gate(limit, "passed")
     paired = ratio.pairs is not None
     needed = runs_to_decide(math.log1p(limit), ratio.run_deviation, paired=paired)
-    return Gate(limit, "undecided", "the true difference may lie on either side of it", needed)
+    return Gate(limit, "undecided", EITHER_SIDE, needed)
 
 
 def _findings(
