@@ -7,12 +7,13 @@ doing then: a step of an optimizer, a node of autograd's, or another operator.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from trainprof.profiler.traces.events import MISSING, Events, Flags, Kind, Trace, Whole
-from trainprof.profiler.traces.nesting import innermost, outermost
+from trainprof.profiler.traces.events import MISSING, Flags, Kind, Trace, Whole
+from trainprof.profiler.traces.nesting import innermost
+from trainprof.profiler.traces.operators import around, outermost
 
 HOLDERS = ("optimizer", "gradients", "activations", "parameters", "other", "before the recording")
 """What memory is held for, as far as its allocation tells."""
@@ -67,33 +68,27 @@ def _kinds(trace: Trace, held: Whole, first_step_ns: int) -> Whole:
     marks = trace.named(NODE_OR_STEP.search) & np.isin(
         events.kind, (Kind.OPERATOR, Kind.ANNOTATION)
     )
-    mark = _around(trace, marks, held, innermost)
-    operator = _around(trace, events.kind == Kind.OPERATOR, held, outermost)
-    names = events.name
-    steps = np.array([bool(OPTIMIZER_STEP.search(one)) for one in trace.names] or [False])
-    moves = np.array([bool(MOVES.match(one)) for one in trace.names] or [False])
+    mark = _mark_around(trace, marks, held)
+    operators = outermost(events, events.kind == Kind.OPERATOR)
+    operator = around(events, operators, held[:, 6], held[:, 0])
     computes = (operator != MISSING) & (held[:, 0] >= first_step_ns)
-    computes[computes] = ~moves[names[operator[computes]]]
+    computes[computes] = ~trace.named(MOVES.match)[operator[computes]]
     kinds = np.where(computes, ACTIVATIONS, OTHER)
     marked = mark != MISSING
-    kinds[marked] = np.where(steps[names[mark[marked]]], OPTIMIZER, GRADIENTS)
+    steps = trace.named(OPTIMIZER_STEP.search)
+    kinds[marked] = np.where(steps[mark[marked]], OPTIMIZER, GRADIENTS)
     return kinds
 
 
-def _around(
-    trace: Trace, chosen: Flags, held: Whole, find: Callable[[Events, Whole], Whole]
-) -> Whole:
-    """Place in the trace's events of the call around each allocation, of its own thread."""
-    places = np.flatnonzero(chosen)
+def _mark_around(trace: Trace, marks: Flags, held: Whole) -> Whole:
+    """Place in the trace's events of the innermost mark around each allocation, of its thread."""
+    places = np.flatnonzero(marks)
     places = places[np.argsort(trace.events.lane[places], kind="stable")]
     lanes = trace.events.lane[places]
     found = np.full(len(held), MISSING, np.int64)
-    by_lane = np.argsort(held[:, 6], kind="stable")
-    for own in np.split(by_lane, np.flatnonzero(np.diff(held[by_lane, 6])) + 1):
-        if not len(own):
-            continue
-        lane = held[own[0], 6]
-        calls = places[np.searchsorted(lanes, lane, "left") : np.searchsorted(lanes, lane, "right")]
-        inner = find(trace.events.where(calls), held[own, 0])
+    for lane in np.unique(held[:, 6]).tolist():
+        begin, stop = np.searchsorted(lanes, [lane, lane + 1])
+        own, calls = held[:, 6] == lane, places[begin:stop]
+        inner = innermost(trace.events.where(calls), held[own, 0])
         found[own] = np.where(inner != MISSING, calls[inner], MISSING) if len(calls) else MISSING
     return found
