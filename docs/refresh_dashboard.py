@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from trainprof.cli.dashboard_services import services_of
@@ -34,6 +35,8 @@ async def picture(folder: Path, name: str, *, light: bool, live: bool) -> None:
     app = DashboardApp(RunTail(folder), services_of(folder), environment=environment)
     async with app.run_test(size=SIZE) as pilot:
         while not _is_ready(app, live):
+            if live and app.board.over:
+                raise SystemExit("the training was over before its bottleneck was seen")
             await pilot.pause(0.2)
         await pilot.pause(1.0)
         svg = FONTS.sub("", app.export_screenshot())
@@ -73,9 +76,12 @@ def main() -> None:
             [sys.executable, *command, STORY, "--epochs", "5"], env=environment
         )
         while not (folder / "run.json").exists():
-            training.poll()
+            if training.poll() is not None:
+                raise SystemExit(f"the training ended with {training.returncode}")
+            time.sleep(0.1)
         asyncio.run(picture(folder, "dashboard", light=False, live=True))
-        training.wait()
+        if training.wait() != 0:
+            raise SystemExit(f"the training ended with {training.returncode}")
         asyncio.run(picture(folder, "dashboard-light", light=True, live=False))
 
 
