@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import median
 
 import pytest
+from exchanges import BACKWARD, TRAINS, WORLD, PlainExchanges, exchange
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plain_timeline import clipped, total
 from trace_builder import TraceBuilder
 
 from trainprof.profiler.traces.buckets import gradient_buckets
@@ -19,17 +18,6 @@ from trainprof.profiler.traces.timeline import timeline
 from trainprof.rules.trace_diagnosis import diagnose_trace
 
 REAL = Path(__file__).parents[4] / "shared" / "traces"
-TRAINS, BACKWARD = 100, 200
-WORLD = {"distributedInfo": {"rank": 0, "world_size": 4}}
-
-
-def exchange(builder, number, at, begins, length, elements, thread=BACKWARD, what="all_reduce"):
-    """A collective of floats that one thread launches."""
-    said = {"Collective name": what, "In msg nelems": elements, "dtype": "Float", "Group size": 4}
-    builder.operator("record_param_comms", at, 3, thread=thread, **said)
-    builder.call("cudaLaunchKernelExC", at + 1, 1, correlation=number, thread=thread)
-    names = {"all_reduce": "ncclDevKernel_AllReduce", "broadcast": "ncclDevKernel_Broadcast"}
-    builder.kernel(names[what], begins, length, stream=9, correlation=number)
 
 
 def forward(builder, at):
@@ -42,20 +30,14 @@ def update(builder, at):
 
 def plain_buckets(path, window):
     """Backwards, median count and bytes, and ns that nothing hides, by loops."""
-    events = json.loads(path.read_text())["traceEvents"]
+    plain = PlainExchanges(path)
     marks = [
         (e["ts"], e["name"].startswith("Optim"), e["tid"])
-        for e in events
+        for e in plain.events
         if e["name"].startswith(("Optimizer.step#", "DistributedDataParallel.forward"))
     ]
-    calls = {e["args"]["correlation"]: e for e in events if e["cat"] == "cuda_runtime"}
-    sent, work, groups = [], [], {}
-    for kernel in (e for e in events if e["cat"] == "kernel"):
-        span = (kernel["ts"] * 1000, (kernel["ts"] + kernel["dur"]) * 1000)
-        if "nccl" not in kernel["name"]:
-            work.append(span)
-            continue
-        call = calls[kernel["args"]["correlation"]]
+    sent, groups = [], {}
+    for kernel, call, span in plain.sent:
         before = [mark for mark in marks if mark[0] <= call["ts"]]
         inside = span[0] < window[1] and span[1] > window[0]
         if not before or not inside or "AllReduce" not in kernel["name"]:
@@ -65,23 +47,15 @@ def plain_buckets(path, window):
             continue
         if call["ts"] * 1000 >= window[1]:
             continue
-        (said,) = [
-            e
-            for e in events
-            if e["name"] == "record_param_comms"
-            and e["tid"] == call["tid"]
-            and e["ts"] <= call["ts"] <= e["ts"] + e["dur"]
-        ]
-        groups.setdefault(at, []).append(said["args"]["In msg nelems"] * 4)
+        groups.setdefault(at, []).append(plain.size(call))
         sent.append(span)
     if not sent:
         return None
-    sent, work = clipped(sent, *window), clipped(work, *window)
     return (
         len(groups),
         median(len(one) for one in groups.values()),
         median(sum(one) for one in groups.values()),
-        total(sent + work) - total(work),
+        plain.uncovered_ns(sent, window),
     )
 
 
@@ -113,7 +87,7 @@ def test_built_traces_agree_with_loops_over_them(tmp_path, events, marked):
         else:
             thread = TRAINS if what == "loss" else BACKWARD
             kind = "broadcast" if what == "broadcast" else "all_reduce"
-            exchange(builder, number, time, time + later, length, elements, thread, kind)
+            exchange(builder, number, kind, time, time + later, length, elements, thread)
     update(builder, time + 20)
     if marked:
         builder.step(1, 150, 300)
@@ -140,7 +114,8 @@ def training(tmp_path, buckets, thread=BACKWARD, layer="addmm", named=True):
         for one in range(buckets):
             number = 1000 * step + one + 1
             begins = start + 500 + one * each
-            exchange(builder, number, start + 100 + 5 * one, begins, each, 4096, thread)
+            at = start + 100 + 5 * one
+            exchange(builder, number, "all_reduce", at, begins, each, 4096, thread)
         update(builder, start + 950)
     return diagnose_trace(builder.write(tmp_path / "trace.json", **WORLD))
 

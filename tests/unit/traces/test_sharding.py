@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from exchanges import BACKWARD, RANKS, TRAINS, WORLD, PlainExchanges, exchange
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plain_timeline import clipped, total
 from trace_builder import TraceBuilder
 
 from trainprof.profiler.traces.collectives import collectives
@@ -16,8 +14,6 @@ from trainprof.profiler.traces.sharding import sharding
 from trainprof.profiler.traces.timeline import timeline
 from trainprof.rules.trace_diagnosis import diagnose_trace
 
-TRAINS, BACKWARD, RANKS = 100, 200, 4
-WORLD = {"distributedInfo": {"rank": 0, "world_size": RANKS}}
 PASSES = {
     "FSDP::pre_forward (layers.0)": False,
     "FSDP::backward_prefetch for layers.0": True,
@@ -32,51 +28,33 @@ PASSES = {
 """Whether they are of the backward; None for what is not FSDP's own."""
 
 
-def exchange(builder, number, inside, kind, at, begins, length, elements):
-    """A collective of floats, launched within a pass that has a name."""
+def exchange_in_pass(builder, number, inside, kind, at, begins, length, elements):
+    """A collective, launched within a pass that has a name."""
     thread = BACKWARD if "backward" in inside else TRAINS
     builder._add("user_annotation", inside, at, 4, thread)
     name = "FSDP::all_gather (layers.0)" if kind == "all_gather" else "a copy"
     if PASSES[inside] is not None:
         builder._add("user_annotation", name, at, 3, thread)
-    said = {"Collective name": kind, "In msg nelems": elements, "dtype": "Float"}
-    said["Group size"] = RANKS
-    builder.operator("record_param_comms", at + 1, 2, thread=thread, **said)
-    builder.call("cudaLaunchKernelExC", at + 2, 1, correlation=number, thread=thread)
-    names = {"all_gather": "AllGather", "reduce_scatter": "ReduceScatter"}
-    builder.kernel(f"ncclDevKernel_{names[kind]}", begins, length, stream=9, correlation=number)
+    exchange(builder, number, kind, at + 1, begins, length, elements, thread)
 
 
 def plain_sharding(path, window):
     """Gathers, those for the backward, reductions, bytes and ns that nothing hides, by loops."""
-    events = json.loads(path.read_text())["traceEvents"]
-    calls = {e["args"]["correlation"]: e for e in events if e["cat"] == "cuda_runtime"}
-    work, sent, again, reductions, size = [], [], 0, 0, 0
-    for kernel in (e for e in events if e["cat"] == "kernel"):
-        span = (kernel["ts"] * 1000, (kernel["ts"] + kernel["dur"]) * 1000)
-        if "nccl" not in kernel["name"]:
-            work.append(span)
-            continue
-        call = calls[kernel["args"]["correlation"]]
-        around = [
-            e
-            for e in events
-            if e["tid"] == call["tid"] and e["ts"] <= call["ts"] < e["ts"] + e["dur"]
-        ]
-        (of,) = [e["name"] for e in around if e["name"] in PASSES]
+    plain = PlainExchanges(path)
+    sent, again, reductions, size = [], 0, 0, 0
+    for kernel, call, span in plain.sent:
+        (of,) = [e["name"] for e in plain.around(call) if e["name"] in PASSES]
         if PASSES[of] is None or span[0] >= window[1] or span[1] <= window[0]:
             continue
         if "ReduceScatter" in kernel["name"]:
             reductions += 1
             continue
-        (said,) = [e["args"] for e in around if e["name"] == "record_param_comms"]
-        size += said["In msg nelems"] * 4 * RANKS
+        size += plain.size(call) * RANKS
         again += PASSES[of]
         sent.append(span)
     if not sent:
         return None
-    inside, work = clipped(sent, *window), clipped(work, *window)
-    return len(sent), again, reductions, size, total(inside + work) - total(work)
+    return len(sent), again, reductions, size, plain.uncovered_ns(sent, window)
 
 
 pieces = st.tuples(
@@ -101,7 +79,7 @@ def test_built_traces_agree_with_loops_over_them(tmp_path, events, marked):
             builder.call("cudaLaunchKernel", time, 1, correlation=number)
             builder.kernel("gemm", time + later, length, correlation=number)
         else:
-            exchange(builder, number, inside, kind, time, time + later, length, elements)
+            exchange_in_pass(builder, number, inside, kind, time, time + later, length, elements)
     if marked:
         builder.step(1, 150, 300)
     path = builder.write(tmp_path / "trace.json", **WORLD)
@@ -132,12 +110,14 @@ def training(tmp_path, gathered=FULLY, reserved=4_000_000, memory=True, reduced=
             for place, inside in enumerate(gathered):
                 number = 1000 * step + 10 * one + place + 1
                 at, begins = start + 100 + 10 * one + 50 * place, start + 500 + 50 * one
-                exchange(builder, number, inside, "all_gather", at, begins + 200 * place, 50, 2**14)
+                begins += 200 * place
+                exchange_in_pass(builder, number, inside, "all_gather", at, begins, 50, 2**14)
             for place in range(reduced):
                 number, at = 1000 * step + 10 * one + 7 + place, start + 300 + 10 * one
                 last = "FSDP::post_backward_reduce (layers.0)"
                 last = last if "FSDP::" in gathered[0] else gathered[-1]
-                exchange(builder, number, last, "reduce_scatter", at, start + 910 + one, 1, 2**16)
+                begins = start + 910 + one
+                exchange_in_pass(builder, number, last, "reduce_scatter", at, begins, 1, 2**16)
         if memory:
             said = {"Bytes": 4, "Total Allocated": reserved - 9, "Total Reserved": reserved}
             said |= {"Device Id": 0, "Device Type": 1}
