@@ -142,7 +142,7 @@ def loss_line(board: Board, width: int) -> Text:
         return _labelled("loss", Text("not seen"))
     low, high = min(known, default=0.0), max(known, default=0.0)
     shifted = [None if value is None else value - low for value in means]
-    ends = f" · {numbers.significant(low)} to {numbers.significant(high)}" if known else ""
+    ends = f" · means {numbers.significant(low)} to {numbers.significant(high)}" if known else ""
     text = f" {_loss(losses)}{'' if board.over else ' now'}{ends}"
     bar = sparkline(shifted, width - _LABEL_WIDTH - len(text))
     return _labelled("loss", Text.assemble((bar, "magenta"), text))

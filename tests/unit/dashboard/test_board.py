@@ -85,7 +85,7 @@ def test_a_sum_of_what_one_second_held_is_nothing_that_took_a_second(tmp_path):
 def test_a_loss_that_is_nan_is_shown_and_not_averaged(tmp_path):
     run = RunWriter(tmp_path / "run").steps(20, loss=2.0).steps(1, loss=math.nan).flush()
     board = _board(run)
-    assert loss_line(board, 80).plain.endswith("nan now · 2 to 2")
+    assert loss_line(board, 80).plain.endswith("nan now · means 2 to 2")
     assert {value for value in board.loss_means() if value is not None} == {2.0}
 
 
