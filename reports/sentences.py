@@ -54,6 +54,14 @@ def headline(diagnosis: Diagnosis) -> str:
     return printable(diagnosis.headline) or f"{verdict_word(diagnosis)}."
 
 
+def verdict_parts(diagnosis: Diagnosis) -> tuple[str, str]:
+    """The verdict's word and what is said after it; a sentence that begins with it is cut there."""
+    word, text = verdict_word(diagnosis), headline(diagnosis)
+    if text.lower().startswith(word.lower()):
+        return text[: len(word)], text[len(word) :]
+    return f"{word}: ", text
+
+
 def finding_sentence(finding: Finding, headline_text: str = "") -> str:
     """What was found, in one sentence; its title where the report's headline says that already."""
     text = finding.summary or finding.title

@@ -50,7 +50,6 @@ class Machine:
 
     gauges: dict[str, Gauge] = field(default_factory=dict)
     process_cpu: dict[int, Gauge] = field(default_factory=dict)
-    process_memory: dict[int, float] = field(default_factory=dict)
     at_s: float = 0.0
     _before: Sample | None = None
 
@@ -84,7 +83,6 @@ class Machine:
             if one.pid in earlier:
                 gauge = self.process_cpu.setdefault(one.pid, Gauge("CPU", "cores"))
                 gauge.put(at_s, max(0.0, one.cpu_total_s - earlier[one.pid]) / span_s)
-            self.process_memory[one.pid] = one.rss_bytes
 
     def _take_gpus(self, sample: Sample, at_s: float) -> None:
         for gpu in sample.gpus:

@@ -10,6 +10,8 @@ MOST_LINES = 5_000
 MOST_CHARACTERS = 1_000
 """Of a line; what lies behind is left out."""
 TAB = 8
+DIGITS = 9
+"""Of a number in a code; Python refuses to read one of thousands."""
 _PIECES = re.compile(
     r"(?P<csi>\x1b\[[0-9;?]*[ -/]*[@-~])"
     r"|(?P<osc>\x1b\][^\x07\x1b]*(?:\x07|\x1b\\))"
@@ -100,7 +102,7 @@ class Output:
 
     def _move(self, code: str) -> None:
         final, digits = code[-1], code[2:-1]
-        count = int(digits) if digits.isdecimal() else 1
+        count = int(digits[:DIGITS]) if digits.isdecimal() else 1
         line = self._lines[self._row]
         if final == "A":
             self._row = max(0, self._row - count)

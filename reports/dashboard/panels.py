@@ -5,6 +5,7 @@ Colour repeats what a letter, a word or a bar already says, so that nothing is l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -15,7 +16,7 @@ from trainprof.reports import numbers
 from trainprof.reports.dashboard.board import LIVE_S, Board, Live, ShownEvent
 from trainprof.reports.dashboard.machine import Gauge
 from trainprof.reports.phases import FOLDED, PhaseRow, bar_cells, phase_label, phase_rows
-from trainprof.reports.sentences import evidence_line, gain_line, headline, verdict_word
+from trainprof.reports.sentences import evidence_line, gain_line, verdict_parts
 from trainprof.reports.source import place
 from trainprof.reports.terminal.sections import fill_style
 from trainprof.reports.text import SHORT, printable
@@ -36,7 +37,7 @@ def sparkline(values: Sequence[float | None], width: int, full: float | None = N
         full: The value of a whole bar; None for the largest one.
     """
     shown = _joined(values, width)
-    known = [value for value in shown if value is not None]
+    known = [value for value in shown if value is not None and math.isfinite(value)]
     top = full or max(known, default=0.0)
     return "".join("·" if one is None else _level(one, top) for one in shown)
 
@@ -44,7 +45,7 @@ def sparkline(values: Sequence[float | None], width: int, full: float | None = N
 def _level(value: float, top: float) -> str:
     if top <= 0:
         return _LEVELS[0]
-    return _LEVELS[max(0, min(7, round(value / top * 7)))]
+    return _LEVELS[round(7 * max(0.0, min(1.0, value / top)))]
 
 
 def _joined(values: Sequence[float | None], width: int) -> list[float | None]:
@@ -130,13 +131,13 @@ def _stall(board: Board) -> str | None:
 
 def _loss(losses: list[float]) -> str:
     mean = sum(losses) / len(losses)
-    return numbers.significant(mean) if mean - mean == 0 else str(mean)
+    return numbers.significant(mean) if math.isfinite(mean) else str(mean)
 
 
 def loss_line(board: Board, width: int) -> Text:
     """The loss over the run, of the ranks that are looked at."""
     means = board.loss_means()
-    known = [value for value in means if value is not None]
+    known = [value for value in means if value is not None and math.isfinite(value)]
     losses = [rank.loss for rank in board.chosen() if rank.loss is not None]
     if not losses:
         return _labelled("loss", Text("not seen"))
@@ -327,10 +328,8 @@ def verdict_line(board: Board) -> Text:
     """What the latest diagnosis says in one sentence."""
     if board.diagnosis is None:
         return Text("The run is being diagnosed …" if board.ranks else "No diagnosis yet.")
-    word, text = verdict_word(board.diagnosis), headline(board.diagnosis)
-    if text.lower().startswith(word.lower()):
-        return Text.assemble((text[: len(word)], "bold"), text[len(word) :])
-    return Text.assemble((f"{word}: ", "bold"), text)
+    word, text = verdict_parts(board.diagnosis)
+    return Text.assemble((word, "bold"), text)
 
 
 def views_line(board: Board, current: str) -> Text:
@@ -380,21 +379,21 @@ def stack_lines(diagnosis: Diagnosis | None, most: int = 40) -> list[Text]:
     """The hottest stacks of each phase, from the diagnosis."""
     if diagnosis is None or not diagnosis.stacks:
         return [Text("No stacks were sampled so far.")]
-    counts = [
-        (looks, phase, stack)
+    sampled = [
+        (time_ms, phase, stack)
         for phase, stacks in diagnosis.stacks.items()
-        for stack, looks in stacks.items()
+        for stack, time_ms in stacks.items()
     ]
-    total = sum(looks for looks, _, _ in counts)
+    total_ms = sum(time_ms for time_ms, _, _ in sampled)
     order = {name: position for position, name in enumerate(PHASES)}
-    counts.sort(key=lambda one: (-one[0], order.get(one[1], len(order)), one[2]))
+    sampled.sort(key=lambda one: (-one[0], order.get(one[1], len(order)), one[2]))
     return [
         Text.assemble(
-            (f"{numbers.share(looks / total):>6} ", "bold"),
+            (f"{numbers.share(time_ms / total_ms):>6} ", "bold"),
             (f"{phase_label(phase)}: ", "bold"),
             printable(" < ".join(_short_frames(stack))),
         )
-        for looks, phase, stack in counts[:most]
+        for time_ms, phase, stack in sampled[:most]
     ]
 
 

@@ -122,12 +122,9 @@ class Layout:
             yield _bullets(lines)
 
     def _verdict(self, diagnosis: Diagnosis) -> Text:
-        text, word = sentences.headline(diagnosis), sentences.verdict_word(diagnosis)
+        word, text = sentences.verdict_parts(diagnosis)
         style = _VERDICT_STYLE.get(diagnosis.verdict, "bold")
-        if text.lower().startswith(word.lower()):
-            word, text = text[: len(word)], text[len(word) :]
-            return Text.assemble((word, style), (text, "bold"), overflow="fold")
-        return Text.assemble((f"{word}: ", style), (text, "bold"), overflow="fold")
+        return Text.assemble((word, style), (text, "bold"), overflow="fold")
 
     def _phases(self, rows: list[PhaseRow]) -> Iterator[RenderableType]:
         """The stacked bar over the width, then its legend."""

@@ -124,6 +124,15 @@ def test_a_sparkline_tells_gaps_from_zero():
     assert sparkline([], 10) == ""
 
 
+def test_values_that_are_too_large_to_add_are_whole_bars(tmp_path):
+    assert sparkline([0.0, math.inf, 1.0], 10) == "▁██"
+    run = RunWriter(tmp_path / "run")
+    for loss in (1e308, 1.5e308):  # of one second: their sum is infinite
+        run.steps(1, loss=loss)
+    board = _board(run.steps(20, loss=1.0).flush())
+    assert loss_line(board, 80).plain.endswith("1 now · 1 to 1")
+
+
 def test_hot_stacks_name_the_users_frames_first_and_none_of_ours():
     stack = "main (/a/train.py:7);wrap (/x/profiler/agent/hooks.py:3);get (/lib/data.py:27)"
     diagnosis = Diagnosis(

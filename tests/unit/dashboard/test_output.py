@@ -41,6 +41,11 @@ def test_no_move_of_the_cursor_takes_more_than_the_lines_that_are_kept():
     assert lines[-1] == "text"
 
 
+def test_a_number_of_thousands_of_digits_moves_as_far_as_there_are_lines():
+    lines = _lines(b"above\n\x1b[" + b"9" * 5_000 + b"Afirst")
+    assert lines == ["first"]
+
+
 @given(st.lists(st.binary(max_size=40), max_size=5))
 def test_where_the_output_is_cut_makes_no_difference(blocks):
     assert _lines(*blocks) == _lines(b"".join(blocks))
