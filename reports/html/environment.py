@@ -35,8 +35,7 @@ def _environment(diagnosis: Diagnosis, info: RunInfo | None) -> Iterator[Block]:
         caption = "Variables that bear on speed; no others are recorded"
         named = blocks.table(caption, ("variable", "value"), found)
         yield blocks.details("Environment variables", [named])
-    seen = _flat({k: v for k, v in diagnosis.facts.items() if k != "signals"})
-    seen_rows = list(seen)
+    seen_rows = list(_flat(diagnosis.facts))
     if seen_rows:
         caption = "What was seen of model, optimizer, loaders and settings"
         if len(seen_rows) > MOST_ROWS:

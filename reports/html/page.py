@@ -18,7 +18,7 @@ PLOTLY = "plotly-basic.min.js"
 
 
 def page(content: dict[str, object]) -> str:
-    """The page that shows `content`.
+    """The page that shows `content`: the name of the run, and the sections.
 
     A browser runs the scripts whose hash the page names and no other, and loads nothing: what was
     recorded stands in it as data, which is never run nor read as markup.
@@ -30,7 +30,7 @@ def page(content: dict[str, object]) -> str:
     )
     return Template(_asset("assets", "page.html")).substitute(
         policy=policy,
-        title=html.escape(str(content["title"])),
+        title=html.escape(f"{content['name']}: trainprof report"),
         style=_asset("assets", "page.css"),
         data=_data(content),
         plotly=plotly,

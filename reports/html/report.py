@@ -42,12 +42,8 @@ class HtmlReport:
 
     def content(self, diagnosis: Diagnosis) -> dict[str, object]:
         """What the page shows, as plain data (`blocks`)."""
-        run = diagnosis.run
         return {
-            "title": f"{printable(run.name or 'training', SHORT)}: trainprof report",
-            "verdict": diagnosis.verdict,
-            "word": sentences.verdict_word(diagnosis),
-            "headline": sentences.headline(diagnosis),
+            "name": printable(diagnosis.run.name or "training", SHORT),
             "sections": [one for one in self._sections(diagnosis) if one["blocks"]],
         }
 

@@ -61,7 +61,7 @@ def test_the_run_has_its_page_and_says_where(tour):
     data = page.partition('id="report-data">')[2].partition("</script>")[0]
     shown = json.loads(data)
     diagnosis = json.loads((folder / "run" / "diagnosis.json").read_text())
-    assert shown["headline"] == diagnosis["headline"]
+    assert shown["sections"][0]["blocks"][0]["headline"] == diagnosis["headline"]
     assert [one["id"] for one in shown["sections"]][:4] == [
         "verdict",
         "composition",
