@@ -12,7 +12,7 @@ from trainprof.reports.html.blocks import Block
 from trainprof.reports.phases import MIN_SHARE, phase_label
 
 MOST_RANKS = 64
-"""Rows of the map; of more ranks the slowest and the fastest are shown."""
+"""Rows of the map; of more ranks the slowest and the fastest are shown, where steps were timed."""
 
 
 def ranks_section(diagnosis: Diagnosis) -> Block:
@@ -29,13 +29,12 @@ def _blocks(diagnosis: Diagnosis) -> Iterator[Block]:
     caption = "Mean step of each rank, and the share of its phases; the darker, the more"
     if len(ranks) > MOST_RANKS:
         half = MOST_RANKS // 2
-        shown = [*slowest_first[:half], *slowest_first[-half:]] if len(timed) > MOST_RANKS else (
-            ranks[:MOST_RANKS]
-        )  # fmt: skip
-        caption = (
-            f"The {half} slowest and the {half} fastest of {numbers.count(len(ranks))} ranks; "
-            "the darker, the more"
-        )
+        if len(timed) > MOST_RANKS:
+            shown = [*slowest_first[:half], *slowest_first[-half:]]
+            chosen = f"The {half} slowest and the {half} fastest"
+        else:
+            shown, chosen = ranks[:MOST_RANKS], f"The first {MOST_RANKS}"
+        caption = f"{chosen} of {numbers.count(len(ranks))} ranks; the darker, the more"
     phases = [
         phase for phase in PHASES
         if any(one.phases_share.get(phase, 0.0) >= MIN_SHARE for one in ranks)

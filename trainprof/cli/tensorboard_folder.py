@@ -6,12 +6,9 @@ import re
 from pathlib import Path
 
 import click
-import msgspec
 
 from trainprof.cli.settings import Settings
 from trainprof.errors import TrainprofError, UsageError
-from trainprof.profiler.model.tuning import TuneResult
-from trainprof.profiler.store.layout import TUNE_FILE
 
 
 def folder_of(out: Path, run: Path) -> Path:
@@ -31,11 +28,12 @@ def export_tensorboard(run: str | None, out: Path, settings: Settings) -> None:
     Raises:
         MissingExtraError: TensorBoard is not installed.
         UsageError: `out` cannot be written.
-        RunFolderError: there is no such run.
+        RunFolderError: there is no such run, or what the tune found cannot be read.
     """
     from trainprof.cli.judgement import judge
     from trainprof.profiler.store.folder import run_inside
     from trainprof.profiler.store.reader import read_run, resolve_run
+    from trainprof.profiler.store.tune_result import read_tune
     from trainprof.reports.tensorboard.run_events import write_run
 
     chosen = resolve_run(run)
@@ -49,11 +47,3 @@ def export_tensorboard(run: str | None, out: Path, settings: Settings) -> None:
             f"{folder} cannot be written ({error.strerror}); name another with --out."
         ) from None
     click.echo(f"{folder} is written; `tensorboard --logdir {out}` shows it.", err=True)
-
-
-def read_tune(folder: Path) -> TuneResult | None:
-    """What a tune found; None of a folder without, or with one that cannot be read."""
-    try:
-        return msgspec.json.decode((folder / TUNE_FILE).read_bytes(), type=TuneResult)
-    except (OSError, msgspec.MsgspecError):
-        return None

@@ -199,6 +199,15 @@ def test_a_thousand_ranks_stay_a_small_page(browser, tmp_path):
     quiet(browser, path)
 
 
+def test_ranks_without_a_mean_step_are_not_called_slow_or_fast():
+    ranks = tuple(RankSummary(n, n, 1, None, {}) for n in range(100))
+    sections = HtmlReport().content(replace(FULL, ranks=ranks))["sections"]
+    (shown,) = [one for one in sections if one["id"] == "ranks"]
+    (table,) = shown["blocks"]
+    assert table["caption"].startswith("The first 64 of 100 ranks")
+    assert [row[0] for row in table["rows"]] == [f"rank {n}" for n in range(64)]
+
+
 def test_the_largest_runs_stay_a_small_page():
     gpus = [
         course(f"gpu{n}.{what}", "bytes", 0.1, 0.5, 0.9)
