@@ -15,7 +15,7 @@ from trainprof.profiler.model.diagnosis import (
 from trainprof.reports import numbers, sentences
 from trainprof.reports.html import blocks
 from trainprof.reports.html.blocks import Block
-from trainprof.reports.html.extras import Extras
+from trainprof.reports.html.extras import Extras, change_of
 from trainprof.reports.source import place, source_excerpt
 from trainprof.reports.text import SHORT, printable, printable_code
 
@@ -87,7 +87,7 @@ def _fix(fix: FixAdvice, finding: Finding, extras: Extras) -> Iterator[Block]:
         rows.append(("Where", place(fix.where)))
     rows.append(("Safety", f"{safety}: {meaning}" if meaning else safety))
     yield blocks.facts(rows)
-    change = extras.diffs.get((finding.rule, fix.fix))
+    change = extras.diffs.get(change_of(finding, fix))
     if change:
         yield blocks.diff(change, "The change of the source, which trainprof fix can write")
     elif fix.code:

@@ -12,11 +12,12 @@ from trainprof.errors import MissingExtraError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.plan import Application
 from trainprof.profiler.store.source_files import open_to_readers
+from trainprof.reports.html.extras import Change, change_of
 from trainprof.rules.experiments.candidates import candidates_of
 
 
-def diffs_of(diagnosis: Diagnosis, run: Path) -> dict[tuple[str, str], str]:
-    """(rule, fix) -> a unified diff; fewer where the source has changed, or needs a person.
+def diffs_of(diagnosis: Diagnosis, run: Path) -> dict[Change, str]:
+    """The unified diff of each fix; fewer where the source has changed, or needs a person.
 
     None at all without LibCST, which edits the source without touching its layout.
 
@@ -33,29 +34,28 @@ def diffs_of(diagnosis: Diagnosis, run: Path) -> dict[tuple[str, str], str]:
     except MissingExtraError:
         return {}
     found = {}
-    for key, application, script in wanted:
+    for change, application, script in wanted:
         try:
             patch = make_patch((application,), script=script, command=diagnosis.run.argv)
         except UsageError:  # its advice alone is shown
             continue
         text = unified_diff(patch.files, Path.cwd()).decode("utf-8", "replace")
         if text:
-            found[key] = text
+            found[change] = text
     return found
 
 
-def _wanted(
-    diagnosis: Diagnosis, run: Path
-) -> Iterator[tuple[tuple[str, str], Application, str | None]]:
+def _wanted(diagnosis: Diagnosis, run: Path) -> Iterator[tuple[Change, Application, str | None]]:
     """Fixes whose file may be shown, and is as it was measured."""
     script = script_of_run(run, diagnosis.run.argv, diagnosis.run.cwd or "")
     for finding in diagnosis.findings:
-        alone = replace(diagnosis, findings=(finding,))
-        for one in candidates_of(alone, "semantics")[0]:
-            target = one.application.target
-            file = target.file if target is not None else script
-            if file is not None and _may_be_shown(file, diagnosis):
-                yield (finding.rule, one.application.fix), one.application, script
+        for fix in finding.fixes:
+            alone = replace(diagnosis, findings=(replace(finding, fixes=(fix,)),))
+            for one in candidates_of(alone, "semantics")[0]:
+                target = one.application.target
+                file = target.file if target is not None else script
+                if file is not None and _may_be_shown(file, diagnosis):
+                    yield change_of(finding, fix), one.application, script
 
 
 def _may_be_shown(file: str, diagnosis: Diagnosis) -> bool:
