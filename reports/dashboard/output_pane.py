@@ -61,7 +61,7 @@ class OutputPane(Static, can_focus=True):
 
     def _status(self, count: int, last: int) -> Text:
         if not count:
-            return Text("The script has printed nothing so far.", style="bold")
+            return Text("No output so far; it is kept of runs with `run --tui`.", style="bold")
         state = "follows" if self.follows else f"line {last:,} of {count:,} · f follows"
         search = f" · n next {self.words!r}" if self.words else " · / searches"
         return Text(f"output: {state}{search}", style="bold")

@@ -9,7 +9,12 @@ from trainprof.profiler.model.diagnosis import Diagnosis, RunSummary, StepSummar
 from trainprof.profiler.store.tail import RunTail
 from trainprof.reports.dashboard.board import LIVE_S, Board
 from trainprof.reports.dashboard.history import History
-from trainprof.reports.dashboard.panels import loss_line, sparkline, stack_lines, step_lines
+from trainprof.reports.dashboard.panels import (
+    loss_line,
+    sparkline,
+    stack_lines,
+    step_lines,
+)
 
 
 def _board(run, now_s=6.0, status="running"):
