@@ -9,12 +9,7 @@ from trainprof.profiler.model.diagnosis import Diagnosis, RunSummary, StepSummar
 from trainprof.profiler.store.tail import RunTail
 from trainprof.reports.dashboard.board import LIVE_S, Board
 from trainprof.reports.dashboard.history import History
-from trainprof.reports.dashboard.panels import (
-    loss_line,
-    sparkline,
-    stack_lines,
-    step_lines,
-)
+from trainprof.reports.dashboard.panels import loss_line, sparkline, stack_lines, step_lines
 
 
 def _board(run, now_s=6.0, status="running"):
@@ -135,7 +130,7 @@ def test_values_that_are_too_large_to_add_are_whole_bars(tmp_path):
     for loss in (1e308, 1.5e308):  # of one second: their sum is infinite
         run.steps(1, loss=loss)
     board = _board(run.steps(20, loss=1.0).flush())
-    assert loss_line(board, 80).plain.endswith("1 now · 1 to 1")
+    assert loss_line(board, 80).plain.endswith("1 now · means 1 to 1")
 
 
 def test_hot_stacks_name_the_users_frames_first_and_none_of_ours():
