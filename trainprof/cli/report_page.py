@@ -54,7 +54,8 @@ def write_page(diagnosis: Diagnosis, extras: Extras, path: Path) -> None:
         replace_file(str(path), text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise TrainprofError(
-            f"{path} cannot be written ({error.strerror}); name another file with --out."
+            f"{path} cannot be written ({error.strerror}); `trainprof report --out FILE` writes it "
+            "elsewhere."
         ) from None
 
 

@@ -82,6 +82,7 @@ def test_a_page_that_cannot_be_written_is_said_and_is_no_failure(run, capsys):
     concluding.conclude(run)
     error = capsys.readouterr().err
     assert "report.html cannot be written" in error
+    assert "`trainprof report --out FILE`" in error  # --out of the run is a folder
     assert "The same as a page" not in error
     assert (run / "diagnosis.json").exists()
 

@@ -37,6 +37,7 @@ def lags_s(folder, ranks, steps_per_s, seconds):
             await pilot.pause(1.0)
 
     while not (folder / "run.json").exists():
+        assert writer.poll() is None, "the writer failed"
         time.sleep(0.02)
     asyncio.run(go())
     flushes = [line.split() for line in writer.communicate()[0].splitlines()]
