@@ -69,11 +69,13 @@ def check_wandb() -> None:
 
     It is not imported yet: that takes a second, and a training is waiting.
     """
-    if find_spec("wandb") is None:
+    found = find_spec("wandb")
+    if found is None or found.origin is None:  # the folder `wandb` that it leaves is no package
         raise MissingExtraError(_INSTALL)
 
 
 def _wandb() -> Any:
+    check_wandb()
     try:
         import wandb
     except ImportError:
@@ -178,8 +180,21 @@ def _in_one_sentence(wandb: Any) -> Iterator[None]:
         raise TrainprofError(
             "W&B did not take everything in time; `wandb sync` sends the rest."
         ) from None
+    except ConnectionError:  # it writes through a process of its own
+        raise TrainprofError("W&B could not be written: its own process has ended.") from None
     except OSError as error:
         raise TrainprofError(f"W&B's files cannot be written ({error.strerror}).") from None
+    except ValueError as error:
+        raise TrainprofError(f"W&B does not take a setting: {_setting(error)}") from None
+
+
+def _setting(error: ValueError) -> str:
+    """The first setting that is wrong, in a line: wandb's pydantic lists all over several."""
+    errors = getattr(error, "errors", None)
+    if errors is None:
+        return _first_line(error)
+    first = errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}."
 
 
 def _first_line(error: Exception) -> str:

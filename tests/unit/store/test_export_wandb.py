@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pexpect
@@ -152,6 +153,8 @@ def test_a_run_without_a_training(make_run, offline, tmp_path):
     [
         ({"WANDB_MODE": "online"}, "run `wandb login` first, or set WANDB_MODE=offline"),
         ({"WANDB_MODE": "disabled"}, "WANDB_MODE=disabled switches W&B off"),
+        ({"WANDB_MODE": "nonsense"}, "W&B does not take a setting: mode: Input should be"),
+        ({"WANDB_INIT_TIMEOUT": "soon"}, "W&B does not take a setting: init_timeout: Input"),
     ],
 )
 def test_what_wandb_cannot_do_is_one_sentence(make_run, offline, capsys, environment, sentence):
@@ -177,6 +180,23 @@ def test_without_wandb_the_line_that_installs_it_is_told(make_run, monkeypatch, 
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert main(["export", str(make_run()), "--to", "wandb"]) == 2
     assert "pip install 'trainprof[wandb]'" in capsys.readouterr().err
+
+
+def test_the_folder_that_wandb_leaves_is_not_taken_for_it(make_run, monkeypatch, capsys):
+    of_a_folder = ModuleSpec("wandb", None)  # what Python finds in a working directory with one
+    monkeypatch.setattr("trainprof.reports.wandb_run.find_spec", lambda _: of_a_folder)
+    assert main(["export", str(make_run()), "--to", "wandb"]) == 2
+    assert "pip install 'trainprof[wandb]'" in capsys.readouterr().err
+
+
+def test_a_process_of_wandb_that_has_ended_is_one_sentence(make_run, offline, tmp_path, capsys):
+    def log(*_):
+        raise ConnectionResetError("Connection lost")
+
+    offline.setattr("wandb.sdk.wandb_run.Run.log", log)
+    assert main(["export", str(make_run()), "--to", "wandb", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said == "trainprof: W&B could not be written: its own process has ended.\n"
 
 
 def test_a_long_run_becomes_so_many_rows_and_keeps_its_mean(make_run):
