@@ -29,7 +29,7 @@ except ModuleNotFoundError as missing:
     ) from None
 
 SUFFIX = ".trainprof"
-"""Of the files that are ours, and that a later export replaces."""
+"""Of the files that are ours: a later export replaces them, and no others."""
 
 Chart = tuple[str, tuple[str, ...]]
 """Title of a chart and patterns of the names of its curves."""
@@ -37,8 +37,25 @@ Chart = tuple[str, tuple[str, ...]]
 _numbers = itertools.count()
 
 
+def remove_events(folder: Path) -> None:
+    """Removes our files in and below a folder, and the folders that are empty then.
+
+    Raises:
+        UsageError: they cannot be removed.
+    """
+    try:
+        for old in list(folder.rglob(f"*tfevents*{SUFFIX}")):
+            old.unlink()
+            inner = old.parent
+            while inner != folder and not any(inner.iterdir()):
+                inner.rmdir()
+                inner = inner.parent
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
 class EventFile:
-    """One file in the folder of a run; what an earlier export left there is removed.
+    """One file in the folder of a run.
 
     Args:
         folder: Of the run, or of a part of it. unix_s: When the run began.
@@ -53,13 +70,9 @@ class EventFile:
         name = f"events.out.tfevents.{int(unix_s):010d}.{host}.{os.getpid()}.{number}{SUFFIX}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for old in folder.glob(f"*tfevents*{SUFFIX}"):
-                old.unlink()
             self._file = (folder / name).open("wb")
         except OSError as error:
-            raise UsageError(
-                f"{folder} cannot be written ({error.strerror}); name another folder."
-            ) from None
+            raise _unwritable(folder, error) from None
         self._writer = RecordWriter(self._file)
         self._write(Event(wall_time=unix_s, file_version="brain.Event:2"))
         # A server that has read an earlier export forgets it here.
@@ -126,6 +139,10 @@ class EventFile:
 
     def _write(self, event: Event) -> None:
         self._writer.write(event.SerializeToString())
+
+
+def _unwritable(folder: Path, error: OSError) -> UsageError:
+    return UsageError(f"{folder} cannot be written ({error.strerror}); name another folder.")
 
 
 def _chart(title: str, patterns: tuple[str, ...]) -> layout_pb2.Chart:

@@ -12,7 +12,7 @@ from trainprof.profiler.model.run import Run, Steps
 from trainprof.profiler.model.tuning import TuneResult
 from trainprof.reports.tensorboard.conclusion import write_diagnosis, write_trials
 from trainprof.reports.tensorboard.curves import Curves
-from trainprof.reports.tensorboard.event_file import Chart, EventFile
+from trainprof.reports.tensorboard.event_file import Chart, EventFile, remove_events
 from trainprof.reports.tensorboard.means import Means, Point
 from trainprof.reports.tensorboard.places import Places, is_one_of_several, part
 from trainprof.reports.tensorboard.readings import Readings
@@ -55,7 +55,7 @@ class _Trainer:
 
 
 class RunEvents:
-    """Writes one run below a folder of TensorBoard's.
+    """Writes one run below a folder of TensorBoard's; what was written there before is removed.
 
     A run of one process is one run of TensorBoard's. Ranks, and the second and later training of a
     command, have folders of their own in it.
@@ -80,6 +80,7 @@ class RunEvents:
         self._early_losses: dict[str, list[tuple[int, float]]] = {}
         self._main: list[_Trainer] = []
         self._samples: list[Sample] = []
+        remove_events(folder)
         self._file("").layout(info.started_unix_s, LAYOUT)
 
     def add(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -119,7 +118,6 @@ class LiveTensorBoard:
             self._events.finish(diagnosis)
         else:  # a rank was not known when its curves began
             self._events.close()
-            shutil.rmtree(self._folder)
             write_run(self._folder, run, diagnosis)
 
     def _say_unwritten(self, reason: str) -> None:

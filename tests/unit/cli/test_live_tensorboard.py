@@ -130,6 +130,18 @@ def test_a_rank_that_was_not_known_at_first_is_put_right_at_the_end(training, tm
         assert shown(tmp_path / "live" / "run" / part) == shown(exported / part)
 
 
+def test_nothing_but_its_own_files_is_ever_removed(training):
+    """TensorBoard's folder may be the one in which the runs themselves are recorded."""
+    live = LiveTensorBoard(training.folder, training.folder.parent, training.info)
+    training.process(100)
+    training.steps(100, 3)
+    live.look()
+    training.process(100, rank=0, world_size=2)  # its curves are written anew at the end
+    finished(live, training)
+    assert len(read_run(training.folder).sessions[0].trainers[0].steps) == 3
+    assert shown(training.folder / "rank-0")["step/seconds"][-1].step == 2
+
+
 def test_a_run_without_steps_ends_as_exported_too(training, tmp_path):
     live = LiveTensorBoard(training.folder, tmp_path / "live", training.info)
     training.look(BEGAN, 0.5)

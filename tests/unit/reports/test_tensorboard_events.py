@@ -74,6 +74,16 @@ def values(accumulator, name):
     return [(one.step, one.wall_time, one.value) for one in accumulator.Scalars(name)]
 
 
+def test_a_rank_that_is_no_more_goes_with_the_earlier_export(tmp_path):
+    several = Session((trainer(0, 2), trainer(1, 2)))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").touch()
+    for session in (several, Session((trainer(),))):
+        write_run(tmp_path / "run", run_of(session), NOTHING)
+    names = {path.name.partition(".")[0] for path in (tmp_path / "run").iterdir()}
+    assert names == {"notes", "events"}
+
+
 def test_one_step(tmp_path):
     write_run(tmp_path / "run", run_of(Session((trainer(count=1),))), NOTHING)
     found = read(tmp_path / "run")
