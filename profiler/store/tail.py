@@ -261,6 +261,14 @@ class RunTail:
             output=self._output.added(),
         )
 
+    def rest(self) -> Iterator[Look]:
+        """Looks until all is read of a run that has ended; see `look` for what is raised."""
+        looks = NEW_PROCESSES_EVERY  # among so many one finds the processes that are new
+        while looks > 0:
+            look = self.look()
+            looks -= not look.behind
+            yield look
+
     def _find_processes(self) -> None:
         try:
             names = os.listdir(self.folder / PROCESSES_FOLDER)

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from trainprof.cli.looking_thread import LookingThread
 from trainprof.errors import TrainprofError
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.records import RunInfo
 from trainprof.profiler.model.run import Run
 from trainprof.profiler.store.reader import read_run
-from trainprof.profiler.store.tail import NEW_PROCESSES_EVERY, Look, NewRecords, RunTail
+from trainprof.profiler.store.tail import Look, NewRecords, RunTail
 from trainprof.reports.run_clock import RunClock
 from trainprof.reports.text import printable
 from trainprof.reports.wandb_rows import (
@@ -37,7 +37,6 @@ from trainprof.reports.wandb_rows import (
 from trainprof.reports.wandb_run import (
     Place,
     WandbRun,
-    check_wandb,
     export_run,
     files_of,
     joined_run,
@@ -47,10 +46,6 @@ from trainprof.reports.wandb_run import (
 
 INTERVAL_S = 2.0
 """Between two looks at the run folder."""
-COST_SHARE_MAX = 0.02
-"""Of one core; looks that cost more are taken more seldom."""
-NICENESS = 10
-"""Of the thread, and of the process that wandb starts from it: the training comes first."""
 ROWS_A_LOOK = 10
 """Of steps; a row is then the mean of several."""
 GRACE_S = 10.0
@@ -69,9 +64,6 @@ class LiveWandb:
         info: Of the run, for its name and its clock.
         clock: Monotonic seconds; tests replace it.
         cpu_s: CPU time of the calling thread, in s; tests replace it.
-
-    Raises:
-        MissingExtraError: there is no wandb.
     """
 
     def __init__(
@@ -81,21 +73,17 @@ class LiveWandb:
         clock: Callable[[], float] = time.monotonic,
         cpu_s: Callable[[], float] = time.thread_time,
     ) -> None:
-        check_wandb()
         self._folder = folder
         self._info = info
         self._tail = RunTail(folder)
         self._clock = clock
-        self._cpu_s = cpu_s
         self._waiting: list[Row] = []
         self._trainer: str | None = None
         self._first_step_s: float | None = None
         self._script_run: ScriptRun | None = named_run(os.environ)
         self._written: WandbRun | None = None
         self._opened = ExitStack()
-        self._failure: TrainprofError | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="trainprof-wandb", daemon=True)
+        self._thread = LookingThread("trainprof-wandb", self._look, INTERVAL_S, cpu_s)
 
     def start(self) -> None:
         """Starts the thread."""
@@ -103,7 +91,7 @@ class LiveWandb:
 
     def stop(self) -> None:
         """Tells the thread that the training has ended; the diagnosis need not wait for it."""
-        self._stopping.set()
+        self._thread.stop()
 
     def look(self) -> float:
         """Writes what is new; gives the seconds to wait until the next look.
@@ -111,25 +99,17 @@ class LiveWandb:
         Raises:
             TrainprofError: W&B cannot be written.
         """
-        before_s = self._cpu_s()
-        behind = self._add(self._tail.look())
-        if self._written is None:
-            self._open()
-        if self._written is not None:
-            self._written.log(self._waiting)
-            self._waiting.clear()
-        cost_s = self._cpu_s() - before_s
-        return cost_s / COST_SHARE_MAX if behind else max(INTERVAL_S, cost_s / COST_SHARE_MAX)
+        return self._thread.look()
 
     def finish(self, diagnosis: Diagnosis) -> None:
         """Writes the rest and what the diagnosis says, and tells where it is."""
         try:
-            if self._is_busy():
+            if not self._thread.ends_within(STOP_WAIT_S):
                 raise TrainprofError("W&B does not answer.")
-            if self._failure is not None:
-                raise self._failure
+            if self._thread.failure is not None:
+                raise self._thread.failure
             written = self._finish(read_run(self._folder), diagnosis)
-        except TrainprofError as error:
+        except (OSError, TrainprofError) as error:
             print(
                 f"trainprof: {error} `trainprof export {self._folder} --to wandb` writes it anew.",
                 file=sys.stderr,
@@ -142,27 +122,22 @@ class LiveWandb:
         if self._written is None:
             return export_run(run, diagnosis, self._place(joined_run(run)))
         with self._opened:
-            looks = NEW_PROCESSES_EVERY  # among so many one finds the processes that are new
-            while looks > 0:
-                looks -= not self._add(self._tail.look())
+            for look in self._tail.rest():
+                self._add(look)
             self._written.log(self._waiting)
             self._written.configure(config_of(run, diagnosis))
             self._written.conclude(diagnosis, files_of(self._folder))
         return self._written
 
-    def _is_busy(self) -> bool:
-        if self._thread.is_alive():
-            self._thread.join(STOP_WAIT_S)
-        return self._thread.is_alive()
-
-    def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        wait_s = INTERVAL_S
-        try:
-            while not self._stopping.wait(wait_s):
-                wait_s = self.look()
-        except TrainprofError as error:
-            self._failure = error
+    def _look(self) -> bool:
+        look = self._tail.look()
+        self._add(look)
+        if self._written is None:
+            self._open()
+        if self._written is not None:
+            self._written.log(self._waiting)
+            self._waiting.clear()
+        return look.behind
 
     def _open(self) -> None:
         """Opens a run, if it is known by now which one."""
@@ -191,8 +166,7 @@ class LiveWandb:
         except OSError:
             return False
 
-    def _add(self, look: Look) -> bool:
-        """Whether there is more than this look took."""
+    def _add(self, look: Look) -> None:
         rows: list[Row] = [sample_row(one, self._info) for one in look.samples]
         for one in look.records:
             for event in one.events:
@@ -201,7 +175,6 @@ class LiveWandb:
             rows += self._steps(one)
         self._waiting += sorted(rows, key=lambda row: row[WALL_TIME])
         del self._waiting[:-ROWS_MAX]  # where no run is opened for long
-        return look.behind
 
     def _steps(self, records: NewRecords) -> Iterator[Row]:
         """Rows of the steps of the first rank that trains."""

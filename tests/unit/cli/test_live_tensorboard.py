@@ -20,7 +20,8 @@ pytest.importorskip("tensorboard", reason="needs: pip install 'trainprof[tensorb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainprof.cli.judgement import judge
-from trainprof.cli.live_tensorboard import COST_SHARE_MAX, INTERVAL_S, LiveTensorBoard
+from trainprof.cli.live_tensorboard import INTERVAL_S, LiveTensorBoard
+from trainprof.cli.looking_thread import COST_SHARE_MAX
 from trainprof.reports.tensorboard.run_events import write_run
 
 BEGAN = 5_000_000_000
@@ -173,6 +174,9 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on(training, tmp_path, mon
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "could not be written to its end (No space left on device)" in said
+    assert (
+        f"`trainprof export {training.folder} --to tensorboard --out {tmp_path / 'live'}`" in said
+    )
 
 
 @pytest.mark.slow
