@@ -39,7 +39,7 @@ AXES = {
 }
 """Axis -> what is drawn over it."""
 ROWS_MAX = 2_000
-"""Of steps, each then the mean of several, and of samples, of which some are left out. W&B takes 0.4 ms a row."""
+"""Of steps, each then a mean of several; of samples, of which some are left out (0.4 ms a row)."""
 
 _OF_MACHINE: Mapping[str, Callable[[MachineSample], float | None]] = {
     "cpu_busy_share": lambda one: one.cpu_busy_share,
