@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from trainprof import __version__
-from trainprof.profiler.launch import Child, Ending, child_environment, resolve_command
-
-if TYPE_CHECKING:
-    from trainprof.cli.dashboard_run import DashboardRun
-    from trainprof.cli.viewers import Viewer
-    from trainprof.profiler.model.collector_status import CollectorStatus
-    from trainprof.profiler.model.records import RunInfo
-
-
-PRELOAD_AFTER_S = 1.0
-"""Into the run, what the diagnosis needs is imported, so that it follows the last line at once."""
+from trainprof.cli.session import Session, Watched
+from trainprof.profiler.launch import Child, resolve_command
 
 
 class TraceSteps(click.ParamType):  # type: ignore[type-arg]
@@ -166,7 +152,7 @@ def run(
 
         check_viewers(tensorboard, wandb)
     folder = create_run_folder(out, name, _script_of(command))
-    watched = _Watched(
+    watched = Watched(
         steps,
         probe,
         probe_budget,
@@ -176,7 +162,7 @@ def run(
         nvtx,
         tui,
     )
-    session = _Session(folder, name or folder.name, command, watched, quiet)
+    session = Session(folder, name or folder.name, command, watched, quiet)
     if tensorboard is not None or wandb:
         session.show_in(tensorboard, wandb)
     status = session.run(started)
@@ -195,16 +181,6 @@ def _plan(plan: Path | None, fixes: tuple[str, ...], folder: Path, force: bool) 
     return write_plan(plan, fixes, folder, force=force)
 
 
-def _third_party(plan: Path | None) -> dict[str, tuple[str, str]]:
-    """Where the fixes of the plan lie that other packages bring."""
-    if plan is None:
-        return {}
-    from trainprof.cli.planning import read_plan
-    from trainprof.rules.fixes.third_party import files_of
-
-    return files_of(one.fix for one in read_plan(plan).applications)
-
-
 def _script_of(command: tuple[str, ...]) -> str:
     """The words that name the run: the first Python file or module, else the program."""
     for index, word in enumerate(command):
@@ -213,198 +189,3 @@ def _script_of(command: tuple[str, ...]) -> str:
         if word == "-m" and index + 1 < len(command):
             return command[index + 1]
     return command[0]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Watched:
-    """What a run is asked to record.
-
-    Attributes:
-        steps: The training is stopped after so many.
-        probe: Whether the data set is looked at afterwards; None: where it is worth its time.
-        probe_budget_s: For that look.
-        trace: "auto", "off", or the steps to trace.
-        stacks: Whether Python stacks are sampled.
-        plan: File of the fixes to apply.
-        nvtx: Whether NVTX ranges are emitted.
-        tui: Whether a dashboard is shown meanwhile.
-    """
-
-    steps: int | None
-    probe: bool | None
-    probe_budget_s: float
-    trace: str
-    stacks: bool
-    plan: Path | None = None
-    nvtx: bool = False
-    tui: bool = False
-
-
-class _Session:
-    """One supervised run: its folder, its child, its samples."""
-
-    def __init__(
-        self,
-        folder: Path,
-        name: str,
-        command: tuple[str, ...],
-        watched: _Watched,
-        quiet: bool,
-    ) -> None:
-        self._folder = folder
-        self._quiet = quiet
-        self._watched = watched
-        self._info = self._first_info(name, command)
-        self._dashboard: DashboardRun | None = None
-        self._viewers: list[Viewer] = []
-
-    def show_in(self, tensorboard: Path | None, wandb: bool) -> None:
-        """Lets other programs show the run while it goes on."""
-        from trainprof.cli.viewers import viewers
-
-        self._viewers = viewers(self._folder, self._info, tensorboard, wandb)
-
-    def _first_info(self, name: str, command: tuple[str, ...]) -> RunInfo:
-        from trainprof.profiler.model.records import RunInfo
-        from trainprof.profiler.store.layout import FORMAT
-        from trainprof.profiler.store.secrets import allowed_environment, mask_secrets
-
-        return RunInfo(
-            format=FORMAT,
-            name=name,
-            argv=tuple(mask_secrets(command)),
-            cwd=os.getcwd(),
-            started_unix_s=time.time(),
-            started_ns=time.perf_counter_ns(),
-            trainprof=__version__,
-            host=os.uname().nodename,
-            supervisor_pid=os.getpid(),
-            steps_limit=self._watched.steps,
-            environment=allowed_environment(os.environ),
-        )
-
-    def run(self, command: list[str]) -> int:
-        """Runs the command to its end and completes run.json; gives the exit status."""
-        from trainprof.cli.planning import environment_of
-        from trainprof.profiler.samplers.commit import read_commit
-        from trainprof.profiler.samplers.hardware import read_hardware, read_mounts
-        from trainprof.profiler.samplers.recorder import SampleRecorder
-        from trainprof.profiler.samplers.stacks import StackSampler, plan_stacks
-
-        self._write()
-        watched = self._watched
-        probe = watched.probe is not False
-        environment = child_environment(
-            os.environ,
-            self._folder,
-            watched.steps,
-            probe,
-            watched.plan,
-            _third_party(watched.plan),
-        )
-        for name, value in environment_of(watched.plan).items():
-            environment.pop(name, None)
-            environment |= {name: value} if value is not None else {}
-        plan = plan_stacks(watched.stacks)
-        told = {"TRAINPROF_TRACE": watched.trace, "TRAINPROF_STACKS": plan.for_agent()}
-        told["TRAINPROF_NVTX"] = "1" if watched.nvtx else "0"
-        dashboard = self._dashboard = _dashboard(self._folder) if watched.tui else None
-        terminal = None if dashboard is None else dashboard.terminal
-        child = Child(command, {**environment, **told}, terminal)
-        self._update(child_pid=child.pid)
-        if dashboard is not None:
-            dashboard.show()
-        recorder = SampleRecorder(self._folder, child.pid)
-        recorder.start()
-        stacks = StackSampler(self._folder, child.pid, plan)
-        stacks.start()
-        for viewer in self._viewers:
-            viewer.start()
-        self._update(hardware=read_hardware(), mounts=read_mounts([self._info.cwd]))
-        self._update(commit=read_commit(self._info.cwd))
-        if not self._quiet and not child.wait_at_most(PRELOAD_AFTER_S):
-            import trainprof.cli.conclude  # noqa: F401  ready when the script ends
-        if watched.steps is not None:
-            from trainprof.cli.stopping import stand_by
-
-            stand_by(child, self._folder)
-        ending = child.wait()
-        ended_ns = time.perf_counter_ns()
-        if dashboard is not None:
-            dashboard.drain()
-        recorder.stop()
-        stacks.stop()
-        for viewer in self._viewers:
-            viewer.stop()
-        statuses = (*recorder.statuses(), *stacks.statuses())
-        return self._complete(ending, ended_ns, statuses)
-
-    def _complete(
-        self, ending: Ending, ended_ns: int, statuses: tuple[CollectorStatus, ...]
-    ) -> int:
-        from trainprof.cli.stopping import was_stopped
-        from trainprof.profiler.store.traces import pack_traces
-
-        pack_traces(self._folder)
-        stopped = self._watched.steps is not None and was_stopped(self._folder)
-        status = 0 if stopped else ending.exit_status
-        if self._watched.probe is not False:
-            statuses = (*statuses, self._look_at_data_set(ending, ended_ns))
-        self._update(
-            status="stopped" if stopped or ending.interrupted else _status(status),
-            stopped_by="steps" if stopped else ending.signal,
-            exit_status=status,
-            ended_unix_s=time.time(),
-            ended_ns=ended_ns,
-            collectors=statuses,
-        )
-        return status
-
-    def _look_at_data_set(self, ending: Ending, ended_ns: int) -> CollectorStatus:
-        from trainprof.cli.looking import look_at_data_set
-
-        return look_at_data_set(
-            self._folder,
-            self._watched.probe,
-            self._watched.probe_budget_s,
-            (ended_ns - self._info.started_ns) / 1e9,
-            interrupted=ending.interrupted,
-        )
-
-    def leave_dashboard(self) -> None:
-        """Waits until the user leaves the dashboard, where there is one."""
-        if self._dashboard is not None:
-            self._dashboard.wait()
-
-    def conclude(self, *, calibration: bool) -> None:
-        """Reads the run back and diagnoses it, for the terminal and for whoever shows it."""
-        from trainprof.cli.conclude import conclude, judged
-
-        sys.stderr.flush()
-        told = judged if self._quiet else conclude
-        diagnosis = told(self._folder, calibration=calibration)
-        for viewer in self._viewers:
-            viewer.finish(diagnosis)
-
-    def _update(self, **changes: object) -> None:
-        self._info = dataclasses.replace(self._info, **changes)  # type: ignore[arg-type]
-        self._write()
-
-    def _write(self) -> None:
-        from trainprof.errors import RunFolderError
-        from trainprof.profiler.store.folder import write_run_info
-
-        try:
-            write_run_info(self._folder, self._info)
-        except RunFolderError as error:  # the script has run all the same
-            print(f"trainprof: {error}", file=sys.stderr)
-
-
-def _dashboard(folder: Path) -> DashboardRun:
-    from trainprof.cli.dashboard_run import DashboardRun
-
-    return DashboardRun(folder)
-
-
-def _status(exit_status: int) -> str:
-    return "complete" if exit_status == 0 else "crashed"
