@@ -185,9 +185,8 @@ class Child:
         return self._process.pid
 
     def wait(self) -> Ending:
-        """Waits for its end, however long that takes."""
+        """Waits for its end, however long that takes; `release` gives the signals back."""
         status = self._process.wait()
-        self.release()
         if status < 0:
             try:
                 name = signal.Signals(-status).name
@@ -229,6 +228,8 @@ class Child:
         self._previous = {}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._process.returncode is not None:
+            return  # it was meant for the command, and comes too late: what it left is put in order
         if number == signal.SIGINT:
             # From a terminal the child has it already: both are in the foreground group.
             now = time.monotonic()

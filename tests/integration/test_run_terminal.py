@@ -105,9 +105,11 @@ def test_a_second_interrupt_kills_a_script_that_will_not_listen(terminal):
         """
     )
     child.expect("deaf")
-    for _ in range(20):  # two that come before the first is handled are one: signals do not queue
+    # Two that come before the first is handled are one (signals do not queue), and who is angry
+    # goes on pressing: what comes after the kill may cost the diagnosis, never the status.
+    for _ in range(600):
         child.sendintr()
-        if child.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=0.5) == 0:
+        if child.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=0.05) == 0:
             break
     child.close()
     assert child.exitstatus == 137

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -166,9 +167,12 @@ def run(
     if tensorboard is not None or wandb:
         session.show_in(tensorboard, wandb)
     status = session.run(started)
-    session.leave_dashboard()
-    if not quiet or tensorboard is not None or wandb:
-        session.conclude(calibration=calibration)
+    try:
+        session.leave_dashboard()
+        if not quiet or tensorboard is not None or wandb:
+            session.conclude(calibration=calibration)
+    except KeyboardInterrupt:  # the run is over: its exit status is the script's
+        print("trainprof: stopped; `trainprof diagnose` tells of this run.", file=sys.stderr)
     return status
 
 

@@ -96,6 +96,7 @@ class Session:
         from trainprof.profiler.samplers.hardware import read_hardware, read_mounts
         from trainprof.profiler.samplers.recorder import SampleRecorder
         from trainprof.profiler.samplers.stacks import StackSampler, plan_stacks
+        from trainprof.profiler.store.traces import pack_traces
 
         self._write()
         watched = self._watched
@@ -128,6 +129,8 @@ class Session:
         stacks.stop()
         for viewer in self._viewers:
             viewer.stop()
+        pack_traces(self._folder)
+        child.release()
         statuses = (*recorder.statuses(), *stacks.statuses())
         return self._complete(ending, ended_ns, statuses)
 
@@ -154,9 +157,7 @@ class Session:
         self, ending: Ending, ended_ns: int, statuses: tuple[CollectorStatus, ...]
     ) -> int:
         from trainprof.cli.stopping import was_stopped
-        from trainprof.profiler.store.traces import pack_traces
 
-        pack_traces(self._folder)
         stopped = self._watched.steps is not None and was_stopped(self._folder)
         status = 0 if stopped else ending.exit_status
         if self._watched.probe is not False:
