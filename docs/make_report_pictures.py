@@ -2,13 +2,12 @@
 
     .venv/bin/python docs/make_report_pictures.py
 
-Fails if a number that the page shows is not the one in diagnosis.json.
+Fails if any number that the page shows is not the one in diagnosis.json (`shown_page.py`).
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import os
 import runpy
 import shutil
@@ -18,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trainprof.reports import numbers
+from shown_page import run_differs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PICTURES = REPOSITORY / "docs" / "pictures"
@@ -37,18 +36,6 @@ def record(folder: Path) -> Path:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=folder, env=environment, check=True)
     return folder / "run"
-
-
-def check(shown: str, run: Path) -> None:
-    """Holds what the page shows against the diagnosis."""
-    diagnosis = json.loads((run / "diagnosis.json").read_text())
-    steps = diagnosis["steps"]
-    expected = [diagnosis["headline"], numbers.seconds(steps["mean_s"])]
-    for phase in steps["phases"].values():
-        if phase["share"] >= 0.005:
-            expected += [numbers.share(phase["share"]), numbers.seconds(phase["s_per_step"])]
-    absent = [text for text in expected if text not in shown]
-    assert not absent, f"the page does not show {absent}"
 
 
 def take(browser: Any, name: str, area: dict[str, float]) -> None:
@@ -79,7 +66,9 @@ def main() -> None:
             first_screen(browser, page, "report-dark", FIRST_SCREEN, "dark")
             first_screen(browser, page, "report-phone", PHONE, "light")
             first_screen(browser, page, "report-light", FIRST_SCREEN, "light")
-            check(browser.text(), run)
+            wrong = run_differs(browser, run)
+            assert not wrong, f"not the numbers of diagnosis.json: {wrong}"
+            browser.open(page, *FIRST_SCREEN)  # as it was before all was folded out
             browser.run("new Promise((told) => setTimeout(told, 500))")  # charts take their places
             for part in PARTS:
                 place = f"document.getElementById('{part}').getBoundingClientRect()"

@@ -11,6 +11,7 @@ from trainprof.reports import numbers, sentences
 from trainprof.reports.html import blocks
 from trainprof.reports.html.blocks import Block
 from trainprof.reports.html.extras import Extras
+from trainprof.reports.source import short_path
 from trainprof.reports.text import SHORT, printable
 
 MOST_ROWS = 400
@@ -92,7 +93,7 @@ def measured_section(diagnosis: Diagnosis) -> Block:
     rows = []
     for name, signal in signals.items() if isinstance(signals, Mapping) else ():
         if isinstance(signal, Mapping) and signal.get("value") is not None:
-            value = numbers.quantity(signal["value"], str(signal.get("unit", "")))
+            value = _told(signal["value"], str(signal.get("unit", "")))
             method = printable(signal.get("method", ""), 2 * SHORT)
             rows.append((printable(name, SHORT), printable(value, 2 * SHORT), method))
     found = []
@@ -101,6 +102,21 @@ def measured_section(diagnosis: Diagnosis) -> Block:
         title = f"All {numbers.count(len(rows))} signals that the rules judged"
         found = [blocks.details(title, [every])]
     return blocks.section("measured", "Everything that was measured", found)
+
+
+def _told(value: object, unit: str) -> str:
+    """A signal in one line: a place as such, few values one by one, of nested ones their number."""
+    if isinstance(value, Mapping) and {"file", "line"} <= value.keys():
+        return f"{short_path(str(value['file']))}:{value['line']}"
+    if not isinstance(value, (Mapping, list, tuple)):
+        return numbers.quantity(value, unit)
+    inside = list(value.values()) if isinstance(value, Mapping) else list(value)
+    if any(isinstance(one, (Mapping, list, tuple)) for one in inside):
+        return "1 entry" if len(inside) == 1 else f"{_length(inside)} entries"
+    shown = [numbers.quantity(one, "") for one in inside]
+    if isinstance(value, Mapping):
+        shown = [f"{name}: {one}" for name, one in zip(value, shown, strict=True)]
+    return ", ".join(shown) or "none"
 
 
 def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:

@@ -1,7 +1,9 @@
 """`report.html` in a real browser: nothing is asked for, nothing recorded runs, numbers agree."""
 
+import json
 import math
 import runpy
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,10 @@ from trainprof.profiler.model.tuning import TriedFix, TuneResult
 from trainprof.reports import numbers, sentences
 from trainprof.reports.html.extras import Extras
 from trainprof.reports.html.report import HtmlReport
+from trainprof.reports.json_report import JsonReport
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "docs"))
+from shown_page import page_differs
 
 CONTRACT = Path(__file__).parents[2] / "contract" / "test_reports.py"
 GIVEN = runpy.run_path(str(CONTRACT))
@@ -79,6 +85,7 @@ def test_every_diagnosis_is_drawn_without_an_error_or_a_request(browser, tmp_pat
     if name != "hostile":
         headline = sentences.headline(SCENARIOS[name])
         assert headline in text
+        assert page_differs(browser, json.loads(JsonReport().render(SCENARIOS[name])), {}) == []
 
 
 def test_a_long_run_is_drawn_whole_from_a_small_file_made_quickly(browser, tmp_path):
