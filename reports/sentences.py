@@ -18,6 +18,7 @@ from trainprof.profiler.model.diagnosis import (
     SimulatedChange,
     ThreadTime,
 )
+from trainprof.profiler.model.tuning import TuneResult
 from trainprof.reports import numbers
 from trainprof.reports.phases import phase_label, phase_rows
 from trainprof.reports.text import SHORT, printable
@@ -385,6 +386,15 @@ def unseen_in_short(diagnosis: Diagnosis) -> str | None:
         if count:
             parts.append(f"{count} {one if count == 1 else many}")
     return f"Could not be seen: {', '.join(parts)}." if parts else None
+
+
+def noise_line(tune: TuneResult) -> str | None:
+    """How much equal runs differed while fixes were tried; None where that was not measured."""
+    noise, least = tune.aa.get("sd"), tune.aa.get("detectable")
+    if not isinstance(noise, float) or not isinstance(least, dict):
+        return None
+    shown = "; ".join(f"{pairs} pairs show {ratio:.2f}" for pairs, ratio in least.items())
+    return f"equal runs differ by {numbers.share(noise)}: {shown} times and more"
 
 
 def overhead_line(diagnosis: Diagnosis) -> str:

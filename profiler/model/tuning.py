@@ -6,6 +6,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TUNE_SCHEMA = 1
+"""Fields that were added later have a default, so that older files are still read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two trials, one straight after the other: without what is tried (old), and with it (new).
+
+    Attributes:
+        first: Which of them ran first: old | new.
+        old_step_s, new_step_s: Mean step after the warm-up; None where the trial failed.
+        ratio: Old over new time, per sample where samples were counted; None where a trial failed.
+        left_out: Why it does not count; None where it does.
+    """
+
+    first: str
+    old_step_s: float | None
+    new_step_s: float | None
+    ratio: float | None
+    left_out: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +39,9 @@ class TriedFix:
         reason: Why it was kept or not, for a reader.
         loss_check: What was found about the losses.
         searched: Settings that were tried to choose these params: "params", "speedup", "pairs".
+        measured: Its pairs in order, also those that do not count.
+        deciding_low: Lower end of the interval whose error all looks and all that was tried at the
+            same time share: above 1 where it is kept. None where no look was reached.
     """
 
     fix: str
@@ -33,6 +55,8 @@ class TriedFix:
     reason: str = ""
     loss_check: dict[str, Any] | None = None
     searched: tuple[dict[str, Any], ...] = ()
+    measured: tuple[Pair, ...] = ()
+    deciding_low: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +74,7 @@ class TriedTogether:
 
     Attributes:
         verdict: keep | reject | inconclusive | failed | refused. reason: Of that, for a reader.
+        measured, deciding_low: As of a single fix.
     """
 
     fixes: tuple[str, ...]
@@ -58,6 +83,8 @@ class TriedTogether:
     ci: tuple[float, float] | None = None
     pairs: int = 0
     reason: str = ""
+    measured: tuple[Pair, ...] = ()
+    deciding_low: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +94,13 @@ class TuneResult:
     Attributes:
         speedup, ci: Of all that is kept, against the original; None when nothing is kept.
         ci_level, pairs, looks: Of that.
+        least_ratio: What a fix must reach besides to be kept; None where that was not recorded.
         kept, inconclusive, rejected, failed: What was tried, by its verdict.
         refused: What was not. candidates: With --dry-run, what would be tried.
         combinations: What was tried of those kept, together.
         aa: Of the pairs of unchanged runs: "sd" of the log-ratio, "pairs", and "detectable": the
-            smallest ratio that so many pairs show four times in five.
+            smallest ratio that so many pairs show four times in five; "ratio" and "ci" of them.
+        aa_pairs: These pairs in order; "old" is the one that ran first.
         dropped_pairs: Left out because a trial had to wait for a CPU, in all.
         preflight: The machine before the trials: "cpu_pressure" (share of time in which something
             waited for a CPU), "waited_s" for it to become quiet, and "remarks".
@@ -88,6 +117,7 @@ class TuneResult:
     ci_level: float = 0.95
     pairs: int = 0
     looks: int = 0
+    least_ratio: float | None = None
     kept: tuple[TriedFix, ...] = ()
     inconclusive: tuple[TriedFix, ...] = ()
     rejected: tuple[TriedFix, ...] = ()
@@ -96,6 +126,7 @@ class TuneResult:
     candidates: tuple[TriedFix, ...] = ()
     combinations: tuple[TriedTogether, ...] = ()
     aa: dict[str, Any] = field(default_factory=dict)
+    aa_pairs: tuple[Pair, ...] = ()
     dropped_pairs: int = 0
     preflight: dict[str, Any] = field(default_factory=dict)
     loss_check: dict[str, Any] | None = None

@@ -11,7 +11,7 @@ from string import Template
 
 from trainprof.profiler.store.encoded import encode_json
 
-SCRIPTS = ("document.js", "charts.js", "flame.js", "start.js")
+SCRIPTS = ("document.js", "charts.js", "experiments.js", "flame.js", "start.js")
 """Of `assets/`, in the order in which they are run."""
 PLOTLY = "plotly-basic.min.js"
 """plotly.js 4.1.1, the bundle plotly.js-basic-dist-min of npm, MIT licence (vendor/README.md)."""

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trainprof.profiler.model.tuning import TriedFix, TuneResult
-from trainprof.reports.numbers import seconds, share
+from trainprof.reports.numbers import seconds
+from trainprof.reports.sentences import noise_line
 
 WIDTH = 80
 
@@ -70,10 +71,9 @@ def _lines(result: TuneResult) -> Iterator[str]:
 
 def _conditions(result: TuneResult) -> Iterator[str]:
     """How noisy it was, what could be seen, and what was left out."""
-    noise, least = result.aa.get("sd"), result.aa.get("detectable")
-    if isinstance(noise, float) and isinstance(least, dict):
-        shown = "; ".join(f"{pairs} pairs show {ratio:.2f}" for pairs, ratio in least.items())
-        yield from _wrapped(f"equal runs differ by {share(noise)}: {shown} times and more")
+    noise = noise_line(result)
+    if noise is not None:
+        yield from _wrapped(noise)
     if result.dropped_pairs:
         yield from _wrapped(
             f"{result.dropped_pairs} pairs do not count: a trial waited for a CPU more than three "

@@ -28,15 +28,15 @@ class Delays:
     def __init__(self) -> None:
         self._shares: dict[tuple[str, int], list[float]] = defaultdict(list)
 
-    def drops(self, experiment: str, pair: Sequence[Trial], dropped: int) -> bool:
-        """Whether this pair does not count; both of its trials are remembered.
+    def objection(self, experiment: str, pair: Sequence[Trial], dropped: int) -> str | None:
+        """Why this pair does not count, None where it does; both of its trials are remembered.
 
         Args:
             experiment: Its name.
             pair: Its two trials, always in the same order of arms.
             dropped: Pairs of this experiment that were dropped before.
         """
-        spoilt = False
+        spoilt = None
         for place, trial in enumerate(pair):
             before = self._shares[experiment, place]
             share = trial.delay_share
@@ -44,6 +44,14 @@ class Delays:
                 continue
             if len(before) >= LEAST_TRIALS:
                 usual = max(TIMES_USUAL * statistics.median(before), LEAST_SHARE)
-                spoilt = spoilt or share > usual
+                if share > usual:
+                    spoilt = spoilt or _told(share, statistics.median(before))
             before.append(share)
-        return spoilt and dropped < MOST_DROPPED
+        return spoilt if dropped < MOST_DROPPED else None
+
+
+def _told(share: float, usual: float) -> str:
+    return (
+        f"a trial waited for a CPU {share * 100:.0f} % of its time, where {usual * 100:.0f} % is "
+        "usual"
+    )

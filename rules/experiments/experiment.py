@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trainprof.profiler.model.plan import Plan
+from trainprof.profiler.model.tuning import Pair
 from trainprof.rules.experiments.candidates import SAFETIES, Candidate
 from trainprof.rules.experiments.loss_check import LossCheck
 from trainprof.rules.experiments.trial import Trial
@@ -20,6 +21,7 @@ class Experiment:
         candidates: What is tried. base: What both arms run under besides.
         tests: Experiments that may each keep something in error, this one included.
         log_ratios: Of the pairs that count. dropped: Pairs that do not, by the rule on delays.
+        measured: All of its pairs in order.
         verdict: "keep", "reject", "inconclusive", "failed", "refused"; None while it goes on.
         reason: Of the verdict, for a reader.
     """
@@ -29,6 +31,7 @@ class Experiment:
     base: tuple[Candidate, ...] = ()
     tests: int = 1
     log_ratios: list[float] = field(default_factory=list)
+    measured: list[Pair] = field(default_factory=list)
     unchanged: list[Trial] = field(default_factory=list)
     changed: list[Trial] = field(default_factory=list)
     dropped: int = 0

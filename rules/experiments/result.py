@@ -14,7 +14,15 @@ from trainprof.rules.calibration import Case
 from trainprof.rules.experiments.candidates import Candidate, Refused
 from trainprof.rules.experiments.experiment import Experiment
 from trainprof.rules.experiments.tune import Outcome
-from trainprof.rules.statistics.pairs import LEVEL, LOOKS, Ratio, detectable
+from trainprof.rules.statistics.pairs import (
+    LEAST_RATIO,
+    LEVEL,
+    LOOKS,
+    Ratio,
+    deciding_low,
+    detectable,
+    paired_ratio,
+)
 
 
 def result_of(
@@ -43,6 +51,7 @@ def result_of(
         ci_level=LEVEL,
         pairs=ratio.pairs if ratio else 0,
         looks=final.looks if final else 0,
+        least_ratio=LEAST_RATIO,
         kept=tuple(_tried(one) for one in _kept(outcome)),
         inconclusive=(*tried["inconclusive"], *_left_out(outcome)),
         rejected=tried["reject"],
@@ -50,6 +59,7 @@ def result_of(
         refused=tuple(RefusedFix(one.fix, one.rule, one.reason) for one in outcome.refused),
         combinations=tuple(_together(one) for one in outcome.combinations),
         aa=_noise(outcome),
+        aa_pairs=outcome.equal_pairs,
         dropped_pairs=outcome.dropped,
         preflight=dict(preflight),
         loss_check=_loss(final) if final else None,
@@ -161,6 +171,8 @@ def _tried(experiment: Experiment) -> TriedFix:
         reason=experiment.reason,
         loss_check=_loss(experiment),
         searched=tuple(asdict(one) for one in candidate.searched),
+        measured=tuple(experiment.measured),
+        deciding_low=deciding_low(experiment.log_ratios, experiment.tests),
     )
 
 
@@ -183,6 +195,8 @@ def _together(experiment: Experiment) -> TriedTogether:
         ci=_bounds(ratio),
         pairs=ratio.pairs if ratio else 0,
         reason=experiment.reason,
+        measured=tuple(experiment.measured),
+        deciding_low=deciding_low(experiment.log_ratios, experiment.tests),
     )
 
 
@@ -193,4 +207,11 @@ def _noise(outcome: Outcome) -> dict[str, Any]:
         return {"sd": None, "pairs": len(ratios), "detectable": None}
     deviation = statistics.stdev(ratios)
     least = {str(pairs): detectable(deviation, pairs) for pairs in LOOKS}
-    return {"sd": deviation, "pairs": len(ratios), "detectable": least}
+    ratio = paired_ratio(ratios)
+    return {
+        "sd": deviation,
+        "pairs": len(ratios),
+        "detectable": least,
+        "ratio": ratio.point,
+        "ci": _bounds(ratio),
+    }

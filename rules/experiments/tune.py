@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trainprof.profiler.model.plan import Plan
+from trainprof.profiler.model.tuning import Pair
 from trainprof.rules.experiments.acceptance import MOST_SEEDS, Acceptance
 from trainprof.rules.experiments.candidates import Candidate, Refused, without_overlap
 from trainprof.rules.experiments.delays import Delays
 from trainprof.rules.experiments.experiment import Experiment, plan_with
+from trainprof.rules.experiments.measured_pair import FAILED, pair_of
 from trainprof.rules.experiments.short_pairs import Choose, ShortPairs
 from trainprof.rules.experiments.start_cost import break_even_steps, why_it_does_not_pay
 from trainprof.rules.experiments.trial import Trial
@@ -63,7 +65,7 @@ class Outcome:
         final: The experiment whose ratio is the tune's: the combination, or the only one kept.
         experiments: Of single fixes, in order. combinations: Of several, against the original.
         refused: Fixes that were not tried.
-        equal_log_ratios: Of the pairs of unchanged runs.
+        equal_log_ratios: Of the pairs of unchanged runs that count. equal_pairs: All of them.
         dropped: Pairs left out because a trial had to wait for a CPU.
         ended: "complete", "budget" or "interrupted".
     """
@@ -75,6 +77,7 @@ class Outcome:
     ended: str
     combinations: tuple[Experiment, ...] = ()
     dropped: int = 0
+    equal_pairs: tuple[Pair, ...] = ()
 
 
 class OutOfTime(Exception):
@@ -127,6 +130,7 @@ class Tune:
         self._short_steps = short_steps or steps
         self._trial_s: list[float] = []
         self._equal: list[float] = []
+        self._equal_pairs: list[Pair] = []
         self._equal_dropped = 0
         self._baseline: list[Trial] = []
         self._experiments = [Experiment(one.application.fix, (one,)) for one in candidates]
@@ -169,6 +173,7 @@ class Tune:
             self.ended,
             tuple(self._combinations),
             self._equal_dropped + sum(one.dropped for one in tried),
+            tuple(self._equal_pairs),
         )
 
     def _ranked(self) -> list[Experiment]:
@@ -233,7 +238,9 @@ class Tune:
             if first is None or second is None:
                 raise BaselineFailed(trials[-1].problem or "the unchanged script gave no time")
             self._baseline += trials
-            if self._delays.drops("unchanged", trials, self._equal_dropped):
+            objection = self._delays.objection("unchanged", trials, self._equal_dropped)
+            self._equal_pairs.append(pair_of(trials, old_first=True, left_out=objection))
+            if objection is not None:
                 self._equal_dropped += 1
             else:
                 self._equal.append(math.log(first / second))
@@ -306,20 +313,25 @@ class Tune:
         arms = [(experiment.plan, name), (plan_with(experiment.base), f"without {name}")]
         if self._unchanged_first(experiment):
             arms.reverse()
+        old_first = arms[0][1] != name
         trials = self._both(arms)
         if trials[-1].seconds is None:
             failed = trials[-1]
+            experiment.measured.append(pair_of(trials, old_first=old_first, left_out=FAILED))
             verdict = "refused" if failed.refused else "failed"
             problem = failed.refused or failed.problem or "a trial gave no time"
             experiment.settle(verdict, problem)
             return
-        new, old = trials if arms[0][1] == name else reversed(trials)
+        old, new = trials if old_first else reversed(trials)
         experiment.changed.append(new)
         experiment.unchanged.append(old)
-        if self._delays.drops(name, [new, old], experiment.dropped):
+        objection = self._delays.objection(name, [new, old], experiment.dropped)
+        pair = pair_of(trials, old_first=old_first, left_out=objection)
+        experiment.measured.append(pair)
+        if objection is not None:
             experiment.dropped += 1
-        elif old.seconds is not None and new.seconds is not None:
-            experiment.log_ratios.append(math.log(old.seconds / new.seconds))
+        elif pair.ratio is not None:
+            experiment.log_ratios.append(math.log(pair.ratio))
 
     def _unchanged_first(self, experiment: Experiment) -> bool:
         """Two pairs are ABBA or BAAB, so that drift strikes both arms alike; chance says which.

@@ -71,14 +71,25 @@ def decide(log_ratios: Sequence[float], tests: int = 1) -> str:
     count = len(log_ratios)
     if count not in LOOKS:
         return "more"
-    mean = statistics.fmean(log_ratios)
-    low = mean - _half_width(log_ratios, 1.0 - ONE_SIDED_ERROR / len(LOOKS) / tests)
     ratio = paired_ratio(log_ratios)
-    if low > 0.0 and ratio.point >= LEAST_RATIO:
+    if _deciding_log(log_ratios, tests) > 0.0 and ratio.point >= LEAST_RATIO:
         return "keep"
     if ratio.high is not None and ratio.high < FUTILE_BELOW:
         return "drop"
     return "undecided" if count == LOOKS[-1] else "more"
+
+
+def deciding_low(log_ratios: Sequence[float], tests: int = 1) -> float | None:
+    """The lower end that `decide` asks for: it must lie above 1 for "keep".
+
+    None where so many pairs allow no decision.
+    """
+    return math.exp(_deciding_log(log_ratios, tests)) if len(log_ratios) in LOOKS else None
+
+
+def _deciding_log(log_ratios: Sequence[float], tests: int) -> float:
+    error = ONE_SIDED_ERROR / len(LOOKS) / tests
+    return statistics.fmean(log_ratios) - _half_width(log_ratios, 1.0 - error)
 
 
 def detectable(deviation: float, pairs: int) -> float:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,6 +113,7 @@ def tune(
     from trainprof.cli.tuning import Tuning
     from trainprof.profiler.store.folder import create_run_folder
     from trainprof.reports.terminal.tune import dry_run_text, tune_text
+    from trainprof.reports.tune_json import tune_json
     from trainprof.rules.experiments.trial_journal import Options
 
     earlier = _earlier(command, out) if resume else None
@@ -145,7 +144,7 @@ def tune(
     if dry_run and form == "text":
         click.echo(dry_run_text(result), nl=False)
     elif form == "json":
-        click.echo(json.dumps(asdict(result)))
+        click.echo(tune_json(result), nl=False)
     else:
         click.echo(tune_text(result), nl=False)
     return 130 if result.ended == "interrupted" else 0

@@ -1,4 +1,4 @@
-// Charts over time and intervals of experiments, drawn by plotly. Their texts were made by the
+// Charts over time, drawn by plotly. Their texts were made by the
 // command that wrote the page, so that a number reads the same everywhere.
 
 const darkness = window.matchMedia("(prefers-color-scheme: dark)");
@@ -139,29 +139,6 @@ function moveByKey(plot, block, event) {
   event.preventDefault();
 }
 
-function drawIntervals(block) {
-  return figureOf(block, (plot) => {
-    const names = block.marks.map((mark) => asPlain(`${mark.name}: ${mark.outcome}`));
-    const error = { type: "data", symmetric: false, array: block.marks.map((m) => m.high - m.speedup),
-      arrayminus: block.marks.map((m) => m.speedup - m.low), thickness: 2, color: "#3d8bfd" };
-    const measured = { x: block.marks.map((m) => m.speedup), y: names, error_x: error, mode: "markers",
-      type: "scatter", marker: { size: 10, color: "#3d8bfd" }, text: block.marks.map((m) => asPlain(m.text)),
-      name: "measured", hovertemplate: "%{x:.2f}x, %{text}<extra></extra>" };
-    const ends = block.marks.flatMap((m, i) => (m.predicted ? m.predicted.map((x) => [x, names[i]]) : []));
-    const predicted = { x: ends.map((one) => one[0]), y: ends.map((one) => one[1]), mode: "markers",
-      type: "scatter", marker: { size: 9, symbol: "square-open", color: colourOf("--text") }, name: "predicted",
-      hovertemplate: "predicted %{x:.2f}x<extra></extra>" };
-    const layout = layoutOf({ ...block, unit: "", x_unit: "", stacked: true }, 110 + 44 * names.length);
-    layout.hovermode = "closest";
-    layout.margin.l = 12;
-    layout.xaxis.title = { text: "times faster" };
-    layout.yaxis = { automargin: true, autorange: "reversed", gridcolor: colourOf("--line") };
-    layout.shapes = [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: colourOf("--text"), dash: "dot" } }];
-    layout.legend.y = -0.35;
-    Plotly.newPlot(plot, [measured, predicted], layout, settings);
-  });
-}
-
 function recolour(event) {
   printing = event.type === "beforeprint";
   for (const plot of document.querySelectorAll(".plot")) Plotly.relayout(plot, themed());
@@ -172,4 +149,3 @@ window.addEventListener("beforeprint", recolour);
 window.addEventListener("afterprint", recolour);
 
 drawings.chart = drawChart;
-drawings.intervals = drawIntervals;

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trainprof.profiler.model.diagnosis import Bucket, RankSummary, Series
-from trainprof.profiler.model.tuning import TriedFix, TuneResult
+from trainprof.profiler.model.tuning import Pair, TriedFix, TuneResult
 from trainprof.reports import numbers, sentences
 from trainprof.reports.html.extras import Extras
 from trainprof.reports.html.report import HtmlReport
@@ -52,13 +52,39 @@ LONG_RUN = replace(
         "forward": {"main (/p/train.py:1);forward (/p/net.py:7)": 900},
     },
 )
+SPOILT = "a trial waited for a CPU 50 % of its time, where 2 % is usual"
+PAIRS = (
+    *(
+        Pair("new" if n % 2 else "old", 0.041, 0.041 / (1.4 + n / 20), 1.4 + n / 20)
+        for n in range(6)
+    ),
+    Pair("new", 0.041, 0.016, 2.5, SPOILT),
+)
 TUNED = TuneResult(
     run="r",
     speedup=1.52,
     ci=(1.41, 1.63),
-    pairs=8,
-    kept=(TriedFix("loader-workers", {}, "data-workers-under", 1.52, (1.41, 1.63), 8),),
+    pairs=6,
+    least_ratio=1.03,
+    kept=(
+        TriedFix(
+            "loader-workers",
+            {},
+            "data-workers-under",
+            1.52,
+            (1.41, 1.63),
+            6,
+            predicted=(1.3, 1.9),
+            measured=PAIRS,
+            deciding_low=1.37,
+        ),
+    ),
     rejected=(TriedFix(NASTY, {}, NASTY, 0.99, (0.97, 1.01), 8, reason=NASTY),),
+    failed=(
+        TriedFix(LONG, {}, LONG, reason=LONG, measured=(Pair(NASTY, None, None, None, NASTY),)),
+    ),
+    aa={"sd": 0.02, "pairs": 2, "detectable": {"6": 1.04}, "ratio": 1.005, "ci": [0.96, 1.05]},
+    aa_pairs=(Pair("old", 0.041, 0.0414, 0.99), Pair("old", 0.041, 0.0402, 1.02)),
 )
 
 
@@ -118,6 +144,58 @@ def test_the_numbers_are_those_of_the_diagnosis(browser, tmp_path):
         assert named[label][2] == numbers.seconds(time_s.cpu_s_per_step)
     drawn = browser.run("document.getElementById('chart-step-time').data.at(-1).y[3]")
     assert math.isclose(drawn, 41.2)
+
+
+def test_each_pair_of_an_experiment_is_a_dot_and_a_row(browser, tmp_path):
+    path = write(tmp_path, FULL, Extras(tune=TUNED))
+    browser.open(path)
+    drawn = browser.run(
+        "document.getElementById('chart-experiments').data.map((one) => [one.name, one.x])"
+    )
+    dots = dict(drawn)
+    assert dots["a pair"] == [one.ratio for one in (*TUNED.aa_pairs, *PAIRS[:-1])]
+    assert dots["a pair left out"] == [2.5]
+    assert dots["end that decides"] == [1.37]
+    assert dots["predicted"] == [1.3, 1.9]
+    assert dots["ratio with its interval"] == [1.005, 1.52, 0.99]
+    limits = browser.run(
+        "document.getElementById('chart-experiments').layout.shapes.map((s) => s.x0)"
+    )
+    assert limits == [1, 1.03]
+    rows = browser.run(
+        "[...document.querySelectorAll('#experiments table')[1].tBodies[0].rows].map((row) =>"
+        " [...row.cells].map((cell) => cell.textContent))"
+    )
+    assert len(rows) == 2 + 7 + 1
+    control = "the script against itself"
+    assert rows[0] == [control, "1", "without", "41 ms", "41.4 ms", "0.99x", "yes"]
+    assert rows[8] == ["loader-workers", "7", "with", "41 ms", "16 ms", "2.50x", f"no: {SPOILT}"]
+    quiet(browser, path)
+
+
+def test_an_interval_without_end_leaves_room_for_the_pairs(browser, tmp_path):
+    noise = {"pairs": 2, "ratio": 1.0, "ci": [6.6e-7, 448159.6]}
+    browser.open(write(tmp_path, FULL, Extras(tune=replace(TUNED, aa=noise))))
+    low, high = browser.run("document.getElementById('chart-experiments').layout.xaxis.range")
+    assert 0.0 < low < 0.99
+    assert 2.5 < high < 4.0
+
+
+def test_experiments_follow_the_colours_of_the_system_and_of_paper(browser, tmp_path):
+    colours = (
+        "(({data, layout}) => [data[1].marker.color, layout.shapes[0].line.color,"
+        " layout.annotations[0].bgcolor])(document.getElementById('chart-experiments'))"
+    )
+    browser.open(write(tmp_path, FULL, Extras(tune=TUNED)))
+    light = browser.run(colours)
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.call("Emulation.setEmulatedMedia", features=dark)
+    browser.wait(f"JSON.stringify({colours}) !== {json.dumps(json.dumps(light))}")
+    assert not set(browser.run(colours)) & set(light)
+    browser.run("window.dispatchEvent(new Event('beforeprint'))")
+    assert browser.run(colours) == ["#000", "#000", "#fff"]
+    browser.run("window.dispatchEvent(new Event('afterprint'))")
+    browser.call("Emulation.setEmulatedMedia", features=[])
 
 
 def test_all_charts_over_time_zoom_together_by_mouse_and_by_key(browser, tmp_path):

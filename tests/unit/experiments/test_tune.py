@@ -344,10 +344,11 @@ def test_a_machine_that_is_always_crowded_is_like_that():
     delays = Delays()
     calm, crowded = Trial(1.0, delay_share=0.01), Trial(1.0, delay_share=0.9)
     for _ in range(4):
-        assert not delays.drops("x", [calm, calm], 0)
-    assert delays.drops("x", [crowded, calm], 0) is True
-    assert delays.drops("x", [crowded, calm], 4) is False
-    assert not Delays().drops("x", [Trial(1.0), crowded], 0)
+        assert delays.objection("x", [calm, calm], 0) is None
+    told = "a trial waited for a CPU 90 % of its time, where 1 % is usual"
+    assert delays.objection("x", [crowded, calm], 0) == told
+    assert delays.objection("x", [crowded, calm], 4) is None
+    assert Delays().objection("x", [Trial(1.0), crowded], 0) is None
 
 
 def test_candidates_share_the_error():

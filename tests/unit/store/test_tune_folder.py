@@ -3,7 +3,9 @@
 import json
 import os
 import time
+from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -11,6 +13,13 @@ from trainprof.cli.diagnose import diagnose
 from trainprof.cli.runs import runs
 from trainprof.profiler.store.reader import find_runs
 from trainprof.profiler.store.trials import read_launches
+from trainprof.profiler.store.tune_result import read_tune
+from trainprof.reports.html.experiments import experiments_section
+from trainprof.reports.terminal.tune import tune_text
+from trainprof.reports.tune_json import tune_json, tune_schema
+
+BEFORE_PAIRS = Path(__file__).parent / "data" / "tune_without_pairs.json"
+"""As it was written before the single pairs were recorded."""
 
 
 @pytest.fixture
@@ -57,3 +66,30 @@ def test_a_tune_is_no_launch_of_a_search(tuned, make_run, process):
     infos = {entry.path.name: entry.info for entry in find_runs(tuned.parent)}
     assert len(infos) == 2
     assert len(read_launches(plain, infos[plain.name])) == 1
+
+
+@pytest.fixture
+def older(tmp_path):
+    (tmp_path / "tune.json").write_bytes(BEFORE_PAIRS.read_bytes())
+    return read_tune(tmp_path)
+
+
+def test_a_tune_from_before_pairs_were_recorded_is_shown_as_it_was(older):
+    assert (older.kept[0].measured, older.aa_pairs, older.least_ratio) == ((), (), None)
+    assert "1.52 times faster [1.41, 1.63] with loader-workers: 6 pairs" in tune_text(older)
+    inside = {block["kind"]: block for block in experiments_section(older)["blocks"]}
+    assert "The single pairs were not recorded." in inside["intervals"]["caption"]
+    marks = inside["intervals"]["marks"]
+    assert [(mark["speedup"], mark["pairs"]) for mark in marks] == [
+        (1.52, []),
+        (0.9, []),
+        (1.5, []),
+    ]
+
+
+def test_the_json_of_a_tune_holds_to_its_schema_which_is_published(older):
+    jsonschema.Draft202012Validator(tune_schema()).validate(json.loads(tune_json(older)))
+    published = Path(__file__).parents[3] / "docs" / "tune.schema.json"
+    assert json.loads(published.read_text()) == json.loads(json.dumps(tune_schema())), (
+        "run `trainprof schema tune --out docs/tune.schema.json`"
+    )
