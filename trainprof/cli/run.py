@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from trainprof.cli.session import Session, Watched
 from trainprof.profiler.launch import Child, resolve_command
+
+if TYPE_CHECKING:
+    from trainprof.cli.metrics_server import MetricsServer
 
 
 class TraceSteps(click.ParamType):  # type: ignore[type-arg]
@@ -105,6 +109,13 @@ class TraceSteps(click.ParamType):  # type: ignore[type-arg]
     help="Show the run at Weights & Biases while it goes on; where the script has a W&B run of its "
     "own, in that one.",
 )
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve the run to Prometheus at http://127.0.0.1:PORT/metrics while it goes on; 0 takes "
+    "any port that is free.",
+)
 @click.option("--quiet", is_flag=True, help="Print nothing; read the run with `diagnose`.")
 @click.option(
     "--tui/--no-tui",
@@ -128,6 +139,7 @@ def run(
     calibration: bool,
     tensorboard: Path | None,
     wandb: bool,
+    metrics_port: int | None,
     quiet: bool,
     tui: bool,
     yes: bool,
@@ -152,6 +164,7 @@ def run(
         from trainprof.cli.viewers import check_viewers
 
         check_viewers(tensorboard, wandb)
+    metrics = None if metrics_port is None else _metrics(metrics_port, quiet)
     folder = create_run_folder(out, name, _script_of(command))
     watched = Watched(
         steps,
@@ -164,8 +177,8 @@ def run(
         tui,
     )
     session = Session(folder, name or folder.name, command, watched, quiet)
-    if tensorboard is not None or wandb:
-        session.show_in(tensorboard, wandb)
+    if tensorboard is not None or wandb or metrics is not None:
+        session.show_in(tensorboard, wandb, metrics)
     status = session.run(started)
     try:
         session.leave_dashboard()
@@ -174,6 +187,16 @@ def run(
     except KeyboardInterrupt:  # the run is over: its exit status is the script's
         print("trainprof: stopped; `trainprof diagnose` tells of this run.", file=sys.stderr)
     return status
+
+
+def _metrics(port: int, quiet: bool) -> MetricsServer:
+    """The server of the metrics, which has its port; where nobody knows that yet it is said."""
+    from trainprof.cli.live_metrics import open_server
+
+    server = open_server(port)
+    if port == 0 or not quiet:
+        print(f"trainprof: the metrics of this run are at {server.url}", file=sys.stderr)
+    return server
 
 
 def _plan(plan: Path | None, fixes: tuple[str, ...], folder: Path, force: bool) -> Path | None:

@@ -14,6 +14,7 @@ from trainprof.profiler.launch import Child, Ending, child_environment
 
 if TYPE_CHECKING:
     from trainprof.cli.dashboard_run import DashboardRun
+    from trainprof.cli.metrics_server import MetricsServer
     from trainprof.cli.viewers import Viewer
     from trainprof.profiler.model.collector_status import CollectorStatus
     from trainprof.profiler.model.records import RunInfo
@@ -65,11 +66,11 @@ class Session:
         self._dashboard: DashboardRun | None = None
         self._viewers: list[Viewer] = []
 
-    def show_in(self, tensorboard: Path | None, wandb: bool) -> None:
+    def show_in(self, tensorboard: Path | None, wandb: bool, metrics: MetricsServer | None) -> None:
         """Lets other programs show the run while it goes on."""
         from trainprof.cli.viewers import viewers
 
-        self._viewers = viewers(self._folder, self._info, tensorboard, wandb)
+        self._viewers = viewers(self._folder, self._info, tensorboard, wandb, metrics)
 
     def _first_info(self, name: str, command: tuple[str, ...]) -> RunInfo:
         from trainprof.profiler.model.records import RunInfo

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.records import RunInfo
+
+if TYPE_CHECKING:
+    from trainprof.cli.metrics_server import MetricsServer
 
 
 class Viewer(Protocol):
@@ -39,7 +42,13 @@ def check_viewers(tensorboard: Path | None, wandb: bool) -> None:
         check_wandb()
 
 
-def viewers(folder: Path, info: RunInfo, tensorboard: Path | None, wandb: bool) -> list[Viewer]:
+def viewers(
+    folder: Path,
+    info: RunInfo,
+    tensorboard: Path | None,
+    wandb: bool,
+    metrics: MetricsServer | None,
+) -> list[Viewer]:
     """Those that are asked for, none of them started.
 
     Raises:
@@ -54,4 +63,8 @@ def viewers(folder: Path, info: RunInfo, tensorboard: Path | None, wandb: bool) 
         from trainprof.cli.live_wandb import LiveWandb
 
         found.append(LiveWandb(folder, info))
+    if metrics is not None:
+        from trainprof.cli.live_metrics import LiveMetrics
+
+        found.append(LiveMetrics(folder, info, metrics))
     return found

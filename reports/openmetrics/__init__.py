@@ -1,0 +1,1 @@
+"""A run as metrics for Prometheus: what was seen so far, and its text."""
