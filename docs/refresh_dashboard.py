@@ -1,13 +1,13 @@
 """Makes the pictures of the dashboard: `python docs/refresh_dashboard.py`, in about a minute.
 
-A sample training is run and looked at while it trains (dark) and afterwards (light). Each share of
-the diagnosis that is shown is looked for in the picture, so that no picture tells another number.
+A sample training is run and looked at while it trains (dark) and afterwards (light). Every number
+in a picture must be one of the diagnosis, or of the records where that holds none
+(`shown_screen.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import html
 import os
 import re
 import subprocess
@@ -16,23 +16,35 @@ import tempfile
 import time
 from pathlib import Path
 
+from shown_numbers import Sources
+from shown_screen import screen_differs, sources_of_screen
+
 from trainprof.cli.dashboard_services import services_of
 from trainprof.profiler.store.tail import RunTail
-from trainprof.reports import numbers
 from trainprof.reports.dashboard.app import DashboardApp
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PICTURES = REPOSITORY / "docs" / "pictures"
 STORY = "sample_runs/slow_storage/train.py"
 SIZE = (100, 30)
-SHOWN_SHARE = 0.1
 FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # fetched from elsewhere: nothing may be
+
+
+class Painted(DashboardApp):
+    """Keeps what might stand on the screen when it was painted, as the run goes on meanwhile."""
+
+    sources: dict[str, Sources]
+
+    def paint(self) -> None:
+        """Shows the board."""
+        super().paint()
+        self.sources = sources_of_screen(self.board)
 
 
 async def picture(folder: Path, name: str, *, light: bool, live: bool) -> None:
     """Opens the dashboard of a run, and keeps its screen once there is something to see."""
     environment = {"COLORFGBG": "0;15"} if light else {}
-    app = DashboardApp(RunTail(folder), services_of(folder), environment=environment)
+    app = Painted(RunTail(folder), services_of(folder), environment=environment)
     async with app.run_test(size=SIZE) as pilot:
         while not _is_ready(app, live):
             if live and app.board.over:
@@ -40,7 +52,8 @@ async def picture(folder: Path, name: str, *, light: bool, live: bool) -> None:
             await pilot.pause(0.2)
         await pilot.pause(1.0)
         svg = FONTS.sub("", app.export_screenshot())
-        _check(app, svg)
+        wrong = screen_differs(svg, app.sources)
+        assert not wrong, f"neither of the diagnosis nor of the records: {wrong}"
     (PICTURES / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
@@ -51,17 +64,6 @@ def _is_ready(app: DashboardApp, live: bool) -> bool:
     if live:
         return not board.over and board.diagnosis.verdict == "bottleneck"
     return board.over and board.diagnosis.run.status == "complete"
-
-
-def _check(app: DashboardApp, svg: str) -> None:
-    """Raises where a larger share of the diagnosis, or its mean step, is not in the picture."""
-    diagnosis = app.board.diagnosis
-    assert diagnosis is not None
-    text = html.unescape(svg).replace("\xa0", " ")
-    shares = [one.share for one in diagnosis.steps.phases.values() if one.share >= SHOWN_SHARE]
-    told = [numbers.share(one) for one in shares] + [numbers.seconds(diagnosis.steps.mean_s)]
-    missing = [one for one in told if one not in text]
-    assert not missing, f"not in the picture: {missing}"
 
 
 def main() -> None:

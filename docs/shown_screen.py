@@ -1,0 +1,158 @@
+"""Holds every number in a picture of the dashboard against the diagnosis and the records it shows.
+
+What stands there of the moment (the last seconds, the loss, the machine) is in no diagnosis: it is
+held against the board, which gathers it from the records of the run.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from shown_numbers import (
+    Sources,
+    joined,
+    made,
+    of_run,
+    places,
+    printed,
+    sources_of,
+    texts_in,
+    with_unit,
+)
+
+from trainprof.reports import numbers
+from trainprof.reports.dashboard.board import LIVE_S, Board
+from trainprof.reports.json_report import JsonReport
+
+Json = Any
+COLUMN = 12.2
+"""Width of a character in a picture that rich makes."""
+_TEXT = re.compile(r'<text [^>]*?x="([\d.]+)" y="([\d.]+)"[^>]*clip-path[^>]*>(.*?)</text>')
+
+
+def lines_of(svg: str) -> list[str]:
+    """The lines of the screen that a picture shows."""
+    rows: dict[float, list[tuple[int, str]]] = defaultdict(list)
+    for x, y, text in _TEXT.findall(svg):
+        shown = html.unescape(text).replace("\xa0", " ")
+        rows[float(y)].append((round(float(x) / COLUMN), shown))
+    lines = []
+    for y in sorted(rows):
+        line = ""
+        for column, text in sorted(rows[y]):
+            line = line.ljust(column) + text
+        lines.append(line)
+    return lines
+
+
+def screen_differs(svg: str, sources: dict[str, Sources]) -> list[str]:
+    """The lines with a number that has no source, as "label: line"."""
+    found, above = [], ""
+    for line in lines_of(svg):
+        label = line[1:11].strip()
+        part = "all steps" if not label and above == "all steps" else label  # its legend
+        own = sources.get(part, sources[""])
+        if not own.explains(_whole_only(line, own)):
+            found.append(f"{label}: {line.strip()!r}")
+        above = label
+    return found
+
+
+def _whole_only(line: str, sources: Sources) -> str:
+    """The line without a text at its end that the screen has cut, and that has a source."""
+    body = line.rstrip()
+    if not body.endswith("…"):
+        return body
+    body = body[:-1]
+    beginnings = (
+        source[:length]
+        for source in (*sources.texts, *sources.printed)
+        for length in range(1, len(source))
+        if body.endswith(source[:length])
+    )
+    return body.removesuffix(max(beginnings, key=len, default=""))
+
+
+def sources_of_screen(board: Board) -> dict[str, Sources]:
+    """What may stand on the screen now, by the label of its line; "" is any other line."""
+    if board.diagnosis is None:
+        return {"": made((), ())}
+    diagnosis = json.loads(JsonReport().render(board.diagnosis))
+    live = board.live(board.chosen())
+    shares = made((), map(numbers.share, live.shares.values()))
+    phases = sources_of({"phases": diagnosis["steps"]["phases"]})
+    return {
+        "steps": made((), _rate(board, diagnosis)),
+        "loss": made((), _losses(board)),
+        "all steps": phases,
+        "data wait": joined(phases if board.over else shares, made((), _ready(board))),
+        "seen": _evidence(diagnosis),
+        "ranks": made((), _ranks(board)),
+        "": joined(_found(diagnosis), of_run(diagnosis["run"]), _around(board)),
+    }
+
+
+def _found(diagnosis: Json) -> Sources:
+    """Verdict and findings."""
+    findings = diagnosis["findings"]
+    where = places(findings, diagnosis["run"])
+    told = joined(sources_of(findings, "findings"), made(where, ()))
+    return joined(told, sources_of(diagnosis["headline"]))
+
+
+def _evidence(diagnosis: Json) -> Sources:
+    """Of all findings, as another one may be chosen."""
+    seen = [one for finding in diagnosis["findings"] for one in finding["evidence"]]
+    return made(texts_in(seen), (text for one in seen for text in with_unit(one)))
+
+
+def _ranks(board: Board) -> Iterator[str]:
+    """Each rank with its mean step, now or of the whole run."""
+    diagnosed = board.diagnosis.ranks if board.over and board.diagnosis else ()
+    steps_s = {rank.rank: board.live([rank]).step_s for rank in board.training()}
+    for rank, step_s in (steps_s | {one.rank: one.mean_s for one in diagnosed}).items():
+        yield f"slowest: {rank}, {numbers.seconds(step_s)} a step"
+
+
+def _rate(board: Board, diagnosis: Json) -> Iterator[str]:
+    live = board.live(board.chosen())
+    yield f"{numbers.seconds(diagnosis['steps']['mean_s'])} a steady step"
+    yield f"{numbers.significant(live.rate)} steps/s"
+    if not board.over:
+        yield f"{numbers.seconds(live.step_s)} a step now"
+    yield from (f"{numbers.count(rank.steps)} steps" for rank in board.chosen())
+
+
+def _losses(board: Board) -> Iterator[str]:
+    latest = [rank.loss for rank in board.chosen() if rank.loss is not None]
+    if latest:
+        yield numbers.significant(sum(latest) / len(latest))
+    means = [one for one in board.loss_means() if one is not None]
+    if means:
+        yield from map(numbers.significant, (min(means), max(means)))
+
+
+def _ready(board: Board) -> Iterator[str]:
+    yield from (f"{numbers.count(rank.ready)} ready" for rank in board.chosen())
+
+
+def _around(board: Board) -> Sources:
+    """The title, the machine now, and the events."""
+    texts = [f"last {LIVE_S} s", numbers.seconds(float(round(board.now_s)))]
+    texts += [
+        f"all {len(board.training())} ranks",
+        *(one.label for one in board.machine.gauges.values()),
+    ]
+    shown = [numbers.quantity(one.value, one.unit) for one in board.machine.gauges.values()]
+    shown.append(f"events {len(board.events)}")
+    for event in board.events:
+        shown.append(numbers.seconds(float(round(event.at_s, 1))))
+        shown.append(numbers.seconds(event.event.duration_ns / 1e9))
+        shown += printed(event.event.data)
+        texts += texts_in(event.event.data)
+    return made(texts, shown)
