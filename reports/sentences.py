@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from trainprof.profiler.model.diagnosis import (
     CriticalPathTime,
@@ -18,7 +19,6 @@ from trainprof.profiler.model.diagnosis import (
     SimulatedChange,
     ThreadTime,
 )
-from trainprof.profiler.model.tuning import TuneResult
 from trainprof.reports import numbers
 from trainprof.reports.phases import phase_label, phase_rows
 from trainprof.reports.text import SHORT, printable
@@ -388,9 +388,13 @@ def unseen_in_short(diagnosis: Diagnosis) -> str | None:
     return f"Could not be seen: {', '.join(parts)}." if parts else None
 
 
-def noise_line(tune: TuneResult) -> str | None:
-    """How much equal runs differed while fixes were tried; None where that was not measured."""
-    noise, least = tune.aa.get("sd"), tune.aa.get("detectable")
+def noise_line(aa: Mapping[str, Any]) -> str | None:
+    """How much equal runs differed while fixes were tried; None where that was not measured.
+
+    Args:
+        aa: As of `TuneResult`.
+    """
+    noise, least = aa.get("sd"), aa.get("detectable")
     if not isinstance(noise, float) or not isinstance(least, dict):
         return None
     shown = "; ".join(f"{pairs} pairs show {ratio:.2f}" for pairs, ratio in least.items())

@@ -44,6 +44,8 @@ TRACE_REQUEST_FILE = "trace-request"
 """Whoever makes it asks for such a trace."""
 
 TUNE_FILE = "tune.json"
+TUNE_PROGRESS_FILE = "progress.jsonl"
+"""In the folder of a tune: its course, for whoever watches it (tune_progress.py)."""
 BASELINE_FOLDER = "baseline/run"
 """In the folder of a tune: the run of the unchanged script."""
 

@@ -25,18 +25,20 @@ def read_status(info: RunInfo, folder: Path) -> str:
         return info.status
     if info.host is not None and info.host != os.uname().nodename:
         return "running" if _is_fresh(folder) else "incomplete"
-    return "running" if _is_supervised(info) else "incomplete"
+    alive = is_supervised(info.supervisor_pid, info.started_unix_s)
+    return "running" if alive else "incomplete"
 
 
-def _is_supervised(info: RunInfo) -> bool:
+def is_supervised(pid: int | None, started_unix_s: float) -> bool:
+    """Whether the process that wrote its id at that time is alive, on this machine."""
     import psutil
 
-    if info.supervisor_pid is None:
+    if pid is None:
         return False
     try:
-        process = psutil.Process(info.supervisor_pid)
+        process = psutil.Process(pid)
         is_alive = process.status() != psutil.STATUS_ZOMBIE
-        return is_alive and process.create_time() <= info.started_unix_s + START_TOLERANCE_S
+        return is_alive and process.create_time() <= started_unix_s + START_TOLERANCE_S
     except (psutil.Error, ValueError):
         return False
 

@@ -19,13 +19,15 @@ from textual.widgets import ContentSwitcher, Input, OptionList
 
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.store.tail import RunTail
+from trainprof.profiler.store.tune_progress import TuneTail
 from trainprof.reports.dashboard import panels
 from trainprof.reports.dashboard.board import Board
-from trainprof.reports.dashboard.messages import Answered, Diagnosed, Failed, Looked
+from trainprof.reports.dashboard.messages import Answered, Diagnosed, Failed, Looked, Tuned
 from trainprof.reports.dashboard.output import Output
 from trainprof.reports.dashboard.output_pane import OutputPane
 from trainprof.reports.dashboard.pages import FindingPage, HelpPage, TextPage
 from trainprof.reports.dashboard.services import Services
+from trainprof.reports.dashboard.trials import trial_line, trial_lines
 from trainprof.reports.dashboard.watcher import Watcher
 from trainprof.reports.dashboard.widgets import Findings, Lines
 
@@ -33,6 +35,8 @@ LEAST_COLUMNS, LEAST_ROWS = 60, 16
 PAINT_EVERY_S = 0.3
 """At most so often, however many records come."""
 VIEWS = ("findings", "stacks", "events", "output")
+TRIALS = "trials"
+"""The first of the views, where a tune is looked at."""
 KEYS = "t trace s stacks space freeze r rank tab view enter page c copy ? help q quit"
 
 
@@ -41,6 +45,7 @@ class DashboardApp(App[None]):
 
     Args:
         tail: The run folder.
+        tune: The tune that it belongs to, if it does: the run that goes on in it is shown.
         services: What keys and the watcher ask for.
         clock: Wall-clock time in seconds; tests replace it.
         watches: Whether threads look at the folder; tests post the messages themselves.
@@ -70,6 +75,7 @@ class DashboardApp(App[None]):
         tail: RunTail,
         services: Services,
         *,
+        tune: TuneTail | None = None,
         clock: Callable[[], float] = time.time,
         watches: bool = True,
         environment: Mapping[str, str] = os.environ,
@@ -83,7 +89,8 @@ class DashboardApp(App[None]):
         self._due: Timer | None = None
         self._painted_s = 0.0
         self._failure: str | None = None
-        self._watcher = Watcher(tail, services, self.post_message) if watches else None
+        self._views = VIEWS if tune is None else (TRIALS, *VIEWS)
+        self._watcher = Watcher(tail, services, self.post_message, tune) if watches else None
         if is_light(environment):
             self.theme = "textual-light"
 
@@ -97,7 +104,9 @@ class DashboardApp(App[None]):
             yield Lines(id="data")
             yield Lines(id="machine")
             yield Lines(id="verdict")
-            with ContentSwitcher(initial="findings", id="views"):
+            with ContentSwitcher(initial=self._views[0], id="views"):
+                with VerticalScroll(id="trials"):
+                    yield Lines(id="trial-lines")
                 with Vertical(id="findings"):
                     yield Findings(id="finding-list")
                     yield Lines(id="detail")
@@ -111,7 +120,7 @@ class DashboardApp(App[None]):
 
     def on_mount(self) -> None:
         """Starts to watch."""
-        self.query_one(Findings).focus()
+        self._show_view(self._views[0])
         self.paint()
         if self._watcher is not None:
             self._watcher.start()
@@ -141,6 +150,13 @@ class DashboardApp(App[None]):
         if changed and self._due is None:
             wait_s = self._painted_s + PAINT_EVERY_S - time.monotonic()
             self._due = self.set_timer(max(0.001, wait_s), self.paint)
+
+    @on(Tuned)
+    def take_tune(self, message: Tuned) -> None:
+        """The tune that is looked at got further, maybe to another run."""
+        self.board = self.board.follow(message.tune)
+        self.board.tick(self._clock(), self.board.status)
+        self.paint()
 
     @on(Diagnosed)
     def take_diagnosis(self, message: Diagnosed) -> None:
@@ -211,15 +227,24 @@ class DashboardApp(App[None]):
         self._part("data").show([*data, *([ranks] if ranks is not None else [])])
         most = 2 if height < 24 else min(8, 2 + (height - 22) // 2)
         self._part("machine").show(panels.machine_lines(board, inner, most))
-        verdict = Text(self._failure) if self._failure else panels.verdict_line(board)
-        self._part("verdict").show([verdict, panels.views_line(board, self._view())])
+        self._part("verdict").show([self._verdict(), panels.views_line(board, self._view())])
         self._paint_view(self._view())
         self._part("keys").show([Text(KEYS)])
+
+    def _verdict(self) -> Text:
+        if self._failure:
+            return Text(self._failure)
+        if self._view() == TRIALS and self.board.tune is not None:
+            return trial_line(self.board)
+        return panels.verdict_line(self.board)
 
     def _paint_view(self, view: str) -> None:
         """Only the one of the lower views that is shown."""
         board = self.board
-        if view == "findings":
+        if view == TRIALS:
+            tune = board.tune
+            self._part("trial-lines").show(trial_lines(tune, self.size.width - 4) if tune else [])
+        elif view == "findings":
             findings = self.query_one(Findings)
             findings.show(board.diagnosis)
             self._part("detail").show(panels.detail_lines(board, findings.highlighted))
@@ -236,10 +261,10 @@ class DashboardApp(App[None]):
         return self.query_one(f"#{name}", Lines)
 
     def _view(self) -> str:
-        return self.query_one(ContentSwitcher).current or VIEWS[0]
+        return self.query_one(ContentSwitcher).current or self._views[0]
 
     def _tick(self) -> None:
-        if not self.board.over and time.monotonic() - self._painted_s > 1.0:
+        if self.board.goes_on and time.monotonic() - self._painted_s > 1.0:
             self.board.tick(self._clock(), self.board.status)
             self.paint()
 
@@ -255,7 +280,7 @@ class DashboardApp(App[None]):
 
     def action_view(self) -> None:
         """Goes on to the next of the lower views."""
-        self._show_view(VIEWS[(VIEWS.index(self._view()) + 1) % len(VIEWS)])
+        self._show_view(self._views[(self._views.index(self._view()) + 1) % len(self._views)])
 
     def _show_view(self, name: str) -> None:
         self.query_one(ContentSwitcher).current = name

@@ -16,8 +16,10 @@ from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.records import Event, ProcessInfo, RunInfo, Sample
 from trainprof.profiler.model.run import ProcessRecord, Steps
+from trainprof.profiler.store.layout import BASELINE_FOLDER
 from trainprof.profiler.store.sessions import build_sessions
 from trainprof.profiler.store.tail import Look, NewRecords
+from trainprof.profiler.store.tune_progress import TuneProgress
 from trainprof.reports.dashboard.history import History
 from trainprof.reports.dashboard.machine import Machine
 
@@ -101,6 +103,8 @@ class Board:
         selected: The rank that is looked at; None for all.
         diagnosis: The latest one; None before the first.
         behind: The past of the run is still being read.
+        tune: That the run belongs to; None where it is none of a tune.
+        unix_s: Wall-clock time at the latest tick.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -113,6 +117,8 @@ class Board:
         self.diagnosis: Diagnosis | None = None
         self.selected: int | None = None
         self.behind = False
+        self.tune: TuneProgress | None = None
+        self.unix_s = 0.0
         self._training: list[str] = []
         self._now_s = 0.0
 
@@ -132,7 +138,7 @@ class Board:
             unix_s: Wall-clock time.
             status: As of `Run.status`.
         """
-        self.status = status
+        self.status, self.unix_s = status, unix_s
         latest_s = max((rank.last_s for rank in self.ranks.values()), default=0.0)
         latest_s = max(latest_s, self.machine.at_s)
         if self.over or self.info is None:
@@ -144,6 +150,30 @@ class Board:
     def over(self) -> bool:
         """Whether the run has ended, in any way."""
         return self.status in OVER
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something is still to come: of the run, or of its tune."""
+        return not self.over if self.tune is None else not self.tune.over
+
+    @property
+    def own_diagnosis(self) -> Diagnosis | None:
+        """The diagnosis, if it is that of the run: of a trial that of the unchanged script is."""
+        return self.diagnosis if self.is_diagnosed else None
+
+    @property
+    def is_diagnosed(self) -> bool:
+        """Whether diagnoses are of the run that is shown, not of the unchanged script."""
+        return self.tune is None or self.folder == self.tune.folder / BASELINE_FOLDER
+
+    def follow(self, tune: TuneProgress) -> Board:
+        """The board of the run that the tune has come to: itself, or an empty one."""
+        board = self
+        if tune.run_folder != self.folder:
+            board = Board(tune.run_folder)
+            board.diagnosis, board.unix_s = self.diagnosis, self.unix_s
+        board.tune = tune
+        return board
 
     @property
     def now_s(self) -> float:

@@ -8,6 +8,7 @@ from textual.message import Message
 
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.store.tail import Look
+from trainprof.profiler.store.tune_progress import TuneProgress
 
 
 @dataclass
@@ -16,6 +17,13 @@ class Looked(Message):
 
     look: Look
     status: str
+
+
+@dataclass
+class Tuned(Message):
+    """A tune got further; looks that follow are of its `run_folder`."""
+
+    tune: TuneProgress
 
 
 @dataclass

@@ -15,6 +15,7 @@ from trainprof.profiler.model.phases import PHASES
 from trainprof.reports import numbers
 from trainprof.reports.dashboard.board import LIVE_S, Board, Live, ShownEvent
 from trainprof.reports.dashboard.machine import Gauge
+from trainprof.reports.dashboard.trials import standing
 from trainprof.reports.phases import FOLDED, PhaseRow, bar_cells, phase_label, phase_rows
 from trainprof.reports.sentences import evidence_line, gain_line, verdict_parts
 from trainprof.reports.source import place
@@ -64,7 +65,10 @@ def _joined(values: Sequence[float | None], width: int) -> list[float | None]:
 def title_line(board: Board, width: int, note: str = "") -> Text:
     """Which run, how it stands, which ranks are looked at."""
     info = board.info
-    parts = [printable(info.name, 40) if info else "no run.json yet", _standing(board)]
+    name = printable(info.name, 40) if info else "no run.json yet"
+    parts = [name, _standing(board)]
+    if board.tune is not None:
+        parts = [f"tune of {name}" if info else "tune", standing(board.tune, board.unix_s)]
     training = board.training()
     if len(training) > 1:
         count = len(training)
@@ -107,7 +111,8 @@ def step_lines(board: Board, width: int) -> list[Text]:
             words.insert(1, f"{numbers.seconds(live.step_s)} a step now")
     summary = step_summary(board)
     if summary is not None and summary.mean_s is not None:
-        words.append(f"{numbers.seconds(summary.mean_s)} a steady step")
+        steady = numbers.seconds(summary.mean_s)
+        words.append(f"{steady} a steady step" if board.is_diagnosed else f"unchanged {steady}")
     rates = sparkline(board.rates(), width - _LABEL_WIDTH)
     return [
         _labelled("steps", Text(" · ".join(words))),
@@ -160,7 +165,7 @@ def phase_lines(board: Board, width: int) -> list[Text]:
         lines.append(_labelled(f"last {LIVE_S} s", bar))
     rows = _diagnosed_rows(board)
     bar = _bar(rows, bar_width) if rows else Text(_not_diagnosed(board))
-    lines.append(_labelled("all steps", bar))
+    lines.append(_labelled("all steps" if board.is_diagnosed else "unchanged", bar))
     lines.append(_labelled("", _legend(rows or rows_live, bar_width)))
     return lines
 
@@ -225,7 +230,8 @@ def _data_wait_share(board: Board) -> float | None:
     if not any(rank.waits for rank in board.chosen()):
         return None
     live = _live_rows(board.live(board.chosen()))
-    rows = (_diagnosed_rows(board) or live) if board.over else live
+    whole = board.over and board.is_diagnosed
+    rows = (_diagnosed_rows(board) or live) if whole else live
     found = [row.time.share for row in rows if row.phase == "data_wait"]
     return found[0] if found else (0.0 if rows else None)
 
@@ -285,8 +291,9 @@ def rank_line(board: Board, width: int) -> Text | None:
         return None
     steps_s = {rank.rank: board.live([rank]).step_s for rank in training}
     known = {rank: value for rank, value in steps_s.items() if value is not None}
-    if board.over and board.diagnosis is not None:
-        known = {one.rank: one.mean_s for one in board.diagnosis.ranks if one.mean_s is not None}
+    diagnosis = board.own_diagnosis
+    if board.over and diagnosis is not None:
+        known = {one.rank: one.mean_s for one in diagnosis.ranks if one.mean_s is not None}
     if not known:
         return _labelled("ranks", Text("no step ended"))
     slowest = max(known, key=lambda rank: known[rank])
@@ -335,7 +342,9 @@ def verdict_line(board: Board) -> Text:
 def views_line(board: Board, current: str) -> Text:
     """The lower views; the one that is shown stands in brackets."""
     findings = len(board.diagnosis.findings) if board.diagnosis is not None else 0
+    trials = len(board.tune.attempts) if board.tune is not None else 0
     labels = {
+        **({"trials": f"trials {trials}"} if board.tune is not None else {}),
         "findings": f"findings {findings}",
         "stacks": "hot stacks",
         "events": f"events {len(board.events)}",

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from textual.message import Message
 
 from trainprof.errors import RunFolderError
+from trainprof.profiler.store.layout import BASELINE_FOLDER
 from trainprof.profiler.store.status import read_status
 from trainprof.profiler.store.tail import Look, RunTail
-from trainprof.reports.dashboard.messages import Diagnosed, Failed, Looked
+from trainprof.profiler.store.tune_progress import TuneProgress, TuneTail
+from trainprof.reports.dashboard.messages import Diagnosed, Failed, Looked, Tuned
 from trainprof.reports.dashboard.services import Services
 
 LOOK_EVERY_S = 0.12
@@ -22,27 +24,37 @@ STATUS_EVERY_S = 1.0
 DIAGNOSE_EVERY_S = 3.0
 DIAGNOSE_COST_SHARE = 0.02
 """Of a core, that a training then lacks: a diagnosis that costs much is asked for less often."""
+IDLE_S = 0.5
+TUNE_COMPLETE = ("complete", "failed", "dry run")
 FIRST_DIAGNOSIS_STEPS = 50
 """With fewer a diagnosis says that there is not enough evidence: it leaves out the first ones."""
 
 
 class Watcher:
-    """Looks at a run folder and posts what it finds.
+    """Looks at a run folder, or at the runs of a tune, and posts what it finds.
 
     Args:
         post: Takes a message, from any thread.
+        tune: The tune whose present run is looked at; its unchanged run is what is diagnosed.
     """
 
     def __init__(
-        self, tail: RunTail, services: Services, post: Callable[[Message], object]
+        self,
+        tail: RunTail,
+        services: Services,
+        post: Callable[[Message], object],
+        tune: TuneTail | None = None,
     ) -> None:
         self._tail = tail
+        self._tune = tune
+        self._told: TuneProgress | None = None
         self._services = services
         self._post = post
         self._stop = threading.Event()
         self._taken = threading.Event()
         self._steps = 0
-        self._over = threading.Event()
+        self._over = threading.Event()  # what is diagnosed has ended, as it seems
+        self._is_final = False  # and nothing more can come of it
         self._threads = [
             threading.Thread(target=self._watch, name="look", daemon=True),
             threading.Thread(target=self._diagnose, name="diagnose", daemon=True),
@@ -63,9 +75,11 @@ class Watcher:
         self._taken.set()
 
     def _watch(self) -> None:
-        status, status_at_s = "running", 0.0
+        status, status_at_s = "running", -STATUS_EVERY_S
         while not self._stop.is_set():
             try:
+                if self._follow():
+                    status, status_at_s = "running", -STATUS_EVERY_S
                 ended = status != "running"  # before the look: nothing is missed
                 look = self._tail.look()
             except RunFolderError as error:
@@ -75,40 +89,73 @@ class Watcher:
             if look.info is not None and now_s - status_at_s > STATUS_EVERY_S:
                 status, status_at_s = read_status(look.info, self._tail.folder), now_s
             self._hand_over(look, status)
-            if ended and not look.behind:
-                self._over.set()
-                if status != "incomplete":
+            if ended and status != "running" and not look.behind:
+                self._end(status)
+                if self._is_final and not self._may_go_on():
                     return
-            pace_s = SLOW_LOOK_EVERY_S if self._over.is_set() else LOOK_EVERY_S
-            self._stop.wait(0.0 if look.behind else pace_s)
+            elif status == "running" and self._is_diagnosed():
+                self._over.clear()  # it was only silent
+            self._stop.wait(0.0 if look.behind else self._pace_s())
+
+    def _follow(self) -> bool:
+        """Turns to the run that the tune has come to, if that is another one."""
+        if self._tune is None:
+            return False
+        told = self._tune.look()
+        if told is self._told:
+            return False
+        self._told = told
+        turns = told.run_folder != self._tail.folder
+        if turns:
+            if self._is_diagnosed():  # the unchanged script has run to its end
+                self._end("complete")
+            self._tail = RunTail(told.run_folder)
+        self._post(Tuned(told))
+        return turns
+
+    def _is_diagnosed(self) -> bool:
+        """Whether the run that is looked at is the one that is diagnosed."""
+        return self._tune is None or self._tail.folder == self._tune.folder / BASELINE_FOLDER
+
+    def _may_go_on(self) -> bool:
+        """Whether the tune still does, or could: one that was ended can be resumed."""
+        return self._told is not None and self._told.status not in TUNE_COMPLETE
+
+    def _end(self, status: str) -> None:
+        if self._is_diagnosed():
+            self._is_final = status != "incomplete"
+            self._over.set()
+
+    def _pace_s(self) -> float:
+        seems_dead = self._over.is_set() and (self._told is None or self._told.over)
+        return SLOW_LOOK_EVERY_S if seems_dead else LOOK_EVERY_S
 
     def _hand_over(self, look: Look, status: str) -> None:
-        self._steps = max(
-            [
-                self._steps,
-                *(one.steps.columns["index"][-1] + 1 for one in look.records if len(one.steps)),
-            ]
-        )
+        if self._is_diagnosed():
+            ends = (one.steps.columns["index"][-1] + 1 for one in look.records if len(one.steps))
+            self._steps = max([self._steps, *ends])
         self._taken.clear()
         self._post(Looked(look, status))
         self._taken.wait(5.0)
 
     def _diagnose(self) -> None:
-        steps = -1
+        diagnosed: tuple[int, bool] | None = None
         while not self._stop.is_set():
-            last = self._over.is_set()
-            if last or (self._steps >= FIRST_DIAGNOSIS_STEPS and self._steps != steps):
-                steps = self._steps
+            final, over = self._is_final, self._over.is_set()
+            now = (self._steps, over)
+            if now != diagnosed and (over or self._steps >= FIRST_DIAGNOSIS_STEPS):
                 before_s = _cpu_of_children_s()
                 diagnosis = self._services.diagnose()
                 cost_s = _cpu_of_children_s() - before_s
                 if diagnosis is not None and not self._stop.is_set():
                     self._post(Diagnosed(diagnosis))
-                if last:
+                diagnosed = now
+                if final:
                     return
-                self._over.wait(max(DIAGNOSE_EVERY_S, cost_s / DIAGNOSE_COST_SHARE))
+                wait_s = max(DIAGNOSE_EVERY_S, cost_s / DIAGNOSE_COST_SHARE)
             else:
-                self._over.wait(0.5)
+                wait_s = IDLE_S
+            (self._stop if over else self._over).wait(wait_s)
 
 
 def _cpu_of_children_s() -> float:

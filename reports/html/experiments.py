@@ -140,7 +140,7 @@ def _drawn(tune: TuneResult, rows: Iterable[_Row]) -> Iterator[Block]:
             "marks": marks,
             "threshold": _finite(tune.least_ratio),
         }
-    noise = noise_line(tune)
+    noise = noise_line(tune.aa)
     if noise is not None:
         yield blocks.text(f"{noise[:1].upper()}{noise[1:]}.", "note")
 

@@ -10,6 +10,7 @@ from typing import Any
 from trainprof.profiler.model.tuning import TriedFix, TuneResult
 from trainprof.reports.numbers import seconds
 from trainprof.reports.sentences import noise_line
+from trainprof.reports.tune_sentences import headline, interval, settings, times
 
 WIDTH = 80
 
@@ -43,7 +44,7 @@ def dry_run_text(result: TuneResult) -> str:
 
 
 def _lines(result: TuneResult) -> Iterator[str]:
-    yield from _wrapped(_headline(result))
+    yield from _wrapped(headline(result))
     yield ""
     yield from _wrapped(f"trials of {result.steps} steps; {seconds(result.seconds)} in all")
     yield from _conditions(result)
@@ -71,7 +72,7 @@ def _lines(result: TuneResult) -> Iterator[str]:
 
 def _conditions(result: TuneResult) -> Iterator[str]:
     """How noisy it was, what could be seen, and what was left out."""
-    noise = noise_line(result)
+    noise = noise_line(result.aa)
     if noise is not None:
         yield from _wrapped(noise)
     if result.dropped_pairs:
@@ -85,7 +86,7 @@ def _conditions(result: TuneResult) -> Iterator[str]:
 
 def _together(result: TuneResult) -> Iterator[str]:
     for one in result.combinations:
-        ratio = f", {_times(one.speedup)}" if one.speedup is not None else ""
+        ratio = f", {times(one.speedup)}" if one.speedup is not None else ""
         yield ""
         yield from _wrapped(f"together: {', '.join(one.fixes)}{ratio}, {one.pairs} pairs")
         yield from _wrapped(one.reason, 2)
@@ -106,25 +107,12 @@ def _patch(result: TuneResult) -> Iterator[str]:
         yield f"  trainprof fix {shlex.quote(result.plan)} --write"
 
 
-def _headline(result: TuneResult) -> str:
-    if result.speedup is None or result.ci is None:
-        ending = {"budget": " in the time given", "interrupted": " before it was interrupted"}
-        return f"Nothing was proven faster{ending.get(result.ended, '')}; change nothing."
-    names = ", ".join(fix.fix for fix in result.kept)
-    low, high = result.ci
-    return (
-        f"{result.speedup:.2f} times faster [{low:.2f}, {high:.2f}] with {names}: "
-        f"{result.pairs} pairs, and the loss is unharmed."
-    )
-
-
 def _fix(title: str, fix: TriedFix) -> Iterator[str]:
-    settings = ", ".join(f"{name}={value}" for name, value in fix.params.items())
-    yield from _wrapped(f"{title}: {fix.fix}{f' ({settings})' if settings else ''}, {fix.rule}")
+    params = settings(fix.params)
+    yield from _wrapped(f"{title}: {fix.fix}{f' ({params})' if params else ''}, {fix.rule}")
     if fix.speedup is not None and fix.ci is not None:
-        low, high = fix.ci
         yield from _wrapped(
-            f"{_times(fix.speedup)} [{low:.2f}, {high:.2f}], {fix.pairs} pairs"
+            f"{times(fix.speedup)} {interval(fix.ci)}, {fix.pairs} pairs"
             + (
                 f"; predicted {fix.predicted[0]:.2f} to {fix.predicted[1]:.2f}"
                 if fix.predicted
@@ -140,13 +128,8 @@ def _fix(title: str, fix: TriedFix) -> Iterator[str]:
 
 def _setting(searched: Mapping[str, Any]) -> str:
     """One setting of the search, with the ratio of its short pairs."""
-    settings = ", ".join(f"{name}={value}" for name, value in searched["params"].items())
-    ratio = searched["speedup"]
-    return f"{settings} ({ratio:.2f})" if ratio is not None else f"{settings} (failed)"
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f} times {'faster' if ratio >= 1.0 else 'as fast'}"
+    params, ratio = settings(searched["params"]), searched["speedup"]
+    return f"{params} ({ratio:.2f})" if ratio is not None else f"{params} (failed)"
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:

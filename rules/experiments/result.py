@@ -41,7 +41,7 @@ def result_of(
     final = outcome.final
     ratio = final.ratio if final is not None else None
     tried = {
-        verdict: tuple(_tried(one) for one in outcome.experiments if one.verdict == verdict)
+        verdict: tuple(tried_fix(one) for one in outcome.experiments if one.verdict == verdict)
         for verdict in ("inconclusive", "reject", "failed")
     }
     return TuneResult(
@@ -52,13 +52,13 @@ def result_of(
         pairs=ratio.pairs if ratio else 0,
         looks=final.looks if final else 0,
         least_ratio=LEAST_RATIO,
-        kept=tuple(_tried(one) for one in _kept(outcome)),
+        kept=tuple(tried_fix(one) for one in _kept(outcome)),
         inconclusive=(*tried["inconclusive"], *_left_out(outcome)),
         rejected=tried["reject"],
         failed=tried["failed"],
         refused=tuple(RefusedFix(one.fix, one.rule, one.reason) for one in outcome.refused),
         combinations=tuple(_together(one) for one in outcome.combinations),
-        aa=_noise(outcome),
+        aa=noise_of(outcome.equal_log_ratios),
         aa_pairs=outcome.equal_pairs,
         dropped_pairs=outcome.dropped,
         preflight=dict(preflight),
@@ -83,7 +83,7 @@ def dry_result(
     """What would be tried; `seconds` is what the trials would take at least."""
     return TuneResult(
         run=run,
-        candidates=tuple(_tried(Experiment("", (candidate,))) for candidate in candidates),
+        candidates=tuple(tried_fix(Experiment("", (candidate,))) for candidate in candidates),
         refused=tuple(RefusedFix(one.fix, one.rule, one.reason) for one in refused),
         ended="dry run",
         steps=steps,
@@ -153,10 +153,11 @@ def _left_out(outcome: Outcome) -> list[TriedFix]:
     kept = _kept(outcome)
     alone = [one for one in outcome.experiments if one.verdict == "keep" and one not in kept]
     reason = "faster by itself, and not shown to be so together with what is kept"
-    return [replace(_tried(one), reason=reason) for one in alone]
+    return [replace(tried_fix(one), reason=reason) for one in alone]
 
 
-def _tried(experiment: Experiment) -> TriedFix:
+def tried_fix(experiment: Experiment) -> TriedFix:
+    """One fix, as far as it got."""
     candidate, ratio = experiment.candidates[0], experiment.ratio
     predicted = candidate.predicted
     return TriedFix(
@@ -200,9 +201,12 @@ def _together(experiment: Experiment) -> TriedTogether:
     )
 
 
-def _noise(outcome: Outcome) -> dict[str, Any]:
-    """How much equal runs differ, and the smallest ratios that pairs of runs show under it."""
-    ratios = outcome.equal_log_ratios
+def noise_of(ratios: Sequence[float]) -> dict[str, Any]:
+    """How much equal runs differ, and the smallest ratios that pairs of runs show under it.
+
+    Args:
+        ratios: Log-ratios of pairs of unchanged runs.
+    """
     if len(ratios) < 2:
         return {"sd": None, "pairs": len(ratios), "detectable": None}
     deviation = statistics.stdev(ratios)

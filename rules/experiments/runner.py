@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +57,7 @@ class ProcessRunner:
         warm_up: Steps left out of each trial.
         needed_bytes: Of memory, without which no trial starts; None where unknown.
         longest_s: Seconds that the unchanged script took; 0 where unknown.
+        starts: Is told the run folder, the steps, the label and the plan of each trial.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ProcessRunner:
         *,
         needed_bytes: int | None = None,
         longest_s: float = 0.0,
+        starts: Callable[[Path, int, str, Plan], None] = lambda *_: None,
     ) -> None:
         self._command = tuple(command)
         self._folder = folder
@@ -76,6 +78,7 @@ class ProcessRunner:
         self._count = len(list((folder / "trials").glob("*")))  # of a tune that goes on
         self._needed_bytes = needed_bytes
         self._longest_s = longest_s
+        self._starts = starts
 
     def run(self, plan: Plan, steps: int, label: str, seed_shift: int = 0) -> Trial:
         """One trial; a script that hangs is ended, and the trial then counts as failed."""
@@ -93,6 +96,7 @@ class ProcessRunner:
         if plan.applications:
             options += ["--plan", str(plan_file)]
         command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
+        self._starts(out, steps, label, plan)
         problem = self._start(command, place, seed_shift, slow_start=_starts_slowly(plan))
         if problem is not None:
             return Trial(None, problem=problem, folder=str(out))

@@ -73,22 +73,11 @@ class Journal:
     def begin(self, about: About) -> None:
         """The first line; what the file held is gone."""
         self._path.unlink(missing_ok=True)
-        self._append({"format": JOURNAL_FORMAT, **asdict(about)})
+        append_line(self._path, json.dumps({"format": JOURNAL_FORMAT, **asdict(about)}).encode())
 
     def add(self, key: str, trial: Trial) -> None:
         """One trial."""
-        self._append({"key": key, "trial": asdict(trial)})
-
-    def _append(self, line: Mapping[str, Any]) -> None:
-        data = (json.dumps(line) + "\n").encode()
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
-        try:
-            if _torn(self._path):
-                data = b"\n" + data
-            os.write(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        append_line(self._path, json.dumps({"key": key, "trial": asdict(trial)}).encode())
 
     def read(self) -> tuple[About, list[tuple[str, Trial]]]:
         """What the tune is about, and its trials in order.
@@ -110,6 +99,24 @@ class Journal:
         except (ValueError, AttributeError):
             raise JournalError("its journal cannot be read") from None
         return about, [entry for line in lines[1:] if (entry := _entry(line)) is not None]
+
+
+def append_line(path: Path, line: bytes, *, forced: bool = True) -> None:
+    """Adds a line, behind a torn one if need be; `forced` to the disk before it returns.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    data = line + b"\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        if _torn(path):
+            data = b"\n" + data
+        os.write(descriptor, data)
+        if forced:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _torn(path: Path) -> bool:

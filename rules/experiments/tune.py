@@ -10,6 +10,7 @@ import random
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from trainprof.profiler.model.plan import Plan
@@ -22,7 +23,8 @@ from trainprof.rules.experiments.measured_pair import FAILED, pair_of
 from trainprof.rules.experiments.short_pairs import Choose, ShortPairs
 from trainprof.rules.experiments.start_cost import break_even_steps, why_it_does_not_pay
 from trainprof.rules.experiments.trial import Trial
-from trainprof.rules.statistics.pairs import LOOKS, Ratio, decide, detectable, paired_ratio
+from trainprof.rules.experiments.watching import Progress, Watch
+from trainprof.rules.statistics.pairs import LOOKS, decide, detectable, paired_ratio
 
 EQUAL_PAIRS = 4
 """Pairs of unchanged runs before anything else: the noise of this script on this machine."""
@@ -44,17 +46,6 @@ class Runner(Protocol):
 
     def run(self, plan: Plan, steps: int, label: str, seed_shift: int = 0) -> Trial:
         """One trial in a fresh process; `seed_shift` is added to the seeds that the script sets."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a watcher is told before each trial."""
-
-    candidate: str
-    pair: int
-    pairs_at_most: int
-    ratio: Ratio | None
-    left_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +86,7 @@ class Tune:
         runner: Starts trials. candidates: What to try, the most promising first.
         refused: Carried into the outcome.
         steps: Steps of a trial. budget_s: For all trials together.
-        clock: Monotonic seconds. tell: Is told before each trial.
+        clock: Monotonic seconds. tell: Is told before each trial. watch: And of what comes of it.
         memory_bytes: Of the machine; None where unknown.
         run_steps: Of the training in daily use; None where unknown.
         again: What to try on top of what is kept, once; None to leave it at the first round.
@@ -112,6 +103,7 @@ class Tune:
         budget_s: float,
         clock: Callable[[], float],
         tell: Callable[[Progress], None] = lambda _: None,
+        watch: Watch | None = None,
         memory_bytes: int | None = None,
         run_steps: int | None = None,
         again: Again | None = None,
@@ -124,6 +116,7 @@ class Tune:
         self._clock = clock
         self._until = clock() + budget_s
         self._tell = tell
+        self._watch = watch or Watch()
         self._run_steps = run_steps
         self._again = again
         self._choose = choose
@@ -142,6 +135,8 @@ class Tune:
 
     def run(self) -> Outcome:
         """Everything, as far as the time allows."""
+        for experiment in self._experiments:
+            self._watch.attempt(experiment)
         try:
             self._measure_noise()
             self._round(self._experiments)
@@ -165,6 +160,8 @@ class Tune:
                 if refusal not in self._refused:
                     self._refused.append(refusal)
         tried = [*self._experiments, *self._combinations]
+        for experiment in tried:
+            self._watch.attempt(experiment)
         return Outcome(
             self._best(),
             tuple(one for one in self._experiments if one.verdict != "refused"),
@@ -213,7 +210,7 @@ class Tune:
         return trials if trials[0].seconds is not None else trials[:1]
 
     def _run_with_seed(self, shift: int) -> Trial:
-        self._say(f"unchanged, seed {shift}", shift - 1, MOST_SEEDS, ())
+        self._say("seed", f"unchanged, seed {shift}", shift - 1, MOST_SEEDS)
         return self._trial(Plan(()), f"seed{shift}", shift)
 
     def _left_s(self) -> float:
@@ -222,9 +219,18 @@ class Tune:
     def _time_of(self, trials: int) -> float:
         return trials * (statistics.median(self._trial_s) if self._trial_s else 0.0)
 
-    def _say(self, name: str, pair: int, most: int, ratios: Sequence[float]) -> None:
+    def _say(
+        self,
+        purpose: str,
+        name: str,
+        pair: int,
+        most: int,
+        ratios: Sequence[float] = (),
+        experiment: Experiment | None = None,
+    ) -> None:
         ratio = paired_ratio(ratios) if ratios else None
-        self._tell(Progress(name, pair + 1, most, ratio, self._left_s()))
+        left_s = self._left_s()
+        self._tell(Progress(purpose, name, pair + 1, most, ratio, left_s, experiment))
 
     def _measure_noise(self) -> None:
         """Pairs of unchanged runs."""
@@ -232,7 +238,7 @@ class Tune:
             first_look_s = self._time_of(2 + 2 * LOOKS[0])
             if len(self._equal) >= LEAST_EQUAL_PAIRS and first_look_s > self._left_s():
                 return
-            self._say("unchanged", len(self._equal), EQUAL_PAIRS, self._equal)
+            self._say("noise", "unchanged", len(self._equal), EQUAL_PAIRS, self._equal)
             trials = self._both([(Plan(()), "unchanged")] * 2)
             first, second = trials[0].seconds, trials[-1].seconds
             if first is None or second is None:
@@ -244,6 +250,7 @@ class Tune:
                 self._equal_dropped += 1
             else:
                 self._equal.append(math.log(first / second))
+                self._watch.noise(self._equal)
 
     # Experiments.
 
@@ -259,6 +266,7 @@ class Tune:
         for experiment in going:
             experiment.tests = len(going)
             self._choose_setting(experiment)
+            self._watch.attempt(experiment)
         for look in LOOKS:
             for experiment in sorted(going, key=lambda one: one.speedup, reverse=True):
                 later = [one for one in LOOKS if one > look]
@@ -278,18 +286,21 @@ class Tune:
                 f"its predicted gain is {predicted.high:.2f} at most, and {LOOKS[-1]} pairs show "
                 f"{least:.2f} here",
             )
+            self._watch.attempt(experiment)
 
     def _choose_setting(self, experiment: Experiment) -> None:
         """As short pairs like it best; what proves it are the planned pairs, which are fresh."""
         needed_s = ROOM_FOR_CHOICE * self._time_of(2 * LOOKS[0])
         if self._choose is None or self._left_s() < needed_s:
             return
-        pairs = ShortPairs(self._short_trial, experiment.base)
+        pairs = ShortPairs(partial(self._short_trial, experiment), experiment.base)
         chosen = self._choose(experiment.candidates[0], pairs, self._left_s())
         experiment.candidates = (chosen,)
 
-    def _short_trial(self, applied: tuple[Candidate, ...], label: str) -> Trial:
-        self._say(label, 0, 1, ())
+    def _short_trial(
+        self, experiment: Experiment, applied: tuple[Candidate, ...], label: str
+    ) -> Trial:
+        self._say("setting", label, 0, 1, experiment=experiment)
         return self._trial(plan_with(applied), label, steps=self._short_steps)
 
     def _pairs_until(self, look: int, experiment: Experiment) -> None:
@@ -303,13 +314,16 @@ class Tune:
         while experiment.verdict is None and len(experiment.log_ratios) < look:
             self._pair(experiment)
             self._screen(experiment)
+            self._watch.attempt(experiment)
         if experiment.verdict is None:
             self._decide(experiment)
+            self._watch.attempt(experiment)
 
     def _pair(self, experiment: Experiment) -> None:
         """One pair, in the order that chance gives to its two arms."""
         name = experiment.name
-        self._say(name, len(experiment.log_ratios), LOOKS[-1], experiment.log_ratios)
+        ratios = experiment.log_ratios
+        self._say("pair", name, len(ratios), LOOKS[-1], ratios, experiment)
         arms = [(experiment.plan, name), (plan_with(experiment.base), f"without {name}")]
         if self._unchanged_first(experiment):
             arms.reverse()
@@ -412,6 +426,7 @@ class Tune:
         name = " + ".join(one.application.fix for one in candidates)
         experiment = Experiment(name, tuple(candidates))
         self._combinations.append(experiment)
+        self._watch.attempt(experiment)
         for look in LOOKS:
             if experiment.verdict is None:
                 self._pairs_until(look, experiment)
@@ -430,6 +445,8 @@ class Tune:
             if one.application not in tried
         ]
         self._experiments += more
+        for experiment in more:
+            self._watch.attempt(experiment)
         self._round(more)
         kept = [one for one in self._experiments if one.base and one.verdict == "keep"]
         if kept:

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import msgspec
 
 from trainprof.errors import TrainprofError
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding
+from trainprof.profiler.store.layout import BASELINE_FOLDER
 from trainprof.profiler.store.trace_files import DEFAULT_STEPS
 from trainprof.reports.dashboard.services import Services
 from trainprof.reports.source import short_path
@@ -33,6 +35,12 @@ def services_of(folder: Path, supervisor: int | None = None) -> Services:
         fix_command=lambda finding: fix_command(finding, folder),
         interrupt=None if supervisor is None else partial(_interrupt, supervisor),
     )
+
+
+def services_of_tune(folder: Path) -> Services:
+    """The services of a tune: of its unchanged run, and without what would disturb a trial."""
+    disturbs = "A trace would disturb the trial that is measured now."
+    return replace(services_of(folder / BASELINE_FOLDER), trace=lambda: disturbs)
 
 
 def diagnosed(folder: Path) -> Diagnosis | None:

@@ -19,12 +19,12 @@ def top(run: str | None, supervisor: int | None) -> None:
 
     RUN is a run folder or its name under trainprof-runs/; the latest by default. The screen shows
     the rate of steps, where their time goes now and did so far, the machine, the loss, events, and
-    the findings as they arise. The training is not disturbed: only its run folder is read.
+    the findings as they arise. The training is not disturbed: only its run folder is read. Of a
+    tune it shows the trial that runs, and what was tried, with what came of it.
     """
-    from trainprof.profiler.store.folder import run_inside
     from trainprof.profiler.store.reader import resolve_run
 
-    folder = run_inside(resolve_run(run))
+    folder = resolve_run(run)
     check_screen("trainprof top", "`trainprof diagnose` prints the same findings as text")
     show(folder, supervisor)
 
@@ -50,11 +50,18 @@ def show(folder: Path, supervisor: int | None = None) -> None:
     """Shows the dashboard of a run folder until it is left.
 
     Args:
-        folder: Of the run.
+        folder: Of the run, or of a tune.
         supervisor: Process that passes Ctrl-C on to the script; None where that is not for us.
     """
-    from trainprof.cli.dashboard_services import services_of
+    from trainprof.cli.dashboard_services import services_of, services_of_tune
+    from trainprof.profiler.store.layout import BASELINE_FOLDER
     from trainprof.profiler.store.tail import RunTail
+    from trainprof.profiler.store.tune_progress import TuneTail, is_tune
     from trainprof.reports.dashboard.app import DashboardApp
 
-    DashboardApp(RunTail(folder), services_of(folder, supervisor)).run()
+    if is_tune(folder):
+        tail = RunTail(folder / BASELINE_FOLDER)
+        app = DashboardApp(tail, services_of_tune(folder), tune=TuneTail(folder))
+    else:
+        app = DashboardApp(RunTail(folder), services_of(folder, supervisor))
+    app.run()

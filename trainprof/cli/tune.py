@@ -135,7 +135,7 @@ def tune(
                 earlier=earlier.trials if earlier is not None else None,
                 calibration=calibration,
             )
-            with closing(tuning):
+            with closing(tuning), tuning.progress.ending():
                 diagnosis = tuning.diagnose()
                 result = tuning.dry_run(diagnosis) if dry_run else tuning.experiment(diagnosis)
     except KeyboardInterrupt:

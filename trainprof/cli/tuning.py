@@ -27,8 +27,10 @@ from trainprof.profiler.store.secrets import mask_secrets
 from trainprof.rules.calibration import add_cases, calibration_path
 from trainprof.rules.experiments.asked import asked_candidates
 from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of, measured
+from trainprof.rules.experiments.experiment import Experiment
 from trainprof.rules.experiments.machine import machine_class
 from trainprof.rules.experiments.preflight import look_at_machine
+from trainprof.rules.experiments.progress_file import ProgressFile
 from trainprof.rules.experiments.result import cases_of, dry_result, plan_of, proof_of, result_of
 from trainprof.rules.experiments.runner import ProcessRunner, how_it_ended
 from trainprof.rules.experiments.trial import Trial
@@ -38,9 +40,9 @@ from trainprof.rules.experiments.tune import (
     EQUAL_PAIRS,
     BaselineFailed,
     Outcome,
-    Progress,
     Tune,
 )
+from trainprof.rules.experiments.watching import Progress
 from trainprof.rules.fixes.registry import fix_named
 from trainprof.rules.source_edits.written import digest
 from trainprof.rules.statistics.pairs import LOOKS
@@ -62,6 +64,9 @@ class Tuning:
         budget_s: For all of it. unguarded: Trials may write where they like. say: Tells progress.
         earlier: Trials of a tune that was ended, which this one goes on with; None: it is new.
         calibration: Whether predictions are held against what earlier tunes measured, and kept.
+
+    Attributes:
+        progress: Is written for whoever watches.
     """
 
     def __init__(
@@ -99,6 +104,8 @@ class Tuning:
             options.engine, self._folder, folders, unguarded=unguarded, say=self._say
         )
         self._workplace = self._place.workplace
+        self.progress = ProgressFile(self._folder)
+        self.progress.begin(mask_secrets(self._command), budget_s)
 
     def _left_s(self) -> float:
         return max(self._budget_s - (time.monotonic() - self._started_s), 0.0)
@@ -144,6 +151,8 @@ class Tuning:
         options = ["--out", str(out / "run"), "--steps", str(BASELINE_STEPS), "--quiet", *more]
         command = [sys.executable, "-m", "trainprof", "run", *options, "--", *self._command]
         output = out / "output.txt"
+        purpose = "kept" if more else "baseline"
+        self.progress.starts_diagnosed(purpose, out / "run", BASELINE_STEPS)
         started_s = time.monotonic()
         status = self._workplace.run(command, name, output, self._left_s())
         if status and self._workplace.falls_back(output):
@@ -187,7 +196,9 @@ class Tuning:
             length.warm_up,
             needed_bytes=self._needed_bytes(diagnosis),
             longest_s=self._longest_s(),
+            starts=self.progress.starts,
         )
+        self.progress.plan(length.steps, refused)
         journal = Journal(self._folder)
         if candidates and self._earlier is None:
             journal.begin(self._about(candidates))
@@ -199,6 +210,7 @@ class Tuning:
             budget_s=self._left_s(),
             clock=time.monotonic,
             tell=self._tell,
+            watch=self.progress,
             memory_bytes=self._place.memory_bytes,
             run_steps=self._steps_of_training(diagnosis),
             again=None if self._options.asked else self._again,
@@ -264,6 +276,10 @@ class Tuning:
         assert diagnosis.steps.mean_s is not None
         trials = 2 * (EQUAL_PAIRS + LOOKS[0] * len(candidates)) if candidates else 0
         each_s = steps * diagnosis.steps.mean_s
+        self.progress.plan(steps, refused)
+        for candidate in candidates:
+            self.progress.attempt(Experiment(candidate.application.fix, (candidate,)))
+        self.progress.end("dry run")
         return dry_result(
             candidates,
             refused,
@@ -307,6 +323,7 @@ class Tuning:
         return trial_length(diagnosis, candidates, settings, whole=whole, asked=asked)
 
     def _tell(self, progress: Progress) -> None:
+        self.progress.tell(progress)
         ratio = progress.ratio
         so_far = ""
         if ratio is not None and ratio.low is not None and ratio.high is not None:
@@ -339,6 +356,7 @@ class Tuning:
         )
         self._remember(outcome)
         self._record("tune.json", json.dumps(asdict(result), indent=1))
+        self.progress.end(result.ended)
         return result
 
     def _record(self, name: str, text: str) -> Path | None:

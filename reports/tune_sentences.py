@@ -1,0 +1,35 @@
+"""What is said of a tune, in words that all reports share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainprof.profiler.model.tuning import TuneResult
+
+
+def headline(result: TuneResult) -> str:
+    """What was proven, in a sentence."""
+    if result.speedup is None or result.ci is None:
+        ending = {"budget": " in the time given", "interrupted": " before it was interrupted"}
+        return f"Nothing was proven faster{ending.get(result.ended, '')}; change nothing."
+    names = ", ".join(fix.fix for fix in result.kept)
+    return (
+        f"{times(result.speedup)} {interval(result.ci)} with {names}: "
+        f"{result.pairs} pairs, and the loss is unharmed."
+    )
+
+
+def times(ratio: float) -> str:
+    """A ratio of old over new time: 1.42 times faster."""
+    return f"{ratio:.2f} times {'faster' if ratio >= 1.0 else 'as fast'}"
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    """Of a ratio: [1.20, 1.68]."""
+    return f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+
+
+def settings(params: Mapping[str, Any]) -> str:
+    """The parameters of a fix: num_workers=2, prefetch_factor=4."""
+    return ", ".join(f"{name}={value}" for name, value in params.items())
