@@ -42,7 +42,7 @@ for step in range(60):
 @pytest.mark.timeout(600)
 def test_each_trial_is_seen_while_it_runs_and_the_result_at_the_end(tmp_path):
     (tmp_path / "train.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "trainprof", "tune", "--out", "tuned", "--budget", "60"]
+    command = [sys.executable, "-m", "trainprof", "tune", "--out", "tuned", "--budget", "300"]
     asked = ["--fix", "gc-freeze", "--steps", "20", "--quiet", "--no-calibration"]
     tune = subprocess.Popen(
         [*command, *asked, "--", "train.py"],
