@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainprof.profiler.model.tuning import Pair, RefusedFix
+from .tuning import Pair, RefusedFix
 
 PURPOSES = ("baseline", "kept", "noise", "seed", "setting", "pair")
 """What a run of a tune is for. The first two are diagnosed: the unchanged script, what is kept so
