@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from trainprof.profiler.model.diagnosis import Diagnosis, Finding
 from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.records import GpuSample
 from trainprof.reports.openmetrics.quantities import GPU, MACHINE, RANK, STEPS, Quantity, T
@@ -29,6 +30,7 @@ from trainprof.reports.openmetrics.run_so_far import (
     Trainer,
 )
 from trainprof.reports.run_clock import RunClock
+from trainprof.reports.source import place
 from trainprof.reports.text import SHORT, printable
 
 MOST_RANKS = 64
@@ -59,7 +61,7 @@ def render(run: RunSoFar, as_openmetrics: bool) -> bytes:
 
 def families(run: RunSoFar) -> Iterator[Metric]:
     """The metrics that have a value; what was not measured is left out."""
-    found = chain(_of_run(run), _of_trainings(run), _of_machine(run.machine))
+    found = chain(_of_run(run), _of_trainings(run), _of_machine(run.machine), _diagnosed(run))
     return (family for family in found if family.samples)
 
 
@@ -114,20 +116,20 @@ def _labelled(ranks: Ranks) -> list[tuple[dict[str, str], Trainer]]:
         (
             {
                 "training": str(ranks.number),
-                "rank": str(place if one.info.rank is None else one.info.rank),
+                "rank": str(number if one.info.rank is None else one.info.rank),
             },
             one,
         )
-        for place, one in enumerate(ranks.trainers)
+        for number, one in enumerate(ranks.trainers)
     ]
 
 
 def _phases(ranks: Labelled) -> Iterator[Metric]:
     values = [
-        ({**labels, "phase": phase}, one.phases_ns[place] / 1e9)
+        ({**labels, "phase": phase}, one.phases_ns[number] / 1e9)
         for labels, one in ranks
-        for place, phase in enumerate(PHASES)
-        if phase != "data_wait" or one.loaded
+        for number, phase in enumerate(PHASES)
+        if phase not in one.unmeasured
     ]
     meaning = "Wall time of all steps by phase; the phases exclude each other."
     yield _plain("phase_seconds", meaning, "seconds", values, counts=True)
@@ -195,3 +197,45 @@ def _latest(readings: Sequence[T], quantity: Quantity[T]) -> float | None:
 
 def _text(value: str | None) -> str:
     return "" if value is None else printable(value, SHORT)
+
+
+def _diagnosed(run: RunSoFar) -> Iterator[Metric]:
+    if run.diagnosis is None:
+        return
+    diagnosis, at_unix_s = run.diagnosis
+    meaning = "When the latest diagnosis was made, in Unix time."
+    yield _plain("diagnosis_timestamp_seconds", meaning, "seconds", [({}, at_unix_s)])
+    several = (diagnosis, *diagnosis.other_sessions)[-MOST_TRAININGS:]
+    told = [({"training": str(one.run.session + 1)}, one) for one in several]
+    verdicts = InfoMetricFamily("trainprof_diagnosis", "The verdict of the latest diagnosis.")
+    for labels, one in told:
+        labels_of_verdict = {**labels, "verdict": printable(one.verdict, SHORT)}
+        verdicts.add_sample("trainprof_diagnosis_info", labels_of_verdict, 1)
+    yield verdicts
+    steady = ((labels, one.steps.mean_s) for labels, one in told)
+    yield _plain("steady_step_seconds", "Mean steady step, as diagnosed.", "seconds", steady)
+    yield from _findings(told)
+
+
+def _findings(told: Iterable[tuple[Mapping[str, str], Diagnosis]]) -> Iterator[Metric]:
+    """Findings by rule and place; of several at one place the first, which costs most."""
+    found: dict[tuple[str, ...], tuple[dict[str, str], Finding]] = {}
+    for labels, one in told:
+        for finding in one.findings:
+            of_finding = {
+                **labels,
+                "rule": printable(finding.rule, SHORT),
+                "severity": printable(finding.severity, SHORT),
+                "place": "" if finding.where is None else place(finding.where)[-SHORT:],
+            }
+            found.setdefault(tuple(of_finding.values()), (of_finding, finding))
+    shares = ((labels, one.share) for labels, one in found.values())
+    meaning = "Part of the step that the cause of a finding accounts for."
+    yield _plain("finding_share_ratio", meaning, "ratio", shares)
+    gains = ((labels, one.recoverable_s_per_step) for labels, one in found.values())
+    meaning = "Time of each step that the fix of a finding would give back, as predicted."
+    yield _plain("finding_recoverable_seconds", meaning, "seconds", gains)
+    names = InfoMetricFamily("trainprof_finding", "What was found, in a few words.")
+    for labels, finding in found.values():
+        names.add_sample("trainprof_finding_info", {**labels, "title": _text(finding.title)}, 1)
+    yield names

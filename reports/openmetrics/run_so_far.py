@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from trainprof.profiler.model.phases import PHASES
+from trainprof.profiler.model.diagnosis import Diagnosis
+from trainprof.profiler.model.phases import PHASES, PHASES_OF_COLLECTOR
 from trainprof.profiler.model.records import NO_LOADER, Event, ProcessInfo, RunInfo, Sample
 from trainprof.profiler.model.run import MISSING, ProcessRecord, Steps
 from trainprof.profiler.store.sessions import build_sessions
@@ -54,9 +55,9 @@ class Trainer:
     Attributes:
         phases_ns: By phase, of all steps. loaded: Whether any step asked a DataLoader.
         samples: None while no step has told them.
-        loss: The latest; it may be NaN. ready: Batches ready at the latest ask that tells it.
+        lost: Phases whose collector was switched off. loss: The latest; it may be NaN.
+        ready: Batches ready at the latest ask that tells it.
         events: How many of a kind, and how long they took in ns.
-        failed: Collectors that were switched off.
     """
 
     info: ProcessInfo
@@ -70,7 +71,12 @@ class Trainer:
     last_end_ns: int = 0
     recent: RecentSteps = field(default_factory=RecentSteps)
     events: dict[str, tuple[int, int]] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+
+    @property
+    def unmeasured(self) -> set[str]:
+        """Phases that say nothing."""
+        return self.lost if self.loaded else {*self.lost, "data_wait"}
 
     def take(self, records: NewRecords) -> None:
         """Adds what the process has written since."""
@@ -100,7 +106,8 @@ class Trainer:
 
     def _take_event(self, event: Event) -> None:
         if event.kind == "collector_failed":
-            self.failed.add(str(event.data.get("collector")))
+            collector = str(event.data.get("collector"))
+            self.lost.update(PHASES_OF_COLLECTOR.get(collector, ()))
         told = counted(event)
         if told is not None:
             count, length_ns = self.events.get(event.kind, (0, 0))
@@ -172,11 +179,13 @@ class RunSoFar:
 
     Attributes:
         info: As in run.json now.
+        diagnosis: The latest, and when it was made in Unix time; None before the first.
     """
 
     def __init__(self, info: RunInfo) -> None:
         self.info = info
         self.machine = Machine()
+        self.diagnosis: tuple[Diagnosis, float] | None = None
         self._trainers: dict[str, Trainer] = {}
         self._grouped: tuple[object, tuple[Ranks, ...]] = (None, ())
 
@@ -187,6 +196,11 @@ class RunSoFar:
             trainer = self._trainers.setdefault(records.folder, Trainer(records.info))
             trainer.take(records)
         self.machine.take(look.samples)
+
+    @property
+    def steps(self) -> int:
+        """Of the process that has completed the most."""
+        return max((one.steps for one in self._trainers.values()), default=0)
 
     def trainings(self) -> tuple[Ranks, ...]:
         """Those with steps, in the order in which they began, as in the diagnosis."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainprof.profiler.model.diagnosis import Location
-from trainprof.profiler.model.phases import PHASES
+from trainprof.profiler.model.phases import PHASES, PHASES_OF_COLLECTOR
 from trainprof.profiler.model.records import COMPILED, LAST, NO_LOADER, Event
 from trainprof.profiler.model.run import ProcessRecord, Run, Session
 from trainprof.profiler.store.trials import EarlierRun, Launch
@@ -41,18 +41,6 @@ LEAST_UNDISTURBED = 0.5
 
 BLOCK_BATCHES_PER_WORKER = 4
 """Steps of a block per loader worker: batches of W workers come in bursts of W."""
-
-PHASES_OF_COLLECTOR = {
-    "hooks_gc": ("gc",),
-    "hooks_logging": ("logging",),
-    "hooks_saving": ("checkpoint",),
-    "hooks_compile": ("compile",),
-    "communication": ("comm_exposed",),
-    "device": ("h2d", "sync"),
-    "loaders": ("data_wait",),
-    "modules": ("forward", "loss"),
-}
-"""What is not measured once the agent has disabled a collector of this name."""
 
 SIGNALS_OF_COLLECTOR: dict[str, tuple[str, ...]] = {
     "flags": ("flags.",),

@@ -6,10 +6,14 @@ training.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+from trainprof.cli.dashboard_services import diagnosed
 from trainprof.cli.looking_thread import LookingThread
 from trainprof.cli.metrics_server import ADDRESS, MetricsServer
 from trainprof.errors import MissingExtraError, UsageError
@@ -18,6 +22,10 @@ from trainprof.profiler.model.records import RunInfo
 from trainprof.profiler.store.tail import RunTail
 from trainprof.reports.openmetrics.run_so_far import RunSoFar
 
+FINDINGS_EVERY_S = 15.0
+"""Between two diagnoses, each by a process of its own; what costs much is asked for more seldom."""
+FIRST_DIAGNOSIS_STEPS = 50
+"""With fewer a diagnosis says that there is not enough evidence: it leaves out the first ones."""
 INTERVAL_S = 1.0
 """Between two looks at the run folder; Prometheus asks every 15 s or so."""
 STOP_WAIT_S = 5.0
@@ -52,28 +60,46 @@ class LiveMetrics:
 
     Args:
         run_folder: Where the records are written. info: Of the run, as it begins.
-        server: Has the port.
+        server: Has the port. diagnose: Gives what is found by now; tests replace it.
     """
 
-    def __init__(self, run_folder: Path, info: RunInfo, server: MetricsServer) -> None:
+    def __init__(
+        self,
+        run_folder: Path,
+        info: RunInfo,
+        server: MetricsServer,
+        diagnose: Callable[[Path], Diagnosis | None] = diagnosed,
+    ) -> None:
+        self._folder = run_folder
+        self._diagnose = diagnose
+        self._steps = 0
         self._tail = RunTail(run_folder)
         self._run = RunSoFar(info)
         self._server = server
         self._lock = threading.Lock()
         self._texts: dict[bool, bytes] = {}
         self._thread = LookingThread("trainprof-metrics", self._look, INTERVAL_S)
+        self._findings = LookingThread(
+            "trainprof-findings", self._look_for_findings, FINDINGS_EVERY_S, cpu_of_children_s
+        )
 
     def start(self) -> None:
         """Starts the threads."""
         self._thread.start()
+        self._findings.start()
         self._server.start(self.page)
 
     def stop(self) -> None:
-        """The training has ended; its last records are served while it is diagnosed."""
+        """The training has ended; its last records are served while it is diagnosed for good."""
+        self._findings.stop()
 
     def look(self) -> float:
         """Reads what is new; gives the seconds to wait until the next look."""
         return self._thread.look()
+
+    def look_for_findings(self) -> float:
+        """Has the run diagnosed; gives the seconds to wait until the next time."""
+        return self._findings.look()
 
     def finish(self, diagnosis: Diagnosis) -> None:
         """Ends the server; says so if it could not tell the run to its end."""
@@ -107,3 +133,21 @@ class LiveMetrics:
             self._run.take(look)
             self._texts.clear()
         return look.behind
+
+    def _look_for_findings(self) -> bool:
+        with self._lock:
+            steps = self._run.steps
+        if steps >= FIRST_DIAGNOSIS_STEPS and steps != self._steps:
+            found = self._diagnose(self._folder)
+            self._steps = steps
+            if found is not None:
+                with self._lock:
+                    self._run.diagnosis = found, time.time()
+                    self._texts.clear()
+        return False
+
+
+def cpu_of_children_s() -> float:
+    """CPU time of the processes that have ended, which is what a diagnosis runs in."""
+    times = os.times()
+    return times.children_user + times.children_system

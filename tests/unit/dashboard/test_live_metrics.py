@@ -1,5 +1,6 @@
 """A run served to Prometheus: each number is that of the run folder; the unmeasured is absent."""
 
+import dataclasses
 import json
 import math
 import re
@@ -15,10 +16,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parsed_as_text
 
 from trainprof.cli.judgement import judge
-from trainprof.cli.live_metrics import LiveMetrics, open_server
+from trainprof.cli.live_metrics import FIRST_DIAGNOSIS_STEPS, LiveMetrics, open_server
 from trainprof.cli.main import main
 from trainprof.cli.settings import Settings
 from trainprof.errors import RunFolderError, UsageError
+from trainprof.profiler.model.diagnosis import Evidence, Finding, Location
 from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.records import NO_LOADER, StepRecord
 from trainprof.profiler.store.reader import read_run
@@ -133,6 +135,62 @@ def test_a_loss_that_is_no_number_is_served_as_it_is(run, loss):
     assert str(value(found, "loss", **RANK_0)) == str(loss)
 
 
+def test_a_phase_is_told_as_long_as_its_collector_works(run):
+    metrics = live(run.steps(2).flush())
+    assert value(page(metrics), "phase_seconds_total", phase="forward", **RANK_0) > 0
+    run.event("collector_failed", 1.0, collector="modules", error="KeyError")
+    found = page(live(run.flush()))
+    lost = [phase for phase in PHASES if not value_of_phase(found, phase)]
+    assert {"forward", "loss"} <= set(lost)
+    assert value_of_phase(found, "backward") > 0
+
+
+def value_of_phase(found, phase):
+    return value(found, "phase_seconds_total", phase=phase, **RANK_0)
+
+
+def judged(folder):
+    """A diagnosis with two findings of a rule at one place, and one that has no figures."""
+    evidence = (Evidence("step.data_wait_share", 0.4, "share"),)
+    finding = Finding("data-x", "warn", 'a "b"\nc', "", evidence, Location("t.py", 3), share=0.4)
+    finding = dataclasses.replace(finding, recoverable_s_per_step=0.01)
+    second = dataclasses.replace(finding, share=0.1)
+    note = Finding("flags-y", "info", "d", "", evidence)
+    found = judge(folder, Settings(calibration=False))
+    return dataclasses.replace(found, findings=(finding, second, note))
+
+
+def test_the_findings_are_those_of_the_latest_diagnosis(run):
+    metrics = LiveMetrics(run.folder, run.info, NoServer(), judged)
+    run.steps(FIRST_DIAGNOSIS_STEPS - 1).flush()
+    metrics.look()
+    metrics.look_for_findings()
+    assert not [name for name in names(page(metrics)) if "diagnos" in name or "finding" in name]
+    run.steps(200).flush()
+    metrics.look()
+    metrics.look_for_findings()
+    found, diagnosis = page(metrics), judged(run.folder)
+    assert value(found, "diagnosis_info", training="1", verdict=diagnosis.verdict) == 1
+    assert value(found, "steady_step_seconds", training="1") == diagnosis.steps.mean_s
+    warning = {"training": "1", "rule": "data-x", "severity": "warn", "place": "t.py:3"}
+    note = {"training": "1", "rule": "flags-y", "severity": "info", "place": ""}
+    assert value(found, "finding_share_ratio", **warning) == 0.4
+    assert value(found, "finding_recoverable_seconds", **warning) == 0.01
+    assert value(found, "finding_info", title='a "b" c', **warning) == 1
+    assert value(found, "finding_share_ratio", **note) is None
+    assert value(found, "finding_info", title="d", **note) == 1
+
+
+def test_a_run_is_diagnosed_only_when_there_is_something_new(run):
+    asked = []
+    metrics = LiveMetrics(run.folder, run.info, NoServer(), asked.append)
+    for new in (100, 0, 0, 1):
+        run.steps(new).flush()
+        metrics.look()
+        metrics.look_for_findings()
+    assert asked == [run.folder] * 2
+
+
 def test_events_are_counted_once(run):
     run.steps(1)
     run.event("checkpoint", 1.0, 0.5)
@@ -231,7 +289,11 @@ def test_every_metric_is_named_in_the_document(run):
     run.steps(1, loss=1.0)
     run.sample(1.0, processes=((100, 1.0),), gpus=(0.5,))
     run.event("checkpoint", 1.0, 0.5)
-    served = names(page(live(run.flush())))
+    metrics = LiveMetrics(run.folder, run.info, NoServer(), judged)
+    run.steps(FIRST_DIAGNOSIS_STEPS).flush()
+    metrics.look()
+    metrics.look_for_findings()
+    served = names(page(metrics))
     quantities = (*STEPS, *RANK, *MACHINE, *GPU)
     served |= {f"trainprof_{one.name}{'_total' * one.counts}" for one in quantities}
     documented = set(re.findall(r"`(trainprof_[a-z0-9_]+)", DOCUMENT.read_text()))
