@@ -12,13 +12,16 @@ With --folder the runs stay there, and those that are there already are not made
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
+
+from trainprof.profiler.model.comparison import Comparison
 
 TRAINING = Path(__file__).with_name("compare_same_training.py")
 LIMIT = "5%"
@@ -44,28 +47,30 @@ def in_turns(folder: Path, first: str, second: str, count: int, slower: str = "0
             record(folder / f"{arm}-{number:02}", added)
 
 
-def compared(base: Sequence[Path], candidate: Sequence[Path]) -> dict[str, object]:
-    """What the command says, with its exit status."""
+def compared(base: Sequence[Path], candidate: Sequence[Path]) -> tuple[Comparison, int]:
+    """What the command says, and its exit status."""
     sides = [",".join(map(str, side)) for side in (base, candidate)]
     command = [sys.executable, "-m", "trainprof", "compare", *sides]
     command += ["--fail-if-slower", LIMIT, "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         raise SystemExit(done.stderr)
-    return {"exit": done.returncode, **json.loads(done.stdout)}
+    return msgspec.json.decode(done.stdout, type=Comparison), done.returncode
 
 
-def row(name: str, outcome: dict[str, object]) -> str:
+def row(name: str, comparison: Comparison, status: int) -> str:
     """One line of the table."""
-    ratio = outcome["ratio"]
-    interval = f"{ratio['low']:.3f} to {ratio['high']:.3f}"
-    verdict, gate = outcome["verdict"], outcome["gate"]["outcome"]
-    cells = (name, f"{ratio['point']:.3f}", interval, verdict, gate, outcome["exit"])
-    return f"| {' | '.join(map(str, cells))} |"
+    ratio, gate = comparison.ratio, comparison.gate
+    assert gate is not None
+    measured = ("-", "-") if ratio is None else (
+        f"{ratio.point:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}"
+    )  # fmt: skip
+    cells = (name, *measured, comparison.verdict, gate.outcome, str(status))
+    return f"| {' | '.join(cells)} |"
 
 
-def measure(folder: Path, pairs: int) -> list[str]:
-    """Makes what runs are missing and gives the table, with the sums before it."""
+def measure(folder: Path, pairs: int) -> tuple[list[str], int]:
+    """Makes what runs are missing; gives sums and table, and how many single pairs failed."""
     in_turns(folder, "same-a", "same-b", pairs)
     in_turns(folder, "base", "slower", GROUP, SLOWER)
     a, b = (sorted(folder.glob(f"same-{arm}-*"))[:pairs] for arm in "ab")
@@ -74,19 +79,19 @@ def measure(folder: Path, pairs: int) -> list[str]:
     groups = [compared(a[n : n + GROUP], b[n : n + GROUP]) for n in starts]
     base, slower = (sorted(folder.glob(f"{arm}-*")) for arm in ("base", "slower"))
     real = compared(base, slower)
-    failed = sum(one["exit"] for one in single)
-    failed_groups = sum(one["exit"] for one in groups)
+    failed = sum(status for _, status in single)
+    failed_groups = sum(status for _, status in groups)
     lines = [
         f"- identical runs, one against one: {failed} of {len(single)} comparisons failed",
         f"- identical runs, {GROUP} against {GROUP}: {failed_groups} of {len(groups)} failed",
-        f"- steps {float(SLOWER):.0%} longer, {GROUP} against {GROUP}: exit status {real['exit']}",
+        f"- steps {float(SLOWER):.0%} longer, {GROUP} against {GROUP}: exit status {real[1]}",
         "",
         "| runs | times the base's step | 95 % interval | verdict | gate | exit |",
         "|---|--:|--:|---|---|--:|",
     ]
-    lines += [row(f"pair {number}", one) for number, one in enumerate(single, start=1)]
-    lines += [row(f"group {number}", one) for number, one in enumerate(groups, start=1)]
-    return [*lines, row("slower", real)]
+    lines += [row(f"pair {number}", *one) for number, one in enumerate(single, start=1)]
+    lines += [row(f"group {number}", *one) for number, one in enumerate(groups, start=1)]
+    return [*lines, row("slower", *real)], failed
 
 
 def main() -> int:
@@ -97,11 +102,10 @@ def main() -> int:
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        lines = measure((options.folder or Path(temporary)).resolve(), options.pairs)
+        lines, failed = measure((options.folder or Path(temporary)).resolve(), options.pairs)
     print("\n".join(lines))
     if options.markdown:
         options.markdown.write_text("\n".join([*HEADING, *lines]) + "\n")
-    failed = int(lines[0].split(": ")[1].split()[0])
     return int(failed > options.pairs / 20)
 
 

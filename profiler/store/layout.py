@@ -43,6 +43,9 @@ TRACES_FOLDER = "traces"
 TRACE_REQUEST_FILE = "trace-request"
 """Whoever makes it asks for such a trace."""
 
+DIAGNOSIS_FILE = "diagnosis.json"
+"""What the run was diagnosed as when it ended."""
+
 TUNE_FILE = "tune.json"
 TUNE_PROGRESS_FILE = "progress.jsonl"
 """In the folder of a tune: its course, for whoever watches it (tune_progress.py)."""

@@ -12,7 +12,13 @@ import msgspec
 from trainprof.errors import RunFolderError
 from trainprof.profiler.model.records import ProcessInfo
 from trainprof.profiler.store.folder import run_inside
-from trainprof.profiler.store.layout import COARSE, COARSE_TICKS, PROCESS_FILE, PROCESSES_FOLDER
+from trainprof.profiler.store.layout import (
+    COARSE,
+    COARSE_TICKS,
+    DIAGNOSIS_FILE,
+    PROCESS_FILE,
+    PROCESSES_FOLDER,
+)
 from trainprof.profiler.store.lines import UNREADABLE, Header, Problems, read_header
 
 _TAIL_BYTES = 65_536
@@ -27,11 +33,21 @@ class Glance:
         steps: Steps of all its trainings, one rank counted of each; None where none was recorded.
         mean_step_s: From the first step's start to the last one's end, divided by their number.
         disk_bytes: Blocks that the folder takes.
+        steady_mean_s: Of the steady steps, from the diagnosis in the folder; None without one.
     """
 
     steps: int | None
     mean_step_s: float | None
     disk_bytes: int
+    steady_mean_s: float | None = None
+
+
+class _Steps(msgspec.Struct):
+    mean_s: float | None = None
+
+
+class _Diagnosis(msgspec.Struct):
+    steps: _Steps
 
 
 def glance(folder: Path) -> Glance:
@@ -44,7 +60,15 @@ def glance(folder: Path) -> Glance:
             steps += count
             span_ns += process_span_ns
     mean_step_s = span_ns / steps / 1e9 if steps else None
-    return Glance(steps or None, mean_step_s, _disk_bytes(folder))
+    return Glance(steps or None, mean_step_s, _disk_bytes(folder), _steady_mean_s(folder))
+
+
+def _steady_mean_s(folder: Path) -> float | None:
+    try:
+        stored = (run_inside(folder) / DIAGNOSIS_FILE).read_bytes()
+        return msgspec.json.decode(stored, type=_Diagnosis).steps.mean_s
+    except (OSError, *UNREADABLE):
+        return None
 
 
 def _is_first_rank(folder: Path) -> bool:

@@ -60,7 +60,7 @@ def basis(comparison: Comparison) -> str | None:
     if ratio is None:
         return None
     old, new = (counted(group) for group in (comparison.base, comparison.candidate))
-    runs = f"{old} against {new} runs"
+    runs = f"{old} {'run' if old == 1 else 'runs'} against {new}"
     if ratio.pairs is not None:
         return (
             f"{ratio.pairs} pairs of runs made in turns; equal runs of a pair differ by "

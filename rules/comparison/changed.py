@@ -33,6 +33,9 @@ NO_SETTING = frozenset(
 )
 """What follows from the length of a run or from its machine, or is no setting."""
 
+OF_WORKERS = frozenset({"multiprocessing_context", "prefetch_factor"})
+"""Settings of a loader that has none of them where it has no workers."""
+
 MOST_CHARACTERS = 200
 """Of a value; longer ones are cut."""
 
@@ -89,6 +92,8 @@ def _facts(kind: str, facts: object) -> Iterator[tuple[tuple[str, str], str]]:
     for key, values in facts.items():
         subject = kind if key == kind or len(facts) == 1 else f"{kind} {key}"
         for name, value in values.items() if isinstance(values, Mapping) else ():
+            if value is None and name in OF_WORKERS:
+                continue
             if name not in NO_SETTING and not str(name).endswith("where"):
                 yield (subject, str(name)), _text(value)
 

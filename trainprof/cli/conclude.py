@@ -11,6 +11,7 @@ from trainprof.cli.judgement import judge
 from trainprof.cli.settings import Settings, load_settings
 from trainprof.errors import TrainprofError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
+from trainprof.profiler.store.layout import DIAGNOSIS_FILE
 from trainprof.reports.json_report import JsonReport
 from trainprof.reports.source import short_path
 from trainprof.reports.terminal import print_diagnosis
@@ -24,9 +25,9 @@ def conclude(run_folder: Path, *, calibration: bool = True) -> Diagnosis:
     """
     diagnosis = judged(run_folder, calibration=calibration)
     try:
-        (run_folder / "diagnosis.json").write_text(JsonReport().render(diagnosis))
+        (run_folder / DIAGNOSIS_FILE).write_text(JsonReport().render(diagnosis))
     except OSError as error:
-        print(f"trainprof: diagnosis.json was not written ({error.strerror}).", file=sys.stderr)
+        print(f"trainprof: {DIAGNOSIS_FILE} was not written ({error.strerror}).", file=sys.stderr)
     print_diagnosis(diagnosis, file=sys.stderr)
     _write_page(run_folder, diagnosis)
     return diagnosis

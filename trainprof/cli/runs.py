@@ -16,6 +16,7 @@ from trainprof.errors import RunFolderError, UsageError
 from trainprof.profiler.store.layout import RUNS_FOLDER
 from trainprof.profiler.store.listing import Glance, glance
 from trainprof.profiler.store.reader import RunEntry, find_runs
+from trainprof.reports import numbers
 
 SCHEMA = 1
 NOTHING = "–"  # noqa: RUF001 - an en dash is what a table shows where there is no value
@@ -101,6 +102,8 @@ def _as_json(base: str, rows: list[_Row], pruned: list[_Row]) -> dict[str, Any]:
         if row.glance.steps is None:
             missing[f"runs.{index}.steps"] = "no step was recorded"
             missing[f"runs.{index}.mean_step_s"] = "no step was recorded"
+        if row.glance.steady_mean_s is None:
+            missing[f"runs.{index}.steady_mean_s"] = "no diagnosis with steady steps is stored"
     return {
         "schema": SCHEMA,
         "base": base,
@@ -118,6 +121,7 @@ def _run_as_json(row: _Row) -> dict[str, Any]:
         "status": row.entry.status,
         "steps": row.glance.steps,
         "mean_step_s": row.glance.mean_step_s,
+        "steady_mean_s": row.glance.steady_mean_s,
         "disk_bytes": row.glance.disk_bytes,
         "problem": row.entry.problem,
     }
@@ -145,23 +149,26 @@ def _print_table(base: str, rows: list[_Row]) -> None:
             time.strftime("%m-%d %H:%M", time.localtime(row.entry.started_unix_s)),
             row.entry.status,
             NOTHING if row.glance.steps is None else f"{row.glance.steps:,}",
-            NOTHING if row.glance.mean_step_s is None else _duration(row.glance.mean_step_s),
+            _mean_step(row.glance),
             _size(row.glance.disk_bytes),
         )
     console.print(table)
+    if any(row.glance.steady_mean_s is None and row.glance.steps for row in rows):
+        console.print("~ all steps; trainprof diagnose RUN gives the mean of the steady ones")
     for row in rows:
         if row.entry.problem is not None:
             console.print(f"{row.entry.path.name}: {row.entry.problem}", markup=False)
 
 
+def _mean_step(seen: Glance) -> str:
+    """Of the steady steps, as the diagnosis says; "~" where only all steps are known."""
+    if seen.steady_mean_s is not None:
+        return numbers.seconds(seen.steady_mean_s)
+    return NOTHING if seen.mean_step_s is None else f"~{numbers.seconds(seen.mean_step_s)}"
+
+
 def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.3g} s"
-    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
 
 
 def _size(number_of_bytes: float) -> str:

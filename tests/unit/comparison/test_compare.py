@@ -148,6 +148,17 @@ def test_what_changed_is_named(judged):
     }
 
 
+def test_what_only_workers_have_is_no_difference_where_there_are_none(judged):
+    alone = {"num_workers": 0, "prefetch_factor": None, "multiprocessing_context": None}
+    helped = {"num_workers": 2, "prefetch_factor": 2, "multiprocessing_context": None}
+    base, candidate = (judged(facts={"loader": {"l0": one}}) for one in (alone, helped))
+    changes = {one.name: (one.base, one.candidate) for one in compare([base], [candidate]).changes}
+    assert changes == {
+        "num_workers": (("0",), ("2",)),
+        "prefetch_factor": (("absent",), ("2",)),
+    }
+
+
 def test_findings_of_every_run_of_one_side_only(judged):
     base = [judged(findings=("loop-gc", "opt-unfused")), judged(findings=("loop-gc",))]
     candidate = [judged(findings=("loop-logging", "opt-unfused")) for _ in range(2)]

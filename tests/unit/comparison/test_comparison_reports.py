@@ -117,6 +117,16 @@ def test_no_report_says_nan_or_none(slower, judged):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [(1, 1, "1 run against 1:"), (3, 1, "3 runs against 1:"), (3, 4, "3 runs against 4;")],
+)
+def test_how_many_runs_in_words(judged, old, new, said):
+    base, candidate = ([judged(0.01 + n / 1e5, at_s=at + n) for n in range(count)]
+                       for at, count in ((0.0, old), (100.0, new)))  # fmt: skip
+    assert sentences.basis(compare(base, candidate)).startswith(said)
+
+
+@pytest.mark.parametrize(
     ("ratio", "said"),
     [(1.12, "12 % more"), (0.97, "3.0 % less"), (1.0001, "the same"), (3.0, "200 % more")],
 )

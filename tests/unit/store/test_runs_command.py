@@ -39,10 +39,22 @@ def names(base):
 def test_the_list_is_newest_first_one_line_a_run_and_without_control_codes(base):
     lines = call(base).stdout.splitlines()
     assert lines[0].split() == ["run", "started", "status", "steps", "mean", "step", "size"]
-    assert [line[:8] for line in lines[1:]] == ["20240103", "20240102", "20240101", "20240100"]
-    assert [line.split()[3] for line in lines[1:]] == ["complete", "running", "crashed", "complete"]
-    assert [line.split()[4:7] for line in lines[1:]] == [["5", "10", "ms"]] * 4
+    told = lines[1:5]
+    assert [line[:8] for line in told] == ["20240103", "20240102", "20240101", "20240100"]
+    assert [line.split()[3] for line in told] == ["complete", "running", "crashed", "complete"]
+    assert [line.split()[4:7] for line in told] == [["5", "~10", "ms"]] * 4
+    assert lines[5:] == ["~ all steps; trainprof diagnose RUN gives the mean of the steady ones"]
     assert "\x1b" not in call(base).stdout
+
+
+def test_the_mean_step_is_that_of_the_diagnosis_that_is_stored(base):
+    for number, stored in enumerate(('{"steps": {"mean_s": 0.0071}}', "{", '{"steps": {}}')):
+        (base / f"2024010{number}-000000-train" / "diagnosis.json").write_text(stored)
+    shown = [line.split()[5:7] for line in call(base).stdout.splitlines()[1:5]]
+    assert shown == [["~10", "ms"], ["~10", "ms"], ["~10", "ms"], ["7.1", "ms"]]
+    data = json.loads(call(base, "--format", "json").stdout)
+    assert [run["steady_mean_s"] for run in data["runs"]] == [None, None, None, 0.0071]
+    assert {run["mean_step_s"] for run in data["runs"]} == {0.01}
 
 
 def test_json_is_one_object_with_a_reason_for_each_null(base, make_run):
@@ -50,7 +62,8 @@ def test_json_is_one_object_with_a_reason_for_each_null(base, make_run):
     data = json.loads(call(base, "--format", "json").stdout)
     first, second = data["runs"][:2]
     assert (first["steps"], first["mean_step_s"]) == (None, None)
-    assert set(data["missing"]) == {"runs.0.steps", "runs.0.mean_step_s"}
+    gaps = {"runs.0.steps", "runs.0.mean_step_s"}
+    assert set(data["missing"]) == gaps | {f"runs.{place}.steady_mean_s" for place in range(5)}
     assert (second["steps"], second["mean_step_s"], second["status"]) == (5, 0.01, "complete")
     assert second["disk_bytes"] > 0
 
@@ -125,5 +138,5 @@ def test_the_table_fits_80_columns_at_a_terminal(base):
     assert "\x1b[3" not in text  # bold, but no colour
     lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
     assert lines[1].startswith("20240103-000000-train ")
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert max(map(len, lines)) <= 80
