@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.phases import PHASES
-from trainprof.profiler.model.records import Fetch, GpuSample, MachineSample, MicroBatch, Sample
+from trainprof.profiler.model.records import Fetch, MicroBatch, Sample
 from trainprof.profiler.model.run import MISSING, ProcessRecord, Run, Session
 from trainprof.profiler.model.tracks import CounterTrack, Slice, Track, apart
+from trainprof.reports.machine_readings import GPU, MACHINE
 from trainprof.reports.perfetto import finding_slices
 from trainprof.reports.run_clock import RunClock
 
-MACHINE = "machine"
-_OF_MACHINE: Mapping[str, Callable[[MachineSample], float | None]] = {
-    "CPU busy (share)": lambda one: one.cpu_busy_share,
-    "memory available (bytes)": lambda one: one.memory_available_bytes,
-}
-_OF_GPU: Mapping[str, Callable[[GpuSample], float | None]] = {
-    "use (share)": lambda one: one.utilization_share,
-    "memory used (bytes)": lambda one: one.memory_used_bytes,
-    "power (W)": lambda one: one.power_w,
-    "temperature (°C)": lambda one: one.temperature_c,
-    "SM clock (MHz)": lambda one: one.sm_clock_mhz,
-}
+PLACE = "machine"
 
 
 def run_tracks(run: Run, diagnosis: Diagnosis) -> Iterator[Track | CounterTrack]:
@@ -152,15 +142,15 @@ def _batch(one: Fetch, shift_ns: int) -> Slice:
 
 def _machine(samples: Sequence[Sample], clock: RunClock) -> Iterator[CounterTrack]:
     shift_ns = clock.supervisor
-    for name, value_of in _OF_MACHINE.items():
-        values = [(one.at_ns + shift_ns, value_of(one.machine)) for one in samples]
-        yield CounterTrack(MACHINE, name, _measured(values))
+    for reading in MACHINE:
+        values = [(one.at_ns + shift_ns, reading.read(one.machine)) for one in samples]
+        yield CounterTrack(PLACE, reading.title, _measured(values))
     for index in sorted({gpu.index for one in samples for gpu in one.gpus}):
         own = [(one.at_ns + shift_ns, gpu) for one in samples for gpu in one.gpus
                if gpu.index == index]  # fmt: skip
-        for name, value_of_gpu in _OF_GPU.items():
-            told = [(at_ns, value_of_gpu(gpu)) for at_ns, gpu in own]
-            yield CounterTrack(MACHINE, f"GPU {index} {name}", _measured(told))
+        for one_of_gpu in GPU:
+            told = [(at_ns, one_of_gpu.read(gpu)) for at_ns, gpu in own]
+            yield CounterTrack(PLACE, f"GPU {index} {one_of_gpu.title}", _measured(told))
 
 
 def _measured(values: Sequence[tuple[int, float | None]]) -> Iterator[tuple[int, float]]:

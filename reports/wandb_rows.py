@@ -7,7 +7,7 @@ mixes with whatever the script logs: `trainprof/step` (the step counted by train
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,12 +16,11 @@ from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.records import (
     NO_LOADER,
-    GpuSample,
-    MachineSample,
     RunInfo,
     Sample,
 )
 from trainprof.profiler.model.run import MISSING, ProcessRecord, Run, Steps
+from trainprof.reports.machine_readings import GPU, MACHINE
 from trainprof.reports.run_clock import RunClock
 from trainprof.reports.text import SENTENCE, printable
 
@@ -40,18 +39,6 @@ AXES = {
 """Axis -> what is drawn over it."""
 ROWS_MAX = 2_000
 """Of steps, each then a mean of several; of samples, of which some are left out (0.4 ms a row)."""
-
-_OF_MACHINE: Mapping[str, Callable[[MachineSample], float | None]] = {
-    "cpu_busy_share": lambda one: one.cpu_busy_share,
-    "memory_available_bytes": lambda one: one.memory_available_bytes,
-}
-_OF_GPU: Mapping[str, Callable[[GpuSample], float | None]] = {
-    "utilization_share": lambda one: one.utilization_share,
-    "memory_used_bytes": lambda one: one.memory_used_bytes,
-    "power_w": lambda one: one.power_w,
-    "temperature_c": lambda one: one.temperature_c,
-    "sm_clock_mhz": lambda one: one.sm_clock_mhz,
-}
 
 
 def rows_of(run: Run) -> Iterator[Row]:
@@ -122,11 +109,10 @@ def sample_row(sample: Sample, info: RunInfo) -> Row:
     """What was measured of the machine and its GPUs at one time."""
     time_s = (sample.at_ns - info.started_ns) / 1e9
     told: dict[str, float | None] = {
-        f"trainprof_machine/{name}": value_of(sample.machine)
-        for name, value_of in _OF_MACHINE.items()
+        f"trainprof_machine/{one.name}": one.read(sample.machine) for one in MACHINE
     }
     for gpu in sample.gpus:
-        told |= {f"trainprof_gpu/{gpu.index}_{name}": of(gpu) for name, of in _OF_GPU.items()}
+        told |= {f"trainprof_gpu/{gpu.index}_{one.name}": one.read(gpu) for one in GPU}
     row = {name: float(value) for name, value in told.items() if value is not None}
     return {TIME_S: time_s, WALL_TIME: info.started_unix_s + time_s, **row}
 

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from trainprof.profiler.model.records import GpuSample, MachineSample, Sample
+from trainprof.profiler.model.records import MachineSample, Sample
+from trainprof.reports.machine_readings import GPU, MACHINE
 
-_OF_MACHINE: Mapping[str, Callable[[MachineSample], float | None]] = {
-    "machine/cpu_busy_share": lambda one: one.cpu_busy_share,
-    "machine/memory_available_bytes": lambda one: one.memory_available_bytes,
-    "machine/shm_free_bytes": lambda one: one.shm_free_bytes,
-}
 _RATES: Mapping[str, Callable[[MachineSample], float | None]] = {
     "machine/disk_read_bytes_per_s": lambda one: one.disk_read_total_bytes,
     "machine/disk_written_bytes_per_s": lambda one: one.disk_write_total_bytes,
     "machine/network_received_bytes_per_s": lambda one: one.net_received_total_bytes,
     "machine/network_sent_bytes_per_s": lambda one: one.net_sent_total_bytes,
-}
-_OF_GPU: Mapping[str, Callable[[GpuSample], float | None]] = {
-    "utilization_share": lambda one: one.utilization_share,
-    "memory_used_bytes": lambda one: one.memory_used_bytes,
-    "power_w": lambda one: one.power_w,
-    "temperature_c": lambda one: one.temperature_c,
-    "sm_clock_mhz": lambda one: one.sm_clock_mhz,
 }
 
 
@@ -46,18 +35,20 @@ class Readings:
         return found
 
     def _now(self, sample: Sample) -> Iterator[tuple[str, float]]:
-        for name, read in _OF_MACHINE.items():
-            value = read(sample.machine)
+        for reading in MACHINE:
+            value = reading.read(sample.machine)
             if value is not None:
-                yield name, float(value)
+                yield f"machine/{reading.name}", float(value)
+        if sample.machine.shm_free_bytes is not None:
+            yield "machine/shm_free_bytes", float(sample.machine.shm_free_bytes)
         for process in sample.processes:
             if process.pid == self._pid:
                 yield "training/resident_bytes", float(process.rss_bytes)
         for gpu in sample.gpus:
-            for name, read_gpu in _OF_GPU.items():
-                value = read_gpu(gpu)
+            for of_gpu in GPU:
+                value = of_gpu.read(gpu)
                 if value is not None:
-                    yield f"gpu_{gpu.index}/{name}", float(value)
+                    yield f"gpu_{gpu.index}/{of_gpu.name}", float(value)
 
 
 def _since(before: Sample, after: Sample) -> Iterator[tuple[str, float]]:
