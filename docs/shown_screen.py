@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec.json import encode
 from shown_numbers import (
     Sources,
     joined,
@@ -25,11 +26,13 @@ from shown_numbers import (
     with_unit,
 )
 
+from trainprof.profiler.store.tune_progress import TuneProgress
 from trainprof.reports import numbers
 from trainprof.reports.dashboard.board import LIVE_S, Board
 from trainprof.reports.json_report import JsonReport
 
 Json = Any
+BARS = ("all steps", "unchanged")
 COLUMN = 12.2
 """Width of a character in a picture that rich makes."""
 _TEXT = re.compile(r'<text [^>]*?x="([\d.]+)" y="([\d.]+)"[^>]*clip-path[^>]*>(.*?)</text>')
@@ -55,7 +58,7 @@ def screen_differs(svg: str, sources: dict[str, Sources]) -> list[str]:
     found, above = [], ""
     for line in lines_of(svg):
         label = line[1:11].strip()
-        part = "all steps" if not label and above == "all steps" else label  # its legend
+        part = above if not label and above in BARS else label  # its legend
         own = sources.get(part, sources[""])
         if not own.explains(_whole_only(line, own)):
             found.append(f"{label}: {line.strip()!r}")
@@ -86,14 +89,18 @@ def sources_of_screen(board: Board) -> dict[str, Sources]:
     live = board.live(board.chosen())
     shares = made((), map(numbers.share, live.shares.values()))
     phases = sources_of({"phases": diagnosis["steps"]["phases"]})
+    around = joined(_found(diagnosis), of_run(diagnosis["run"]), _around(board))
+    if board.tune is not None:
+        around = joined(around, _tune(board, board.tune))
     return {
         "steps": made((), _rate(board, diagnosis)),
         "loss": made((), _losses(board)),
         "all steps": phases,
+        "unchanged": phases,
         "data wait": joined(phases if board.over else shares, made((), _ready(board))),
         "seen": _evidence(diagnosis),
         "ranks": made((), _ranks(board)),
-        "": joined(_found(diagnosis), of_run(diagnosis["run"]), _around(board)),
+        "": around,
     }
 
 
@@ -121,11 +128,46 @@ def _ranks(board: Board) -> Iterator[str]:
 
 def _rate(board: Board, diagnosis: Json) -> Iterator[str]:
     live = board.live(board.chosen())
-    yield f"{numbers.seconds(diagnosis['steps']['mean_s'])} a steady step"
+    steady = numbers.seconds(diagnosis["steps"]["mean_s"])
+    yield f"{steady} a steady step" if board.is_diagnosed else f"unchanged {steady}"
     yield f"{numbers.significant(live.rate)} steps/s"
     if not board.over:
         yield f"{numbers.seconds(live.step_s)} a step now"
     yield from (f"{numbers.count(rank.steps)} steps" for rank in board.chosen())
+
+
+def _tune(board: Board, tune: TuneProgress) -> Sources:
+    """What a tune has written of its course, and the time by the clock of the screen.
+
+    Texts may be cut into several lines, so each of their words may stand alone.
+    """
+    texts = [word for one in texts_in(json.loads(encode(tune.attempts))) for word in one.split()]
+    texts += [word for one in tune.refused for word in one.reason.split()]
+    shown = [f"trials {len(tune.attempts)}"]
+    for one in tune.attempts:
+        measured = [one.speedup, *(one.ci or ()), *(pair.ratio for pair in one.measured)]
+        shown += [f"{value:.2f}" for value in measured if value is not None]
+        shown += [f"{one.pairs} pairs", f"{one.pairs} pair"]
+        texts += [f"{name}={value}" for name, value in one.params.items()]
+        if one.predicted is not None:
+            shown.append(numbers.ratio(*one.predicted))
+    for pairs, least in (tune.aa.get("detectable") or {}).items():
+        shown += [pairs, f"{least:.2f}"]
+    shown.append(numbers.share(tune.aa.get("sd")))
+    if tune.run is not None:
+        steps = [rank.steps for rank in board.training()]
+        shown += [f"step {numbers.count(one)} of {numbers.count(tune.run.steps)}" for one in steps]
+        texts += [
+            f"pair {tune.run.pair} of at most {tune.run.pairs_at_most}",
+            f"pair {tune.run.pair} of {tune.run.pairs_at_most}",
+        ]
+    if tune.result is not None:
+        shown.append(numbers.seconds(float(round(tune.result.seconds))))
+    if tune.begun is not None:
+        spent_s = board.unix_s - tune.begun.started_unix_s
+        for value_s in (spent_s, tune.begun.budget_s - spent_s):
+            shown.append(numbers.seconds(float(round(value_s))))
+    return made(texts, shown)
 
 
 def _losses(board: Board) -> Iterator[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
 from trainprof.profiler.model.tune_progress import Attempt, TuneRun
+from trainprof.profiler.model.tuning import Pair
 from trainprof.profiler.store.tune_progress import TuneProgress
 from trainprof.reports import numbers
 from trainprof.reports.dashboard.board import Board
@@ -147,11 +148,22 @@ def _details(attempt: Attempt) -> Iterator[str]:
     params = settings(attempt.params)
     if params:
         yield printable(params)
+    if len(attempt.measured) > 1:
+        yield pairs_line(attempt.measured)
     if attempt.reason:
         yield printable(attempt.reason)
     check = attempt.loss_check
     if check is not None and check.get("text") and str(check["text"]) not in attempt.reason:
         yield f"losses: {printable(str(check['text']))}"
+
+
+def pairs_line(measured: Sequence[Pair]) -> str:
+    """The ratio of each pair, in order, also of those that do not count."""
+    ratios = []
+    for one in measured:
+        told = "failed" if one.ratio is None else f"{one.ratio:.2f}"
+        ratios.append(told if one.ratio is None or one.left_out is None else f"{told} (left out)")
+    return f"pairs: {', '.join(ratios)}"
 
 
 def _entry(word: str, text: str, width: int) -> list[Text]:

@@ -4,7 +4,9 @@ import asyncio
 import dataclasses
 import json
 import os
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from run_writer import STARTED_UNIX_S, RunWriter
@@ -18,6 +20,9 @@ from trainprof.profiler.store.tail import RunTail
 from trainprof.profiler.store.tune_progress import TuneTail, is_tune
 from trainprof.reports.dashboard.app import DashboardApp
 from trainprof.reports.dashboard.messages import Diagnosed, Looked, Tuned
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "docs"))
+from shown_screen import screen_differs, sources_of_screen
 
 TRIAL = "trials/021-optimizer-fused/run"
 NOW_S = STARTED_UNIX_S + 6.0
@@ -201,3 +206,18 @@ def test_folders_of_older_versions_have_no_journal(tmp_path):
     assert over.run_folder == tmp_path / "baseline" / "run"
     assert [one.verdict for one in over.attempts] == ["keep"]
     show(tmp_path, picture("tune-older"))
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_every_number_on_the_screen_has_its_source(tuned, is_over):
+    if is_over:
+        tuned.add(TuneEnded("complete"))
+        write_result(tuned.folder)
+
+    async def script(app, pilot):
+        svg, sources = app.export_screenshot(), sources_of_screen(app.board)
+        assert "2.11,&#160;2.32" in svg
+        assert screen_differs(svg, sources) == []
+        assert len(screen_differs(svg.replace("2.11,&#160;2.32", "2.11,&#160;2.33"), sources)) > 0
+
+    show(tuned.folder, script, size=(100, 30))

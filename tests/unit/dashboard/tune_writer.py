@@ -10,7 +10,7 @@ from trainprof.profiler.model.tune_progress import (
     TunePlanned,
     TuneRun,
 )
-from trainprof.profiler.model.tuning import RefusedFix
+from trainprof.profiler.model.tuning import Pair, RefusedFix
 from trainprof.profiler.store.encoded import encode_json
 
 KINDS = {
@@ -35,6 +35,12 @@ KEPT = Attempt(
     (1.5, 2.5),
     "faster, and the loss is unharmed",
     {"passed": True, "text": "the first 20 losses are equal"},
+    (
+        *(Pair("old", 0.05, 0.05 / one, one) for one in (2.16, 2.24, 2.19, 2.27)),
+        Pair("new", 0.09, 0.02, 4.5, "a trial waited for a CPU 30 % of its time"),
+        Pair("old", 0.05, 0.02, 2.22),
+        Pair("new", 0.05, 0.02, 2.2),
+    ),
 )
 FUSED = Attempt(2, ("optimizer-fused",), predicted=(1.1, 1.3))
 
