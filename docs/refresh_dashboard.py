@@ -2,8 +2,7 @@
 
 A sample training is run and looked at while it trains (dark) and afterwards (light); then it is
 tuned, and looked at once one fix is kept and another is tried (`tune` alone makes that picture).
-Every number
-in a picture must be one of the diagnosis, or of the records where that holds none
+Every number in a picture must be one of the diagnosis, or of the records where that holds none
 (`shown_screen.py`).
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from trainprof.profiler.store.layout import (
     PROCESSES_FOLDER,
     RUN_FILE,
     RUNS_FOLDER,
-    TUNE_FILE,
 )
 from trainprof.profiler.store.lines import (
     UNREADABLE,
@@ -34,11 +32,9 @@ from trainprof.profiler.store.sessions import build_sessions
 from trainprof.profiler.store.stacks import read_stacks
 from trainprof.profiler.store.status import read_status
 from trainprof.profiler.store.traces import read_traces
+from trainprof.profiler.store.tune_progress import tune_status
 
 RUNS_BASE = Path(RUNS_FOLDER)
-
-TRIAL_S_MAX = 3600.0
-"""A tune without a result is taken to go on for this long after its latest trial began."""
 
 SAMPLE_BYTES_MAX = 64_000_000
 """Of longer runs' samples (days) this much is read, evenly spread over the run."""
@@ -235,13 +231,6 @@ def _looks_like_run(folder: Path) -> bool:
         return False
 
 
-def _tune_status(folder: Path) -> str:
-    if (folder / TUNE_FILE).exists():
-        return "tuned"
-    newest_s = max((path.stat().st_mtime for path in folder.glob("trials/*")), default=0.0)
-    return "running" if time.time() - newest_s < TRIAL_S_MAX else "tune"
-
-
 def _entry(folder: Path) -> RunEntry:
     problems = Problems()
     run = run_inside(folder)
@@ -254,5 +243,5 @@ def _entry(folder: Path) -> RunEntry:
         return RunEntry(folder, None, "incomplete", folder.stat().st_mtime, problem)
     status = read_status(info, run)
     if run != folder and status != "running":
-        status = _tune_status(folder)
+        status = tune_status(folder)
     return RunEntry(folder, info, status, info.started_unix_s)

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from trainprof.errors import RunFolderError
 from trainprof.profiler.model.tune_progress import (
     Attempt,
     TuneBegun,
@@ -96,6 +97,17 @@ def is_tune(folder: Path) -> bool:
     """Whether a folder is that of a tune."""
     names = (TUNE_PROGRESS_FILE, TUNE_FILE, BASELINE_FOLDER)
     return not (folder / RUN_FILE).exists() and any((folder / name).exists() for name in names)
+
+
+def tune_status(folder: Path) -> str:
+    """How a list of runs calls a tune: running | tuned, or tune where it ended without a result."""
+    try:
+        now = TuneTail(folder).look()
+    except RunFolderError:  # its result is there, and damaged or of a newer version
+        return "tuned"
+    if not now.over:
+        return "running"
+    return "tuned" if now.result is not None else "tune"
 
 
 class TuneTail:

@@ -24,7 +24,8 @@ t        ask for a trace of the next steps; it lies in the run folder
 s        what Python does now, in the rank that is looked at
 space    freeze the screen; what the run writes is read all the same
 r ] [    next or previous rank; all ranks together come first
-tab      the view below: findings, hot stacks, events, output
+tab      the view below: findings, hot stacks, events, output; of a tune
+         the trials come first
 o        what the script prints, if it was started with `run --tui`;
          there / searches, n goes on, f follows
 up down  choose a finding
@@ -35,6 +36,7 @@ q        quit; a training that runs is not disturbed
 
 last 10 s  where the time of the steps went that ended in them
 all steps  the same of the steady steps, as `trainprof diagnose` tells it
+unchanged  while a tune runs a trial: all steps of the unchanged script
 
 D data wait  H copy to device  F forward  L loss  B backward
 O optimizer  N communication  S synchronise  V validation  C checkpoint

@@ -17,6 +17,7 @@ from trainprof.profiler.store.tune_result import read_tune
 from trainprof.reports.html.experiments import experiments_section
 from trainprof.reports.terminal.tune import tune_text
 from trainprof.reports.tune_json import tune_json, tune_schema
+from trainprof.rules.experiments.progress_file import ProgressFile
 
 BEFORE_PAIRS = Path(__file__).parent / "data" / "tune_without_pairs.json"
 """As it was written before the single pairs were recorded."""
@@ -52,6 +53,27 @@ def test_a_tune_that_goes_on_is_not_deleted(tuned):
     assert listed(tuned)[0]["status"] == "tune"
     CliRunner().invoke(runs, command)
     assert not tuned.exists()
+
+
+def test_a_tune_that_writes_its_course_is_listed_by_its_process(tuned, monkeypatch):
+    ProgressFile(tuned).begin(("train.py",), 60.0)
+    long_ago = time.time() - 7200
+    os.utime(tuned / "trials" / "000-unchanged", (long_ago, long_ago))
+    (tuned / "tune.json").write_bytes(BEFORE_PAIRS.read_bytes())
+    os.utime(tuned / "tune.json", (long_ago, long_ago))  # of before it was resumed
+    assert listed(tuned)[0]["status"] == "running"
+    supervised = "trainprof.profiler.store.tune_progress.is_supervised"
+    monkeypatch.setattr(supervised, lambda *_: False)
+    assert listed(tuned)[0]["status"] == "tune"
+    os.utime(tuned / "tune.json")
+    assert listed(tuned)[0]["status"] == "tuned"
+
+
+def test_a_dry_run_does_not_go_on(tuned):
+    progress = ProgressFile(tuned)
+    progress.begin(("train.py",), 60.0)
+    progress.end("dry run")
+    assert listed(tuned)[0]["status"] == "tune"
 
 
 def test_the_unchanged_run_is_diagnosed(tuned):
