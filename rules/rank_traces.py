@@ -13,13 +13,13 @@ from pathlib import Path
 
 from trainprof.profiler.model.diagnosis import Diagnosis, RankSummary
 from trainprof.profiler.traces.arrivals import Arrivals, arrivals
-from trainprof.profiler.traces.opening import open_trace
 from trainprof.profiler.traces.reading import TraceError
 from trainprof.profiler.traces.what_if import Outcome, saved_of, what_if
 from trainprof.rules.rank_brief import RankBrief, ToRead, Unread, brief
 from trainprof.rules.rule import Rule
 from trainprof.rules.trace_diagnosis import (
-    Opened,
+    HERE,
+    Reader,
     diagnose_trace,
     diagnosis_of,
     read,
@@ -43,7 +43,7 @@ def diagnose_traces(
     ignore: Sequence[str] = (),
     briefs: Briefs | None = None,
     told: Told = lambda done: None,
-    opened: Opened = open_trace,
+    reader: Reader = HERE,
 ) -> list[Diagnosis]:
     """One diagnosis of all where the files are ranks of one training, else one of each.
 
@@ -53,14 +53,14 @@ def diagnose_traces(
         ignore: Not these rules.
         briefs: Reads them; in processes of this machine by default.
         told: Called with the number of files that are read, after each.
-        opened: Reads a file that is the only one.
+        reader: Reads a file that is the only one.
 
     Raises:
         TraceError: a file is no trace; of several ranks, such files are named and left out.
         UsageError: `select` or `ignore` names a rule that does not exist.
     """
     if len(paths) == 1:
-        return [diagnose_trace(paths[0], select=select, ignore=ignore, opened=opened)]
+        return [diagnose_trace(paths[0], select=select, ignore=ignore, reader=reader)]
     rules = trace_rules(select, ignore)
     tasks = [ToRead(path, tuple(select), tuple(ignore)) for path in paths]
     found = (briefs or local_briefs())(tasks, told)

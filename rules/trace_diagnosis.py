@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainprof.profiler.model.diagnosis import (
@@ -19,6 +19,7 @@ from trainprof.profiler.model.signals import Signals
 from trainprof.profiler.traces.events import Trace
 from trainprof.profiler.traces.opening import open_trace
 from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, timeline
+from trainprof.profiler.traces.what_if import Replayed, what_if
 from trainprof.rules.engine import evaluate, order
 from trainprof.rules.fact_sheet import signal_facts
 from trainprof.rules.memory_words import held_at_peak
@@ -36,8 +37,20 @@ from trainprof.rules.trace_what_if import (
     with_simulated_gains,
 )
 
-Opened = Callable[[Path], Trace]
-"""Reads a file, wherever that is done; raises as `open_trace`."""
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads a file and replays it, wherever that is done.
+
+    Attributes:
+        opened: The events of a file; raises as `open_trace`. replayed: As `what_if`.
+    """
+
+    opened: Callable[[Path], Trace] = open_trace
+    replayed: Replayed = what_if
+
+
+HERE = Reader()
 
 
 def diagnose_trace(
@@ -45,7 +58,7 @@ def diagnose_trace(
     *,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
-    opened: Opened = open_trace,
+    reader: Reader = HERE,
 ) -> Diagnosis:
     """The diagnosis of one trace file, by the rules that read traces.
 
@@ -53,14 +66,14 @@ def diagnose_trace(
         path: Of a Kineto or Chrome trace.
         select: Only these rules; all of them when empty.
         ignore: Not these rules.
-        opened: Reads it.
+        reader: Reads it.
 
     Raises:
         TraceError: the file is no trace.
         UsageError: `select` or `ignore` names a rule that does not exist.
     """
     rules = trace_rules(select, ignore)  # imported while another process may be reading
-    return diagnosis_of(read(path, opened), rules)
+    return diagnosis_of(read(path, reader), rules)
 
 
 def trace_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[Rule]:
@@ -72,18 +85,18 @@ def trace_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[
     return list(chosen_rules(select, ignore, among=rules_of_traces()))
 
 
-def read(path: Path, opened: Opened = open_trace) -> Traced:
+def read(path: Path, reader: Reader = HERE) -> Traced:
     """The events of a file, and what devices and host did.
 
     Args:
         path: Of the file.
-        opened: Reads it.
+        reader: Reads it.
 
     Raises:
         TraceError: the file is no trace.
     """
-    trace = opened(path)
-    return Traced(trace, timeline(trace))
+    trace = reader.opened(path)
+    return Traced(trace, timeline(trace), replayed=reader.replayed)
 
 
 def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:

@@ -9,16 +9,15 @@ who wait have the longest steps too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import Flags, Kind, Trace, Whole
 from trainprof.profiler.traces.timeline import COMMUNICATION, Timeline
 
 
-@dataclass(frozen=True, slots=True)
-class Collectives:
+class Collectives(msgspec.Struct, frozen=True):
     """The kernels of collectives that one rank ran in its window: all that ranks are compared by.
 
     Attributes:
@@ -49,8 +48,7 @@ def collective_kernels(trace: Trace, timeline: Timeline) -> Flags:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Arrivals:
+class Arrivals(msgspec.Struct, frozen=True):
     """The collectives that all ranks have in common; all times in ns.
 
     Attributes:

@@ -7,11 +7,11 @@ of batches of matrices: those of learnt layers around a softmax are gates, route
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
-from trainprof.profiler.traces.events import Flags
+from trainprof.profiler.traces.events import Flags, distinct
 from trainprof.profiler.traces.kernel_names import MATRIX_FAMILIES
 from trainprof.profiler.traces.kernels import Kernels
 
@@ -25,8 +25,7 @@ _LOGARITHM = re.compile(r"logsoftmax|softmax_warp_(for|back)ward<[^>]*\d, true",
 _BACKWARD = re.compile(r"backward", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionKernels:
+class AttentionKernels(msgspec.Struct, frozen=True):
     """Written-out attention in the window.
 
     Attributes:
@@ -68,7 +67,7 @@ def attention_kernels(kernels: Kernels) -> AttentionKernels:
 
 
 def _used(kernels: Kernels) -> list[str]:
-    return [kernels.names[place] for place in np.unique(kernels.events.name).tolist()]
+    return [kernels.names[place] for place in distinct(kernels.events.name).tolist()]
 
 
 def _next(order: np.ndarray, place: int, way: int, matrices: Flags) -> int | None:

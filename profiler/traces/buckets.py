@@ -7,8 +7,7 @@ gradient's norm) is launched on the thread that called the forward, and is no bu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.collectives import FORWARD, REDUCES, UPDATE, Collectives
@@ -19,8 +18,7 @@ OWN_EXCHANGE = "SyncBatchNorm"
 """Layers that all-reduce in the backward as well."""
 
 
-@dataclass(frozen=True, slots=True)
-class Buckets:
+class Buckets(msgspec.Struct, frozen=True):
     """Of the backwards in the window after which gradients were sent.
 
     Attributes:

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from trainprof.profiler.traces.events import MISSING, Events, Flags, Kind, Trace, Whole
+from trainprof.profiler.traces.events import MISSING, Events, Flags, Kind, Trace, Whole, distinct
 from trainprof.profiler.traces.intervals import Intervals, union
 from trainprof.profiler.traces.timeline import COMMUNICATION, Timeline, Window
 
@@ -60,8 +61,7 @@ MOST_BETWEEN = 2
 ranks, a copy back. A backward that hides its collectives runs many."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True):
     """One kind of collectives in the window: how many, and their time in ns without waiting."""
 
     count: int
@@ -205,8 +205,7 @@ def collectives(trace: Trace, timeline: Timeline, exchange_ns: Whole | None = No
     )
 
 
-@dataclass(frozen=True, slots=True)
-class MicroBatches:
+class MicroBatches(msgspec.Struct, frozen=True):
     """In the window.
 
     Attributes:
@@ -269,7 +268,7 @@ def _hidden(found: Events, computing: Whole, trace: Trace, timeline: Timeline) -
 def _told(trace: Trace, found: Events, at: tuple[Whole, Whole]) -> _Told:
     """Kind, bytes and ranks of each, from its own name and from what the host says of it."""
     names = trace.names
-    by_name = {place: kind_of(names[place]) for place in np.unique(found.name).tolist()}
+    by_name = {place: kind_of(names[place]) for place in distinct(found.name).tolist()}
     kinds = [by_name[place] for place in found.name.tolist()]
     size = np.full(len(found), MISSING, np.int64)
     ranks = np.full(len(found), MISSING, np.int64)
@@ -345,7 +344,7 @@ def _by_annotation(trace: Trace, at: tuple[Whole, Whole], world: int, told: _Tol
     said = events.where((events.kind != Kind.DEVICE_ANNOTATION) & trace.named(ANNOTATION.search))
     kinds, size, ranks = told
     places = _around(at, said.start_ns, said.end_ns, said.lane.astype(np.int64))
-    by_name = {place: kind_of(trace.names[place]) for place in np.unique(said.name).tolist()}
+    by_name = {place: kind_of(trace.names[place]) for place in distinct(said.name).tolist()}
     known: dict[int, int] = {}
     for one in np.flatnonzero(places != MISSING).tolist():
         place = int(places[one])

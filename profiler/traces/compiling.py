@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
-from trainprof.profiler.traces.events import Trace
+from trainprof.profiler.traces.events import Trace, distinct
 from trainprof.profiler.traces.intervals import union
 from trainprof.profiler.traces.timeline import COMPILES, Window, on_host
 
@@ -17,8 +17,7 @@ WHOLE = re.compile(r"^entire_frame_compile$|^_compile\.compile_inner")
 LOADS = re.compile(r"^(cu|cuda|hip)(Module|Library)Load")
 
 
-@dataclass(frozen=True, slots=True)
-class Compiling:
+class Compiling(msgspec.Struct, frozen=True):
     """What was compiled in a window.
 
     Attributes:
@@ -43,7 +42,7 @@ def compiling(trace: Trace, window: Window) -> Compiling:
     own = events.where(compiles)
     times = union(own.start_ns, own.end_ns).clipped(window.start_ns, window.end_ns)
     numbered = events.where(inside & trace.named(FRAME.search))
-    found = {FRAME.search(trace.names[place]) for place in np.unique(numbered.name).tolist()}
+    found = {FRAME.search(trace.names[place]) for place in distinct(numbered.name).tolist()}
     attempts = {(one["frame"], int(one["attempt"])) for one in found if one is not None}
     frames = own.where(np.isin(own.name, _places(trace, WHOLE)))
     length = own.end_ns - own.start_ns

@@ -7,11 +7,11 @@ for the work that was queued before it, or for memory. So a rate comes from the 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
-from trainprof.profiler.traces.events import Flags, Kind, Trace, Whole
+from trainprof.profiler.traces.events import Flags, Kind, Trace, Whole, distinct
 from trainprof.profiler.traces.intervals import union
 from trainprof.profiler.traces.launches import Launched
 from trainprof.profiler.traces.timeline import Window
@@ -26,8 +26,7 @@ LARGE_BYTES = 1 << 20
 one, a few microseconds, counts little."""
 
 
-@dataclass(frozen=True, slots=True)
-class Copies:
+class Copies(msgspec.Struct, frozen=True):
     """Copies of one kind that began in a window, by start; see `copies`.
 
     Attributes:
@@ -115,5 +114,5 @@ def copies(
 
 def _named(trace: Trace, found: Launched, wanted: re.Pattern[str]) -> Flags:
     names = found.work.name
-    flags = {place: bool(wanted.search(trace.names[place])) for place in np.unique(names).tolist()}
+    flags = {place: bool(wanted.search(trace.names[place])) for place in distinct(names).tolist()}
     return np.array([flags[place] for place in names.tolist()], bool)

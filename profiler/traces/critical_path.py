@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.dependencies import Dependencies, Node
@@ -25,8 +24,7 @@ LATENCY, GAP, COMPUTATION, COMMUNICATION, COPIES, UNEXPLAINED = range(len(CAUSES
 SYNCHRONISATION, OTHER = CAUSES.index("synchronisation"), len(CAUSES) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(msgspec.Struct, frozen=True):
     """When each node is reached, in ns from the start."""
 
     reached_ns: Whole
@@ -59,8 +57,7 @@ def replay(graph: Dependencies) -> Replay:
     return Replay(np.array(reached, np.int64))
 
 
-@dataclass(frozen=True, slots=True)
-class CriticalPath:
+class CriticalPath(msgspec.Struct, frozen=True):
     """The longest path to the last node.
 
     Attributes:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainprof.profiler.traces.events import CATEGORIES, COLUMNS, MISSING, Events, Kind
+from trainprof.profiler.traces.events import CATEGORIES, COLUMNS, MISSING, Events, Kind, Whole
 
 LARGEST = 2**62
 """Numbers beyond it are no ids, sizes or times of a trace."""
@@ -23,39 +23,43 @@ _NOTHING = msgspec.Raw()
 
 
 class Arguments(msgspec.Struct, gc=False):
-    """The arguments of an event that are used; an older name of each comes second."""
+    """The arguments of an event that are used; an older name of each comes last.
 
-    correlation: int = MISSING
+    Here and in `Event` they stand in the order in which Kineto writes them: each is looked for from
+    where the one before it was found.
+    """
+
     external: int = msgspec.field(default=MISSING, name="External id")
-    old_external: int = msgspec.field(default=MISSING, name="external id")
-    device: int = MISSING
-    stream: int = MISSING
-    size: int = msgspec.field(default=MISSING, name="bytes")
     sizes: msgspec.Raw = msgspec.field(default=_NOTHING, name="Input Dims")
-    old_sizes: msgspec.Raw = msgspec.field(default=_NOTHING, name="Input dims")
     types: msgspec.Raw = msgspec.field(default=_NOTHING, name="Input type")
     values: msgspec.Raw = msgspec.field(default=_NOTHING, name="Concrete Inputs")
-    label: Any = msgspec.field(default=None, name="name")
-    allocated: int = msgspec.field(default=MISSING, name="Total Allocated")
-    reserved: int = msgspec.field(default=MISSING, name="Total Reserved")
-    change: int = msgspec.field(default=0, name="Bytes")
+    device: int = MISSING
+    stream: int = MISSING
+    correlation: int = MISSING
+    size: int = msgspec.field(default=MISSING, name="bytes")
     memory_device: int = msgspec.field(default=MISSING, name="Device Id")
     address: int = msgspec.field(default=MISSING, name="Addr")
+    change: int = msgspec.field(default=0, name="Bytes")
+    allocated: int = msgspec.field(default=MISSING, name="Total Allocated")
+    reserved: int = msgspec.field(default=MISSING, name="Total Reserved")
+    label: Any = msgspec.field(default=None, name="name")
     sent: int = msgspec.field(default=MISSING, name="In msg nelems")
     element: Any = msgspec.field(default=None, name="dtype")
     group_size: int = msgspec.field(default=MISSING, name="Group size")
+    old_external: int = msgspec.field(default=MISSING, name="external id")
+    old_sizes: msgspec.Raw = msgspec.field(default=_NOTHING, name="Input dims")
 
 
 class Event(msgspec.Struct, gc=False):
     """One entry of `traceEvents`; times in microseconds."""
 
     ph: str = ""
-    name: str = ""
     cat: str | None = None
-    ts: int | float = 0
-    dur: int | float = 0
+    name: str = ""
     pid: int | float | str = 0
     tid: int | float | str = 0
+    ts: int | float = 0
+    dur: int | float = 0
     args: Arguments | None = None
 
 
@@ -270,6 +274,10 @@ class Columns:
         lanes = self.lanes.places(
             list(zip([one.pid for one in events], [one.tid for one in events], strict=True))
         )
+        calls = np.flatnonzero(_ON_HOST[kinds] < 2)  # and works of devices, which they launch
+        works = np.flatnonzero(_ON_HOST[kinds] < 1)
+        launching = [arguments[one] for one in calls.tolist()]
+        of_works = [arguments[one] for one in works.tolist()]
         said = np.flatnonzero(names == self.names.place(MESSAGE)).tolist()
         self._messages += [
             self._message(arguments[one], (start[one], start[one] + length[one], lanes[one]))
@@ -282,13 +290,11 @@ class Columns:
             start_ns=start,
             end_ns=start + length,
             lane=lanes,
-            device=np.clip(_whole([one.device for one in arguments]), -1, 2**31 - 1).astype(
-                np.int32
-            ),
-            stream=_whole([one.stream for one in arguments]),
-            correlation=_whole([one.correlation for one in arguments]),
+            device=_clipped(_spread([one.device for one in of_works], works, len(kinds))),
+            stream=_spread([one.stream for one in of_works], works, len(kinds)),
+            correlation=_spread([one.correlation for one in launching], calls, len(kinds)),
             external=external,
-            size=_whole([one.size for one in arguments]),
+            size=_spread([one.size for one in of_works], works, len(kinds)),
             shape=self._shapes(events, arguments),
         )
 
@@ -335,6 +341,12 @@ class Columns:
 
 
 _TYPES = (np.uint8, np.int32, np.int64, np.int64, np.int32, np.int32, *([np.int64] * 4), np.int32)
+
+
+_ON_HOST = np.zeros(len(Kind), np.uint8)
+"""2 for events of the host that launch nothing, 1 for those that may; neither is on a device."""
+_ON_HOST[[Kind.OPERATOR, Kind.PYTHON, Kind.ANNOTATION]] = 2
+_ON_HOST[Kind.RUNTIME] = 1
 
 
 class _KindOf(dict[str | None, int]):
@@ -415,6 +427,17 @@ def _numbers(values: Sequence[int | float]) -> NDArray[Any]:
     found = np.asarray(found, np.float64)
     sound = np.isfinite(found) & (abs(found) < LARGEST / 1000)
     return np.where(sound, found, 0.0)
+
+
+def _spread(values: Sequence[int], places: Whole, length: int) -> Whole:
+    """A column with these values at these places, and MISSING at the others."""
+    found = np.full(length, MISSING, np.int64)
+    found[places] = _whole(values)
+    return found
+
+
+def _clipped(devices: Whole) -> NDArray[np.int32]:
+    return np.clip(devices, -1, 2**31 - 1).astype(np.int32)
 
 
 def _whole(values: Sequence[int]) -> NDArray[np.int64]:

@@ -12,11 +12,12 @@ as the last work launched before the call that had ended when the wait was over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from trainprof.profiler.traces.device_work import NONE, DeviceWork, device_work
 from trainprof.profiler.traces.events import Flags, Trace, Whole
@@ -50,8 +51,7 @@ _TIES = {Node.START: 0, Node.HOST: 1, Node.WORK: 2, Node.JOIN: 3, Node.BEGIN: 4}
 """The order of what is observed at one time; work without length, and ends of waits, come last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dependencies:
+class Dependencies(msgspec.Struct, frozen=True):
     """Nodes in an order in which each comes after what it depends on; the first is the start.
 
     A node is reached at max(reached[before] + between, reached[other] + lag) + wait + work.
@@ -91,7 +91,7 @@ class Dependencies:
         return found
 
 
-COLUMNS = tuple(Dependencies.__dataclass_fields__)
+COLUMNS = tuple(Dependencies.__struct_fields__)
 
 
 def dependencies(trace: Trace, start_ns: int, end_ns: int) -> Dependencies:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import Flags, Kind, Trace, Whole
@@ -13,8 +12,7 @@ NONE = -1
 """A place where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceWork:
+class DeviceWork(msgspec.Struct, frozen=True):
     """Kernels, copies and fills, ordered by stream and end; times in ns from the span's start.
 
     Attributes:
@@ -53,7 +51,7 @@ def device_work(trace: Trace, start_ns: int, end_ns: int) -> DeviceWork:
     """What was launched between two times, or launched earlier and still running."""
     events = trace.events
     call = _calls(trace)
-    places = np.flatnonzero(np.isin(events.kind, ON_DEVICE))
+    places = np.flatnonzero(events.of(*ON_DEVICE))
     launched = np.where(call >= 0, events.start_ns[call], np.int64(-1))
     inside = (launched >= start_ns) & (launched < end_ns)
     early = (call < 0) | (launched < start_ns)
@@ -85,7 +83,7 @@ def _calls(trace: Trace) -> Whole:
     """For each event of a device the place of the call that launched it; NONE where unknown."""
     events = trace.events
     calls = np.flatnonzero((events.kind == Kind.RUNTIME) & trace.named(LAUNCHES.search))
-    wanted = events.correlation[np.isin(events.kind, ON_DEVICE)]
+    wanted = events.correlation[events.of(*ON_DEVICE)]
     calls = calls[events.correlation[calls] > 0]
     if not len(calls):
         return np.full(len(wanted), NONE, np.int64)

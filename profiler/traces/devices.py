@@ -1,5 +1,8 @@
 """What devices can do at most, from their makers' datasheets; a device that is not here has none.
 
+import msgspec
+
+
 Dense rates, without the doubling that structured sparsity gives. The sheets:
 
 - V100: https://images.nvidia.com/content/technologies/volta/pdf/volta-v100-datasheet-update-us-1165301-r5.pdf
@@ -22,11 +25,11 @@ Dense rates, without the doubling that structured sparsity gives. The sheets:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """One model of a device.
 
     Attributes:

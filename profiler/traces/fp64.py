@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Kind, Trace
@@ -20,8 +20,7 @@ CONVERTING = frozenset({"aten::to", "aten::_to_copy", "aten::copy_"})
 """What they take is not what they compute."""
 
 
-@dataclass(frozen=True, slots=True)
-class DoublePrecision:
+class DoublePrecision(msgspec.Struct, frozen=True):
     """What ran in fp64 in the window.
 
     Attributes:

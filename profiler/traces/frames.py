@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Kind, Trace
@@ -18,8 +18,7 @@ MACHINERY = ("torch/", "numpy/", "importlib", "multiprocessing/", "concurrent/")
 """Beginnings of files that a time is not charged to: it goes to the line that called them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """A function of the script, or of a library that is not torch's.
 
     Attributes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.device_work import NONE, DeviceWork
-from trainprof.profiler.traces.events import Flags, Kind, Trace, Whole
+from trainprof.profiler.traces.events import Flags, Kind, Trace, Whole, distinct
 from trainprof.profiler.traces.intervals import Intervals, union
 from trainprof.profiler.traces.timeline import (
     ALLOCATES,
@@ -38,8 +38,7 @@ class Point(IntEnum):
     STEP = 4  # begins
 
 
-@dataclass(frozen=True, slots=True)
-class HostPoints:
+class HostPoints(msgspec.Struct, frozen=True):
     """Points by thread and time; times in ns from the span's start.
 
     Attributes:
@@ -117,7 +116,7 @@ class _Host:
         self._covered = np.flatnonzero(active | waits | allocating)
         steps = inside & trace.named(STEP.match) & (events.kind != Kind.DEVICE_ANNOTATION)
         self._steps = np.flatnonzero(steps & (events.start_ns >= start_ns))
-        self.lanes = np.unique(events.lane[self._covered]).tolist()
+        self.lanes = distinct(events.lane[self._covered]).tolist()
         self.main = self._main_lane()
 
     def _main_lane(self) -> int:
@@ -204,7 +203,7 @@ def _copying(trace: Trace) -> Flags:
 def _woken(points: HostPoints) -> HostPoints:
     """Finds what let a thread go on: the last point of another one, if in the same stretch."""
     woken_by = np.full(len(points), NONE, np.int64)
-    for lane in np.unique(points.lane):
+    for lane in distinct(points.lane):
         waiting = np.flatnonzero((points.lane == lane) & (points.kind == Point.WOKEN))
         others = np.flatnonzero(points.lane != lane)
         if not len(waiting) or not len(others):

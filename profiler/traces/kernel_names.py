@@ -8,7 +8,8 @@ model; what a name does not tell stays unknown.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from trainprof.profiler.traces.timeline import COMMUNICATION
 
@@ -119,8 +120,7 @@ MOST_READ = 2_000
 """Characters of a name that are looked at: more hold the types of arguments again."""
 
 
-@dataclass(frozen=True, slots=True)
-class KernelName:
+class KernelName(msgspec.Struct, frozen=True):
     """What a name tells.
 
     Attributes:

@@ -7,57 +7,27 @@ which any of its kernels ran: what two streams do at once is not counted twice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainprof.profiler.traces.devices import Device, find_device
+from trainprof.profiler.traces.device_model import DeviceModel, device_model
 from trainprof.profiler.traces.events import MISSING, Events, Flags, Kind, Trace, Whole
 from trainprof.profiler.traces.intervals import union
 from trainprof.profiler.traces.kernel_names import (
     FAMILIES,
     MATRIX_FAMILIES,
     PRECISIONS,
-    least_capability,
     read_name,
 )
 from trainprof.profiler.traces.launches import Launched
 from trainprof.profiler.traces.operators import LaunchedBy, launched_by
-from trainprof.profiler.traces.timeline import DeviceTimeline, Timeline, Window
+from trainprof.profiler.traces.timeline import Timeline, Window
 
 Small = NDArray[np.int8]
 
-WITH_TENSOR_CORES = (7, 0)
-"""NVIDIA's compute capability from which there are tensor cores."""
 
-
-@dataclass(frozen=True, slots=True)
-class DeviceModel:
-    """Which device it is, as far as the trace tells.
-
-    Attributes:
-        name: As its driver calls it. sheet: What it can do at most, where its model is known.
-        capability: NVIDIA's compute capability; at least that, where `exact` is not set, as the
-            names of kernels tell no more. exact: The trace states it.
-    """
-
-    name: str | None
-    sheet: Device | None
-    capability: tuple[int, int] | None
-    exact: bool
-
-    @property
-    def has_tensor_cores(self) -> bool:
-        """Whether it multiplies matrices of 16 bits faster than those of 32."""
-        if self.capability is not None:
-            return self.capability >= WITH_TENSOR_CORES
-        return self.sheet is not None
-
-
-@dataclass(frozen=True, slots=True)
-class FamilyTime:
+class FamilyTime(msgspec.Struct, frozen=True):
     """The kernels of one family.
 
     Attributes:
@@ -76,8 +46,7 @@ class FamilyTime:
     operator: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Kernels:
+class Kernels(msgspec.Struct, frozen=True):
     """The kernels of one device that touch the window.
 
     Attributes:
@@ -183,6 +152,7 @@ def read_kernels(trace: Trace, timeline: Timeline, launched: Launched) -> Kernel
     if not timeline.devices:
         return None
     device, window = timeline.devices[0], timeline.window
+    model = device_model(trace, timeline)
     work = launched.work
     chosen = (
         (work.kind == Kind.KERNEL)
@@ -191,13 +161,12 @@ def read_kernels(trace: Trace, timeline: Timeline, launched: Launched) -> Kernel
         & (work.end_ns > window.start_ns)
     )
     own = work.where(chosen)
-    if not len(own):
+    if not len(own) or model is None:
         return None
     np.clip(own.start_ns, window.start_ns, window.end_ns, out=own.start_ns)
     np.clip(own.end_ns, window.start_ns, window.end_ns, out=own.end_ns)
     places, inverse = np.unique(own.name, return_inverse=True)
-    used = [trace.names[place] for place in places.tolist()]
-    read = [read_name(name) for name in used]
+    read = [read_name(trace.names[place]) for place in places.tolist()]
     cores = [-1 if one.tensor_cores is None else int(one.tensor_cores) for one in read]
     operators = launched_by(trace, launched.call[chosen], own.external)
     precision = np.array([PRECISIONS.index(one.precision) for one in read], np.int8)[inverse]
@@ -207,7 +176,7 @@ def read_kernels(trace: Trace, timeline: Timeline, launched: Launched) -> Kernel
         window=window,
         names=trace.names,
         busy_ns=device.busy_ns,
-        model=_model(trace, device, used),
+        model=model,
         family=np.array([FAMILIES.index(one.family) for one in read], np.int8)[inverse],
         precision=_told_by_inputs(precision, operators),
         cores=np.array(cores, np.int8)[inverse],
@@ -224,33 +193,3 @@ def _told_by_inputs(precision: Small, operators: LaunchedBy) -> Small:
         told = operators.works[int(operators.known[place])].precision
         precision[place] = PRECISIONS.index(told) if told else unknown
     return precision
-
-
-def _model(trace: Trace, device: DeviceTimeline, names: list[str]) -> DeviceModel:
-    said = _properties(trace, device.device)
-    name = str(said["name"]) if said.get("name") else None
-    sheet = find_device(name)
-    major, minor = said.get("computeMajor"), said.get("computeMinor")
-    if _is_amd(said, names):
-        return DeviceModel(name, sheet, None, False)
-    if type(major) is int and type(minor) is int and 0 < major < 100 and 0 <= minor < 10:
-        return DeviceModel(name, sheet, (major, minor), True)
-    if sheet is not None:
-        return DeviceModel(name, sheet, sheet.capability, True)
-    return DeviceModel(name, None, least_capability(names), False)
-
-
-def _is_amd(said: dict[str, Any], names: list[str]) -> bool:
-    """AMD's devices have wavefronts of 64; Tensile multiplies on them only."""
-    name = str(said.get("name", ""))
-    if "AMD" in name or "Radeon" in name or said.get("warpSize") == 64:
-        return True
-    return not said and any(one.startswith("Cijk_") for one in names)
-
-
-def _properties(trace: Trace, number: int) -> dict[str, Any]:
-    described = trace.header.get("deviceProperties")
-    for one in described if isinstance(described, list) else ():
-        if isinstance(one, dict) and one.get("id") == number:
-            return one
-    return {}

@@ -6,8 +6,7 @@ launched and not yet begun, on the device's; where nothing was launched, on the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Events, Flags, Kind, Trace, Whole
@@ -19,8 +18,7 @@ GAP_CLASSES_NS = (10_000, 100_000, 1_000_000)
 viewer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Launched:
+class Launched(msgspec.Struct, frozen=True):
     """Kernels, copies and fills of all devices, ordered by start, each with its launch.
 
     Attributes:
@@ -57,7 +55,7 @@ class Launched:
 def launched(trace: Trace) -> Launched:
     """Joins the work of devices with the calls that launched it."""
     events = trace.events
-    work = events.where(np.isin(events.kind, ON_DEVICE))
+    work = events.where(events.of(*ON_DEVICE))
     calls = np.flatnonzero((events.kind == Kind.RUNTIME) & (events.correlation != MISSING))
     calls = calls[np.argsort(events.correlation[calls], kind="stable")]
     call = np.full(len(work), MISSING, np.int64)
@@ -76,8 +74,7 @@ def launched(trace: Trace) -> Launched:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchQueue:
+class LaunchQueue(msgspec.Struct, frozen=True):
     """What one device was given, and when, in a window; times in ns.
 
     Attributes:

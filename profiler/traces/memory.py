@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Kind, Trace, Whole
@@ -16,8 +16,7 @@ LARGEST = 2**50
 """Bytes; more is no memory of a device."""
 
 
-@dataclass(frozen=True, slots=True)
-class TracedMemory:
+class TracedMemory(msgspec.Struct, frozen=True):
     """One device in the window; sizes in bytes.
 
     Attributes:
@@ -40,8 +39,7 @@ class TracedMemory:
     holders: Mapping[str, int] | None
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentCalls:
+class SegmentCalls(msgspec.Struct, frozen=True):
     """Calls that take memory from a device or give it back (cudaMalloc, cudaFree and their like).
 
     Attributes:

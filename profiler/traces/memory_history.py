@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.model.diagnosis import Location
@@ -25,16 +25,14 @@ WARM_STEPS = 2
 """Optimizer steps in which state is made that stays."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """What one line holds at the peak. where: None where no stack leads to a line of the user's."""
 
     where: Location | None
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryHistory:
+class MemoryHistory(msgspec.Struct, frozen=True):
     """One device; sizes in bytes.
 
     Attributes:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Whole
@@ -38,8 +38,7 @@ STATES = ("inactive", "active_allocated", "active_awaiting_free", "active_pendin
 """Of a block; the first is free for reuse, all others are in use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """What one file holds; rows of whole numbers.
 
     Attributes:
@@ -60,7 +59,7 @@ class Snapshot:
     entries: Whole
     stacks: list[list[Any]]
     steps: Whole
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = msgspec.field(default_factory=dict)
     skipped: int = 0
 
 

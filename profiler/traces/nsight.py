@@ -294,7 +294,7 @@ class _Reader:
         )
 
     def _events(self) -> Events:
-        columns = Events.__dataclass_fields__
+        columns = Events.__struct_fields__
         joined = Events(
             *(
                 np.concatenate([getattr(one, name) for one in self._parts] or [np.zeros(0, int)])

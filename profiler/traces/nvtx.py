@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.decode import LARGEST
@@ -31,8 +31,7 @@ _OPERATOR = re.compile(r"aten::\w")
 _NUMBERED = re.compile(r", (?:seq|op_id|sizes|input_op_ids) = .*", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Ranges:
+class Ranges(msgspec.Struct, frozen=True):
     """Ranges that have an end: times in ns, their thread (a globalTid), and their names."""
 
     start_ns: Whole

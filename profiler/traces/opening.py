@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainprof.profiler.traces.events import Trace
 from trainprof.profiler.traces.reading import TraceError, read_trace
+from trainprof.profiler.traces.text_parts import TextParts
 
 FIRST_BYTES = 512
 """That are looked at."""
@@ -52,12 +53,17 @@ def format_of_text(first: bytes) -> Format:
     return Format.JSON if bare[:1] in (b"{", b"[") else Format.OTHER
 
 
-def open_trace(path: Path, passed: Callable[[bytes], None] | None = None) -> Trace:
+def open_trace(
+    path: Path,
+    passed: Callable[[bytes], None] | None = None,
+    parts: TextParts | None = None,
+) -> Trace:
     """The events of a trace of any kind as columns.
 
     Args:
         path: Of a Kineto or Chrome trace, or of an export of Nsight Systems to SQLite.
         passed: Of a JSON trace, is given the text of its events as `read_trace` says.
+        parts: Of the file, where somebody has begun to read it.
 
     Raises:
         TraceError: it is none, or cannot be read.
@@ -71,4 +77,4 @@ def open_trace(path: Path, passed: Callable[[bytes], None] | None = None) -> Tra
         from trainprof.profiler.traces.nsight import read_nsight  # sqlite3 takes 10 ms
 
         return read_nsight(path)
-    return read_trace(path, passed)
+    return read_trace(path, passed, parts)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from trainprof.profiler.traces.kernel_names import OF_TYPE
 
@@ -28,8 +29,7 @@ Outputs = Mapping[tuple[Shape, Shape], Shape]
 """Sizes of what a convolution gives, by those of its input and weight."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """What one operator does on inputs of these sizes.
 
     Attributes:
@@ -49,8 +49,7 @@ class Work:
     wide: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Product:
+class _Product(msgspec.Struct, frozen=True):
     """Places of both factors among the inputs."""
 
     left: int
@@ -99,8 +98,7 @@ _BENCHMARK = {"aten::cudnn_convolution": 6, "aten::_convolution": 9}
 """Place of the switch `torch.backends.cudnn.benchmark` among the inputs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(msgspec.Struct, frozen=True):
     """The inputs of an operator; empty where the trace does not hold them.
 
     Attributes:

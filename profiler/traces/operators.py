@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
-from trainprof.profiler.traces.events import MISSING, Events, Flags, Kind, Trace, Whole
+from trainprof.profiler.traces.events import MISSING, Events, Flags, Kind, Trace, Whole, distinct
 from trainprof.profiler.traces.operator_shapes import (
     KNOWN,
     Inputs,
@@ -45,7 +44,7 @@ def around(events: Events, operators: Whole, lane: Whole, time_ns: Whole) -> Who
     """
     found = np.full(len(lane), MISSING, np.int64)
     lanes = events.lane[operators]
-    for one in np.unique(lane).tolist():
+    for one in distinct(lane).tolist():
         begin, stop = np.searchsorted(lanes, [one, one + 1])
         own, asked = operators[begin:stop], np.flatnonzero(lane == one)
         if not len(own):
@@ -56,8 +55,7 @@ def around(events: Events, operators: Whole, lane: Whole, time_ns: Whole) -> Who
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchedBy:
+class LaunchedBy(msgspec.Struct, frozen=True):
     """The operators that launched kernels.
 
     Attributes:

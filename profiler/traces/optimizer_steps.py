@@ -7,8 +7,8 @@ the host was in it; on the CPU it costs its own length. All times in ns within t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Flags, Kind, Trace
@@ -25,8 +25,7 @@ SCALES = re.compile(r"aten::(_foreach_)?mul_?$")
 """What momentum needs, and plain SGD does not."""
 
 
-@dataclass(frozen=True, slots=True)
-class OptimizerSteps:
+class OptimizerSteps(msgspec.Struct, frozen=True):
     """All that touch the window.
 
     Attributes:
@@ -51,7 +50,7 @@ def optimizer_steps(
     events, window = trace.events, timeline.window
     marked = (
         trace.named(STEP.search)
-        & np.isin(events.kind, (Kind.ANNOTATION, Kind.OPERATOR))
+        & events.of(Kind.ANNOTATION, Kind.OPERATOR)
         & (events.start_ns < window.end_ns)
         & (events.end_ns > window.start_ns)
     )

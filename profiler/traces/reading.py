@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gc
 import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
 from trainprof.errors import TrainprofError
+from trainprof.profiler.traces import text_parts
 from trainprof.profiler.traces.decode import (
     BROKEN,
     Columns,
@@ -22,11 +21,8 @@ from trainprof.profiler.traces.decode import (
     objects_in,
 )
 from trainprof.profiler.traces.events import Trace
+from trainprof.profiler.traces.text_parts import TextParts
 
-PART_BYTES = 1 << 20
-"""Of text that is decoded at a time; some ten times as much is needed meanwhile."""
-PACKED_BYTES = 1 << 16
-"""Of a packed file at a time, which makes about one part."""
 MOST_PENDING = 1 << 24
 """Bytes without the end of an event: no trace has so long a header, or one event."""
 MOST_EVENTS = 100_000_000
@@ -47,12 +43,17 @@ class TraceError(TrainprofError):
     """The file is no trace, or cannot be read."""
 
 
-def read_trace(path: Path, passed: Callable[[bytes], None] | None = None) -> Trace:
+def read_trace(
+    path: Path,
+    passed: Callable[[bytes], None] | None = None,
+    parts: TextParts | None = None,
+) -> Trace:
     """The events of one file as columns.
 
     Args:
         path: Of a Kineto or Chrome trace: JSON, or that gzipped.
         passed: Is given the text of the events that are read, part by part: JSON without brackets.
+        parts: Of the file, where somebody has begun to read it.
 
     Raises:
         TraceError: the file cannot be opened, or holds no events.
@@ -60,8 +61,8 @@ def read_trace(path: Path, passed: Callable[[bytes], None] | None = None) -> Tra
     collecting = gc.isenabled()
     gc.disable()  # nothing that is made here has cycles, and there is much of it
     try:
-        with path.open("rb") as file:
-            return _Reader(path, passed).read(file)
+        with parts or TextParts(path.open("rb")) as texts:
+            return _Reader(path, passed).read(texts)
     except MemoryError:
         raise TraceError(f"{path} needs more memory than there is; record fewer steps.") from None
     except OSError as error:
@@ -84,18 +85,21 @@ class _Reader:
         self._ended = False
         self._exact = False
 
-    def read(self, file: BinaryIO) -> Trace:
+    def read(self, texts: TextParts) -> Trace:
         parts: list[bytes] = []
         size = wanted = 0
-        for text in self._texts(file):
+        for text in texts:
             parts.append(text)
             size += len(text)
             if size >= wanted:
                 pending = self._understood(b"".join(parts))
                 parts, size = [pending], len(pending)
-                wanted = max(PART_BYTES, 2 * size)  # what is not understood is not read all again
+                wanted = max(
+                    text_parts.PART_BYTES, 2 * size
+                )  # what is not understood is not read all again
         if not self._begun:
             raise self._no_trace("it holds no list of events")
+        self._torn = texts.torn
         self._finish(b"".join(parts))
         return self._trace()
 
@@ -107,7 +111,7 @@ class _Reader:
                 self._header, pending = pending[: begin[0]], pending[begin[1] :]
                 self._exact = has_exact_times(pending)
                 self._begun = True
-        if self._begun and not self._ended and len(pending) >= PART_BYTES:
+        if self._begun and not self._ended and len(pending) >= text_parts.PART_BYTES:
             pending = self._take(pending)
         if self._ended:
             self._header, pending = self._header + pending, b""
@@ -126,30 +130,6 @@ class _Reader:
                 f"{self._path} holds more than {MOST_KEPT >> 20} MiB of names and shapes; record "
                 "fewer steps, or without shapes."
             )
-
-    def _texts(self, file: BinaryIO) -> Iterator[bytes]:
-        first = file.read(PART_BYTES)
-        if first[:2] != b"\x1f\x8b":
-            while first:
-                yield first
-                first = file.read(PART_BYTES)
-            return
-        yield from _ahead(self._inflated(first, file))
-
-    def _inflated(self, packed: bytes, file: BinaryIO) -> Iterator[bytes]:
-        inflate = zlib.decompressobj(31)
-        try:
-            while packed:
-                text = inflate.decompress(packed, PART_BYTES)
-                if text:
-                    yield text
-                packed = inflate.unconsumed_tail or inflate.unused_data.lstrip(b"\0")
-                if inflate.eof and packed:  # files may be joined
-                    inflate = zlib.decompressobj(31)
-                packed = packed or file.read(PACKED_BYTES)
-            self._torn |= not inflate.eof
-        except zlib.error:
-            self._torn = True
 
     def _begin(self, text: bytes) -> tuple[int, int] | None:
         """Where the header ends and the events begin; None while that cannot be told."""
@@ -263,15 +243,6 @@ class _Reader:
             f"{self._path} is no trace that can be read: {why}; name a file that torch.profiler "
             "has exported."
         )
-
-
-def _ahead(texts: Iterator[bytes]) -> Iterator[bytes]:
-    """Makes one part ahead in a thread: zlib works without the interpreter's lock."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, texts, None)
-        while (text := coming.result()) is not None:
-            coming = thread.submit(next, texts, None)
-            yield text
 
 
 def _shape_text(found: Any, part: int) -> str:

@@ -7,8 +7,7 @@ training calls itself are left out, as they may as well keep the order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Flags, Kind, Trace
@@ -22,8 +21,7 @@ REARRANGING = frozenset({"aten::contiguous", "aten::reshape"})
 """Operators that copy only where elements lie in another order than the one that is asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rearranging:
+class Rearranging(msgspec.Struct, frozen=True):
     """Such copies in the window.
 
     Attributes:

@@ -7,8 +7,7 @@ Kernels that compute a few operations on each element lie below the ridge of eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Flags
@@ -31,8 +30,7 @@ LEAST_PART = 0.01
 """Of the time of matrix kernels, for a precision to count as used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Roofline:
+class Roofline(msgspec.Struct, frozen=True):
     """What the shapes of a trace tell of its busiest device.
 
     Attributes:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import Kind, Trace
@@ -17,8 +17,7 @@ LEAST_WORK = 0.05
 """Part of the busiest device's time, from which a device counts as one that computes."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeveralDevices:
+class SeveralDevices(msgspec.Struct, frozen=True):
     """The devices of one trace in its window.
 
     Attributes:

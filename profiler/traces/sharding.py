@@ -8,8 +8,8 @@ these count: an all-gather beside a reduce-scatter may as well be tensor paralle
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.collectives import Collectives
@@ -23,8 +23,7 @@ FOR_BACKWARD = re.compile(r"^[\w:.]*backward")
 """The pass stands before the name of the module."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sharding:
+class Sharding(msgspec.Struct, frozen=True):
     """In the window.
 
     Attributes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Events, Kind, Trace
@@ -18,8 +17,7 @@ SHORT_PAUSE_NS = 200_000
 """Longer pauses between two operators are something else: data, output, another thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShortOperators:
+class ShortOperators(msgspec.Struct, frozen=True):
     """Of the training thread in the window, without loader and optimizer; lengths in ns.
 
     Attributes:

@@ -7,9 +7,10 @@ None where there is nothing in the trace that it could change.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from trainprof.profiler.traces.critical_path import OTHER, SYNCHRONISATION
 from trainprof.profiler.traces.dependencies import Dependencies, Node
@@ -40,8 +41,7 @@ value: less work than that fills no device)."""
 Both = tuple[Dependencies, Dependencies]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """What a change needs to know beside the graph.
 
     Attributes:
@@ -56,7 +56,7 @@ class Known:
     start_ns: int
     steps_ns: Whole
     tensor_cores: bool = False
-    saved_ns: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    saved_ns: Mapping[int, tuple[int, int]] = msgspec.field(default_factory=dict)
 
     @property
     def in_process(self) -> bool:

@@ -6,8 +6,7 @@ deviation, which a few long steps do not move) and by enough to matter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import MISSING, Flags, Kind, Trace, Whole
@@ -24,8 +23,7 @@ MOST_OF_IT = 0.5
 """Part of a step's excess by which something must have grown to be named for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepVariation:
+class StepVariation(msgspec.Struct, frozen=True):
     """The lengths of whole steps; times in ns.
 
     Attributes:

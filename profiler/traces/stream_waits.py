@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from trainprof.profiler.traces.device_work import NONE, DeviceWork
-from trainprof.profiler.traces.events import Kind, Trace, Whole
+from trainprof.profiler.traces.events import Kind, Trace, Whole, distinct
 
 WAITS_FOR_EVENT = re.compile(r"^(cuda|hip|cu)StreamWaitEvent")
 MOST_STREAMS = 8
@@ -79,7 +79,7 @@ def _launched_after(
     lanes, starts = trace.events.lane, trace.events.start_ns
     waiting, since = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     launched = np.flatnonzero(work.call >= 0)
-    for lane in np.unique(lanes[waits]):
+    for lane in distinct(lanes[waits]):
         calls = np.sort(starts[waits[lanes[waits] == lane]]) - start_ns
         own = launched[lanes[work.call[launched]] == lane]
         own = own[np.argsort(work.launched_ns[own], kind="stable")]

@@ -8,12 +8,11 @@ nor more than the device was idle before the next launch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.copies import PAGEABLE, SMALL_BYTES, TO_DEVICE
-from trainprof.profiler.traces.events import MISSING, Flags, Kind, Trace, Whole
+from trainprof.profiler.traces.events import MISSING, Flags, Kind, Trace, Whole, distinct
 from trainprof.profiler.traces.frames import own_function
 from trainprof.profiler.traces.intervals import union
 from trainprof.profiler.traces.launches import Launched, LaunchQueue
@@ -21,8 +20,7 @@ from trainprof.profiler.traces.nesting import innermost, outermost
 from trainprof.profiler.traces.timeline import DATA_WAIT, SYNCHRONISES, on_host
 
 
-@dataclass(frozen=True, slots=True)
-class Synchronisations:
+class Synchronisations(msgspec.Struct, frozen=True):
     """Waits of the host that end in a window, by start; calls of one operator are one wait.
 
     Attributes:
@@ -122,7 +120,7 @@ def _around(trace: Trace, calls: Whole, kind: Kind, wanted: object) -> Whole:
     places = np.flatnonzero((events.kind == kind) & trace.named(wanted))
     find = outermost if kind == Kind.OPERATOR else innermost
     lanes = events.lane[calls]
-    for lane in np.unique(lanes):
+    for lane in distinct(lanes):
         own = places[events.lane[places] == lane]
         of_lane = lanes == lane
         place = find(events.where(own), events.start_ns[calls[of_lane]])

@@ -7,11 +7,11 @@ steps where the trace marks any, else from the first event to the last.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
-from trainprof.profiler.traces.events import Events, Kind, Trace
+from trainprof.profiler.traces.events import Events, Kind, Trace, distinct
 from trainprof.profiler.traces.intervals import Intervals, union
 
 STEP = re.compile(r"ProfilerStep\s*#\s*\d+")
@@ -57,8 +57,7 @@ MOST_DEVICES = 64
 ON_DEVICE = (Kind.KERNEL, Kind.MEMCPY, Kind.MEMSET)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """What shares refer to.
 
     Attributes:
@@ -82,8 +81,7 @@ class Window:
         return "one whole step" if self.steps == 1 else f"{self.steps} whole steps"
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceTimeline:
+class DeviceTimeline(msgspec.Struct, frozen=True):
     """One device within the window; all in ns, and disjoint but for `busy` and `communication`.
 
     Attributes:
@@ -103,12 +101,11 @@ class DeviceTimeline:
     copies_ns: int
     idle_ns: int
     gaps: Intervals
-    causes: dict[str, int] = field(default_factory=dict)
-    parts: dict[str, Intervals] = field(default_factory=dict)
+    causes: dict[str, int] = msgspec.field(default_factory=dict)
+    parts: dict[str, Intervals] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
+class Timeline(msgspec.Struct, frozen=True):
     """What one file tells of time.
 
     Attributes:
@@ -152,19 +149,18 @@ def find_steps(trace: Trace) -> Intervals:
 
 def on_host(events: Events) -> np.ndarray:
     """Which events are of the host."""
-    return ~np.isin(events.kind, (*ON_DEVICE, Kind.DEVICE_ANNOTATION))
+    return ~events.of(*ON_DEVICE, Kind.DEVICE_ANNOTATION)
 
 
 def _window(events: Events, steps: Intervals) -> Window:
     if len(steps):
         return Window(int(steps.start.min()), int(steps.end.max()), len(steps))
-    core = events.where(~np.isin(events.kind, (Kind.OTHER, Kind.DEVICE_ANNOTATION)))
+    core = events.where(~events.of(Kind.OTHER, Kind.DEVICE_ANNOTATION))
     core = core if len(core) else events
     return Window(int(core.start_ns.min()), int(core.end_ns.max()), 0)
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceStates:
+class DeviceStates(msgspec.Struct, frozen=True):
     """When a device did what, within a window; `communication` may overlap `compute`."""
 
     busy: Intervals
@@ -249,7 +245,7 @@ class HostWork:
         launching = calls & trace.named(LAUNCHES.search)
         copying = launching & trace.named(lambda name: "emcpy" in name)
         operators = events.kind == Kind.OPERATOR
-        feeding = np.isin(events.lane, np.unique(events.lane[launching]))
+        feeding = np.isin(events.lane, distinct(events.lane[launching]))
         of_causes = (
             host & trace.named(DATA_WAIT.search),
             host & trace.named(SAVES.search),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.events import Events, Kind, Trace
@@ -44,8 +44,7 @@ WORK = ("optimizer", "zero grad", "backward", "operators")
 """Of them, those in which a training on the CPU gets on."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingThread:
+class TrainingThread(msgspec.Struct, frozen=True):
     """The thread that runs the steps; lengths in ns within the window.
 
     Attributes:

@@ -6,9 +6,9 @@ what was observed there is no replay of changes, but a sentence that says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 
+import msgspec
 import numpy as np
 
 from trainprof.profiler.traces.arrivals import Arrivals, collective_kernels
@@ -23,7 +23,8 @@ from trainprof.profiler.traces.critical_path import (
     replay,
 )
 from trainprof.profiler.traces.dependencies import Dependencies, Node, dependencies
-from trainprof.profiler.traces.events import Kind, Trace
+from trainprof.profiler.traces.device_model import device_model
+from trainprof.profiler.traces.events import Kind, Trace, distinct
 from trainprof.profiler.traces.simulated_changes import SIMULATED, Known
 from trainprof.profiler.traces.timeline import LAUNCHES, Timeline
 
@@ -42,8 +43,7 @@ WORKERS = 4
 """That take the place of a loader in the training process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What a change would do.
 
     Attributes:
@@ -65,8 +65,7 @@ class Outcome:
         return bottleneck(self.parts_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class WhatIf:
+class WhatIf(msgspec.Struct, frozen=True):
     """The critical path of a trace, and what changes of it would do.
 
     Attributes:
@@ -80,7 +79,7 @@ class WhatIf:
     all_steps: bool
     observed_ns: int
     path: CriticalPath
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    outcomes: Mapping[str, Outcome] = msgspec.field(default_factory=dict)
     doubt: str | None = None
 
 
@@ -88,7 +87,7 @@ def what_if(
     trace: Trace,
     found: Timeline,
     saved_ns: Mapping[int, tuple[int, int]] | None = None,
-    tensor_cores: bool = False,
+    tensor_cores: bool | None = None,
     workers: int = WORKERS,
     changes: Iterable[str] = CHANGES,
 ) -> WhatIf | None:
@@ -98,12 +97,12 @@ def what_if(
         trace: What a file holds.
         found: Its timeline.
         saved_ns: By place of a collective's event what it need not wait, as in `Known`.
-        tensor_cores: The device has them.
+        tensor_cores: The device has them; None for what the trace tells of it.
         workers: Into which a loader in the training process is put.
         changes: To replay, of `CHANGES`.
     """
     span = replayed_span(trace, found)
-    if span is None or len(np.unique(trace.of_kind(*BY_THREAD).lane)) > MOST_THREADS:
+    if span is None or len(distinct(trace.of_kind(*BY_THREAD).lane)) > MOST_THREADS:
         return None
     first, last, start_ns, end_ns = span
     graph = dependencies(trace, start_ns, end_ns)
@@ -124,11 +123,20 @@ def what_if(
         trace=trace,
         start_ns=start_ns,
         steps_ns=found.steps.start[first:last] - start_ns,
-        tensor_cores=tensor_cores,
+        tensor_cores=_has_tensor_cores(trace, found) if tensor_cores is None else tensor_cores,
         saved_ns=saved_ns or {},
     )
     outcomes = _outcomes(graph, known, changes, (unchanged, path), workers)
     return WhatIf(result.steps, result.all_steps, result.observed_ns, path, outcomes, result.doubt)
+
+
+Replayed = Callable[[Trace, Timeline], WhatIf | None]
+"""Does so, wherever that is done."""
+
+
+def _has_tensor_cores(trace: Trace, found: Timeline) -> bool:
+    model = device_model(trace, found)
+    return model is not None and model.has_tensor_cores
 
 
 def saved_of(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-import numpy as np
+import msgspec
 
 from trainprof.profiler.traces.events import Kind, Trace
 from trainprof.profiler.traces.intervals import union
@@ -15,8 +14,7 @@ MARK = re.compile(r"^Optimizer\.zero_grad#(?P<kind>\w+)\.zero_grad")
 """torch.optim annotates each call so whenever a profiler runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class ZeroGrads:
+class ZeroGrads(msgspec.Struct, frozen=True):
     """All calls in the window; lengths in ns.
 
     Attributes:
@@ -34,7 +32,7 @@ def zero_grads(trace: Trace, timeline: Timeline) -> ZeroGrads | None:
     events, window = trace.events, timeline.window
     marked = (
         trace.named(MARK.search)
-        & np.isin(events.kind, (Kind.ANNOTATION, Kind.OPERATOR))
+        & events.of(Kind.ANNOTATION, Kind.OPERATOR)
         & (events.start_ns < window.end_ns)
         & (events.end_ns > window.start_ns)
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
+
+from msgspec.structs import replace
 
 from trainprof.profiler.traces.arrivals import Arrivals
 from trainprof.profiler.traces.events import Kind, Trace
@@ -13,7 +15,7 @@ from trainprof.profiler.traces.launches import Launched, LaunchQueue, launch_que
 from trainprof.profiler.traces.synchronisations import Synchronisations, synchronisations
 from trainprof.profiler.traces.timeline import Timeline
 from trainprof.profiler.traces.training_thread import TrainingThread, training_thread
-from trainprof.profiler.traces.what_if import Outcome, WhatIf, what_if
+from trainprof.profiler.traces.what_if import Outcome, Replayed, WhatIf, what_if
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Traced:
         together: What the ranks tell together; None for one alone, or without common collectives.
         windows_ns: Length of the window of each rank that was read.
         balanced: What the rank that waits longest would gain if all came together.
+        replayed: Replays changes, wherever that is done.
     """
 
     trace: Trace
@@ -33,6 +36,7 @@ class Traced:
     together: Arrivals | None = None
     windows_ns: Mapping[int, int] = field(default_factory=dict)
     balanced: Outcome | None = None
+    replayed: Replayed = what_if
 
     @cached_property
     def launched(self) -> Launched:
@@ -42,8 +46,7 @@ class Traced:
     @cached_property
     def what_if(self) -> WhatIf | None:
         """The critical path and simulated changes; None where there is nothing to replay."""
-        cores = self.kernels is not None and self.kernels.model.has_tensor_cores
-        found = what_if(self.trace, self.timeline, tensor_cores=cores)
+        found = self.replayed(self.trace, self.timeline)
         if found is None or self.balanced is None:
             return found
         return replace(found, outcomes={**found.outcomes, self.balanced.change: self.balanced})

@@ -79,6 +79,36 @@ except ProcessLookupError:
 """
 
 
+REPLAYED = """
+import os, pickle, signal, sys
+from pathlib import Path
+from trainprof.cli.reading_ahead import reading_ahead
+with reading_ahead(["diagnose", sys.argv[1]]) as ahead:
+    from trainprof.profiler.traces.timeline import timeline
+    from trainprof.profiler.traces.what_if import what_if
+    trace = ahead.open(Path(sys.argv[1]))
+    if "lost" in sys.argv:
+        os.kill(ahead._process, signal.SIGKILL)
+    elif "another" in sys.argv:
+        trace = pickle.loads(pickle.dumps(trace))
+    found = ahead.what_if(trace, timeline(trace))
+here = what_if(trace, timeline(trace))
+print(found is not None and found.outcomes == here.outcomes and bool(here.outcomes))
+"""
+
+
+@needs_cores
+@pytest.mark.parametrize("how", ["read", "lost", "another"])
+def test_what_it_replays_is_what_a_replay_here_gives(trace, how):
+    told = subprocess.run(
+        [sys.executable, "-c", REPLAYED, str(trace), how],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (told.stdout.strip(), told.stderr) == ("True", "")
+
+
 @needs_cores
 @pytest.mark.parametrize("how", ["read", "lost"])
 def test_a_reader_that_is_lost_costs_nothing_but_time(trace, how):
@@ -107,12 +137,15 @@ def test_a_reader_that_nobody_asks_is_ended(trace):
 
 
 ASKED = """
-import json, sys
+import json, os, sys
 from trainprof.cli.reading_ahead import reading_ahead
 found = []
 for words in json.loads(sys.argv[1]):
-    with reading_ahead(words) as ahead:
-        found.append(ahead is not None)
+    process = os.fork()  # once numpy is there, nothing is read ahead
+    if process == 0:
+        with reading_ahead(words) as ahead:
+            os._exit(ahead is not None)
+    found.append(bool(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])))
 print(json.dumps(found))
 """
 

@@ -12,9 +12,10 @@ from trainprof.cli.moment import tell
 from trainprof.cli.reading_ahead import Ahead
 from trainprof.cli.settings import Settings
 from trainprof.profiler.model.diagnosis import Diagnosis
-from trainprof.profiler.traces.opening import Format, format_of, open_trace
+from trainprof.profiler.traces.opening import Format, format_of
 from trainprof.rules.rank_brief import RankBrief, ToRead, Unread
 from trainprof.rules.rank_traces import Briefs, Told, diagnose_traces, local_briefs
+from trainprof.rules.trace_diagnosis import HERE, Reader
 
 SILENT_S = 1.0
 """What takes less shows no progress."""
@@ -87,7 +88,7 @@ def diagnosed_traces(
                 select=settings.select,
                 ignore=settings.ignore,
                 briefs=briefs,
-                opened=open_trace if ahead is None else ahead.open,
+                reader=HERE if ahead is None else Reader(ahead.open, ahead.what_if),
                 told=progress,
             )
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ from test_timeline import traces
 from trace_builder import TraceBuilder
 
 from trainprof.cli.main import main
-from trainprof.profiler.traces import reading
+from trainprof.profiler.traces import text_parts
 from trainprof.profiler.traces.path_track import path_track
 from trainprof.profiler.traces.reading import read_trace
 from trainprof.profiler.traces.timeline import timeline
@@ -71,7 +71,7 @@ def test_any_trace_is_drawn_as_it_is_reckoned(tmp_path, builder):
 @pytest.mark.parametrize("form", [{}, {"indent": 2}, {"as_list": True}, {"packed": True}], ids=str)
 @pytest.mark.parametrize("part", [100, 1 << 22])
 def test_the_events_of_the_file_stand_as_they_were(tmp_path, monkeypatch, form, part):
-    monkeypatch.setattr(reading, "PART_BYTES", part)
+    monkeypatch.setattr(text_parts, "PART_BYTES", part)
     builder = TraceBuilder().step(1, 0, 100).wait(0, 50).kernel("gemm", 50, 40, correlation=3)
     builder.events.append({"ph": "s", "id": 7, "pid": 100, "tid": 100, "ts": 3.25, "cat": "ac2g"})
     builder.events.append({"ph": "X", "name": "é", "pid": "a", "tid": "b", "ts": 1e3, "dur": 0.5})

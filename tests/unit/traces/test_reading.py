@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from trace_builder import TraceBuilder
 
-from trainprof.profiler.traces import reading
+from trainprof.profiler.traces import reading, text_parts
 from trainprof.profiler.traces.events import Kind
 from trainprof.profiler.traces.reading import TraceError, read_trace
 from trainprof.profiler.traces.timeline import timeline
@@ -51,7 +51,7 @@ FORMS = [{}, {"indent": 2}, {"as_list": True}, {"as_list": True, "indent": 1}, {
 def test_every_form_holds_the_same(tmp_path, monkeypatch, form, part):
     """Also where a part ends in the middle of anything."""
     expected = contents(read_trace(small().write(tmp_path / "plain.json")))
-    monkeypatch.setattr(reading, "PART_BYTES", part)
+    monkeypatch.setattr(text_parts, "PART_BYTES", part)
     trace = read_trace(small().write(tmp_path / "trace.json", **form))
     assert contents(trace) == expected
     assert len(expected) == 81
@@ -156,7 +156,7 @@ def test_a_broken_event_is_counted_and_the_rest_read(tmp_path):
     ],
 )
 def test_what_is_no_trace_is_told(tmp_path, monkeypatch, content, sentence):
-    monkeypatch.setattr(reading, "PART_BYTES", 1 << 16)
+    monkeypatch.setattr(text_parts, "PART_BYTES", 1 << 16)
     monkeypatch.setattr(reading, "MOST_PENDING", 1 << 20)
     path = tmp_path / "trace.json"
     path.write_bytes(content)
@@ -168,7 +168,7 @@ def test_no_file_and_too_many_events_are_told(tmp_path, monkeypatch):
     with pytest.raises(TraceError, match="No such file"):
         read_trace(tmp_path / "none.json")
     monkeypatch.setattr(reading, "MOST_EVENTS", 50)
-    monkeypatch.setattr(reading, "PART_BYTES", 1 << 12)
+    monkeypatch.setattr(text_parts, "PART_BYTES", 1 << 12)
     with pytest.raises(TraceError, match="more than 50 events; record fewer steps"):
         read_trace(small().write(tmp_path / "trace.json"))
 

@@ -11,7 +11,7 @@ import zlib
 import pytest
 from trace_builder import TraceBuilder
 
-from trainprof.profiler.traces import reading
+from trainprof.profiler.traces import reading, text_parts
 from trainprof.profiler.traces.reading import TraceError, read_trace
 from trainprof.rules.trace_diagnosis import diagnose_trace
 
@@ -156,7 +156,7 @@ def test_memory_that_is_not_there_is_a_sentence(tmp_path, monkeypatch):
 
 def test_names_that_take_too_much_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "MOST_KEPT", 1 << 20)
-    monkeypatch.setattr(reading, "PART_BYTES", 1 << 16)
+    monkeypatch.setattr(text_parts, "PART_BYTES", 1 << 16)
     builder = TraceBuilder()
     for number in range(30):
         builder.kernel(f"{number}" + "n" * 100_000, number, 1)

@@ -160,7 +160,7 @@ def test_matrices_in_tensor_core_precision(tmp_path):
     outcome = simulated(path, tensor_cores=True).outcomes["tensor-cores"]
     assert outcome.low == pytest.approx(100 / (40 + 60 / 1.5), rel=0.05)
     assert outcome.high == pytest.approx(100 / (40 + 60 / 3), rel=0.05)
-    assert "tensor-cores" not in simulated(path).outcomes
+    assert "tensor-cores" not in simulated(path, tensor_cores=False).outcomes
 
 
 def test_a_larger_batch_pays_where_the_host_is_slow(tmp_path):
