@@ -1,6 +1,6 @@
 """Makes the pictures of the dashboard: `python docs/refresh_dashboard.py`, in a few minutes.
 
-A sample training is run and looked at while it trains (dark) and afterwards (light); then it is
+A sample training is run and looked at while it trains (dark) and afterwards (light); another is
 tuned, and looked at once one fix is kept and another is tried (`tune` alone makes that picture).
 Every number in a picture must be one of the diagnosis, or of the records where that holds none
 (`shown_screen.py`).
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from trainprof.reports.dashboard.app import DashboardApp
 REPOSITORY = Path(__file__).resolve().parents[1]
 PICTURES = REPOSITORY / "docs" / "pictures"
 STORY = "sample_runs/slow_storage/train.py"
+TUNED_STORY = "trainprof/cli/demo_training.py"
 SIZE = (100, 30)
 LEAST_DONE = 0.5
 """Of the steps of the trial that is shown must be done: there is something to see then."""
@@ -103,14 +105,16 @@ def _shows_trials(app: DashboardApp) -> bool:
 
 
 def tune_story() -> None:
-    """Tunes the training, up to the picture."""
+    """Tunes the training of `trainprof demo`, up to the picture."""
     with tempfile.TemporaryDirectory() as base:
         folder = Path(base) / "tuned"
-        options = ["--out", str(folder), "--steps", "40", "--quiet", "--no-calibration"]
+        shutil.copy(TUNED_STORY, Path(base) / "train.py")
+        options = ["--out", str(folder), "--steps", "30", "--quiet", "--no-calibration"]
         fixes = ["--fix", "loader-workers:num_workers=2", "--fix", "optimizer-fused"]
         tune = subprocess.Popen(
-            [sys.executable, "-m", "trainprof", "tune", *options, *fixes, "--", STORY],
+            [sys.executable, "-m", "trainprof", "tune", *options, *fixes, "--", "train.py"],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
+            cwd=base,
         )
         try:
             while not is_tune(folder):

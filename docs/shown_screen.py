@@ -142,6 +142,7 @@ def _tune(board: Board, tune: TuneProgress) -> Sources:
     Texts may be cut into several lines, so each of their words may stand alone.
     """
     texts = [word for one in texts_in(json.loads(encode(tune.attempts))) for word in one.split()]
+    texts += tune.begun.command if tune.begun is not None else ()
     texts += [word for one in tune.refused for word in one.reason.split()]
     shown = [f"trials {len(tune.attempts)}"]
     for one in tune.attempts:

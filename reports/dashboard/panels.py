@@ -15,7 +15,7 @@ from trainprof.profiler.model.phases import PHASES
 from trainprof.reports import numbers
 from trainprof.reports.dashboard.board import LIVE_S, Board, Live, ShownEvent
 from trainprof.reports.dashboard.machine import Gauge
-from trainprof.reports.dashboard.trials import standing
+from trainprof.reports.dashboard.trials import standing, tuned_script
 from trainprof.reports.phases import FOLDED, PhaseRow, bar_cells, phase_label, phase_rows
 from trainprof.reports.sentences import evidence_line, gain_line, verdict_parts
 from trainprof.reports.source import place
@@ -68,7 +68,7 @@ def title_line(board: Board, width: int, note: str = "") -> Text:
     name = printable(info.name, 40) if info else "no run.json yet"
     parts = [name, _standing(board)]
     if board.tune is not None:
-        parts = [f"tune of {name}" if info else "tune", standing(board.tune, board.unix_s)]
+        parts = [tuned_script(board), standing(board.tune, board.unix_s)]
     training = board.training()
     if len(training) > 1:
         count = len(training)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.text import Text
 
 from trainprof.profiler.model.tune_progress import Attempt, TuneRun
 from trainprof.profiler.model.tuning import Pair
+from trainprof.profiler.store.trials import script
 from trainprof.profiler.store.tune_progress import TuneProgress
 from trainprof.reports import numbers
 from trainprof.reports.dashboard.board import Board
@@ -25,6 +27,14 @@ _WORDS = {
 }
 _STYLES = {"kept": "bold green", "under way": "bold"}
 _COLUMN = 13
+
+
+def tuned_script(board: Board) -> str:
+    """Whose tune it is, by the name of the script: the run of a trial is called "run"."""
+    begun = board.tune.begun if board.tune is not None else None
+    command = begun.command if begun is not None else board.info.argv if board.info else ()
+    name = Path(script(command)[-1]).name if command else ""
+    return f"tune of {printable(name, 40)}" if name else "tune"
 
 
 def standing(tune: TuneProgress, unix_s: float) -> str:
