@@ -245,8 +245,10 @@ class RunTail:
         Raises:
             RunFolderError: a file is of a newer format.
         """
-        if self._looks % NEW_PROCESSES_EVERY == 0:
+        searches = self._looks % NEW_PROCESSES_EVERY == 0
+        if searches or self._info.value is None:  # times of records count from what it says
             self._info.look()
+        if searches:
             self._find_processes()
         self._looks += 1
         records = [one for tail in self._processes.values() if (one := self._added(tail))]

@@ -74,7 +74,8 @@ def trial_line(board: Board) -> Text:
     text = Text.assemble(("Now: ", "bold"), run_words(tune, tune.run))
     steps = max((rank.steps for rank in board.training()), default=0)
     if steps:
-        text.append(f" · step {numbers.count(steps)} of {numbers.count(tune.run.steps)}")
+        most = "at most " if tune.run.purpose in ("baseline", "kept") else ""
+        text.append(f" · step {numbers.count(steps)} of {most}{numbers.count(tune.run.steps)}")
     return text
 
 

@@ -25,6 +25,17 @@ def test_each_look_gives_only_what_was_added(tmp_path):
     assert list(second.steps.columns["index"]) == [3, 4]
 
 
+def test_no_sample_comes_before_what_its_time_counts_from(tmp_path):
+    tail = RunTail(tmp_path / "run")
+    assert tail.look().info is None  # it was not begun yet
+    run = RunWriter(tmp_path / "run")
+    run.sample(0.5)
+    run.flush()
+    look = tail.look()
+    assert len(look.samples) == 1
+    assert look.info == run.info
+
+
 def test_the_steps_are_those_that_the_whole_reader_reads(tmp_path):
     run = RunWriter(tmp_path / "run")
     tail = RunTail(run.folder)
