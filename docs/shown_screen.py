@@ -149,7 +149,10 @@ def _tune(board: Board, tune: TuneProgress) -> Sources:
         measured = [one.speedup, *(one.ci or ()), *(pair.ratio for pair in one.measured)]
         shown += [f"{value:.2f}" for value in measured if value is not None]
         shown += [f"{one.pairs} pairs", f"{one.pairs} pair"]
-        texts += [f"{name}={value}" for name, value in one.params.items()]
+        for params in (one.params, *(setting["params"] for setting in one.searched)):
+            texts += [f"{name}={value}" for name, value in params.items()]
+        found = [setting["speedup"] for setting in one.searched]
+        shown += [f"{value:.2f}" for value in found if value is not None]
         if one.predicted is not None:
             shown.append(numbers.ratio(*one.predicted))
     for pairs, least in (tune.aa.get("detectable") or {}).items():

@@ -397,6 +397,8 @@ def noise_line(aa: Mapping[str, Any]) -> str | None:
     noise, least = aa.get("sd"), aa.get("detectable")
     if not isinstance(noise, float) or not isinstance(least, dict):
         return None
+    if not all(isinstance(ratio, (int, float)) for ratio in least.values()):
+        return None
     shown = "; ".join(f"{pairs} pairs show {ratio:.2f}" for pairs, ratio in least.items())
     return f"equal runs differ by {numbers.share(noise)}: {shown} times and more"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainprof.profiler.model.tuning import TuneResult
@@ -33,3 +33,14 @@ def interval(bounds: tuple[float, float]) -> str:
 def settings(params: Mapping[str, Any]) -> str:
     """The parameters of a fix: num_workers=2, prefetch_factor=4."""
     return ", ".join(f"{name}={value}" for name, value in params.items())
+
+
+def searched_line(searched: Sequence[Mapping[str, Any]]) -> str:
+    """The settings that were tried to choose one, each with the ratio of its short pairs."""
+    return f"chosen among {'; '.join(map(_searched, searched))}"
+
+
+def _searched(setting: Mapping[str, Any]) -> str:
+    params, ratio = setting.get("params"), setting.get("speedup")
+    told = settings(params) if isinstance(params, Mapping) else "?"
+    return f"{told} ({ratio:.2f})" if isinstance(ratio, (int, float)) else f"{told} (failed)"

@@ -85,6 +85,7 @@ class Attempt:
     reason: str = ""
     loss_check: Mapping[str, Any] | None = None
     measured: tuple[Pair, ...] = ()
+    searched: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,8 @@ class TuneTail:
             told: object = msgspec.json.decode(line.data, type=kind)
         except UNREADABLE:
             return
+        if isinstance(told, TuneRun) and not told.folder.isprintable():
+            return  # no folder of ours
         if isinstance(told, TuneEnded):
             self._ended = told
         elif isinstance(told, Attempt):
@@ -274,6 +276,7 @@ def _single(verdict: str | None, tried: TriedFix) -> Attempt:
         tried.reason,
         tried.loss_check,
         tried.measured,
+        tried.searched,
     )
 
 

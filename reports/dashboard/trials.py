@@ -16,7 +16,7 @@ from trainprof.reports import numbers
 from trainprof.reports.dashboard.board import Board
 from trainprof.reports.sentences import noise_line
 from trainprof.reports.text import SENTENCE, SHORT, printable
-from trainprof.reports.tune_sentences import headline, interval, settings, times
+from trainprof.reports.tune_sentences import headline, interval, searched_line, settings, times
 
 _WORDS = {
     "keep": "kept",
@@ -110,7 +110,7 @@ def trial_lines(tune: TuneProgress, width: int) -> list[Text]:
     """What was tried, is tried and waits, each with what was measured of it."""
     lines = []
     current = tune.run.number if tune.run is not None and not tune.over else None
-    for attempt in tune.attempts:
+    for attempt in sorted(tune.attempts, key=lambda one: one.number != current):
         lines += _attempt_lines(attempt, attempt.number == current, width)
     for one in tune.refused:
         lines += _entry("not tried", f"{printable(one.fix, SHORT)}: {printable(one.reason)}", width)
@@ -159,6 +159,8 @@ def _details(attempt: Attempt) -> Iterator[str]:
     params = settings(attempt.params)
     if params:
         yield printable(params)
+    if attempt.searched:
+        yield printable(searched_line(attempt.searched))
     if len(attempt.measured) > 1:
         yield pairs_line(attempt.measured)
     if attempt.reason:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from trainprof.profiler.model.tuning import TriedFix, TuneResult
 from trainprof.reports.numbers import seconds
 from trainprof.reports.sentences import noise_line
-from trainprof.reports.tune_sentences import headline, interval, settings, times
+from trainprof.reports.tune_sentences import headline, interval, searched_line, settings, times
 
 WIDTH = 80
 
@@ -123,13 +122,7 @@ def _fix(title: str, fix: TriedFix) -> Iterator[str]:
     if fix.reason:
         yield from _wrapped(fix.reason, 2)
     if fix.searched:
-        yield from _wrapped(f"chosen among {'; '.join(_setting(one) for one in fix.searched)}", 2)
-
-
-def _setting(searched: Mapping[str, Any]) -> str:
-    """One setting of the search, with the ratio of its short pairs."""
-    params, ratio = settings(searched["params"]), searched["speedup"]
-    return f"{params} ({ratio:.2f})" if ratio is not None else f"{params} (failed)"
+        yield from _wrapped(searched_line(fix.searched), 2)
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:

@@ -157,4 +157,10 @@ def attempt_of(number: int, experiment: Experiment) -> Attempt:
     )
     if len(fixes) > 1:
         return attempt
-    return replace(attempt, params=tried.params, rule=tried.rule, predicted=tried.predicted)
+    return replace(
+        attempt,
+        params=tried.params,
+        rule=tried.rule,
+        predicted=tried.predicted,
+        searched=tried.searched,
+    )

@@ -9,17 +9,24 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import to_builtins
 from run_writer import STARTED_UNIX_S, RunWriter
 from screen_text import check_screen, screen_text
 from test_screen import DIAGNOSIS, Asked, _run
 from tune_writer import FUSED, KEPT, NOISE, WORKERS, TuneWriter
 
-from trainprof.profiler.model.tune_progress import TuneEnded, TuneRun
+from trainprof.profiler.model.tune_progress import TuneEnded, TuneNoise, TuneRun
 from trainprof.profiler.model.tuning import TriedFix, TuneResult
+from trainprof.profiler.store.encoded import encode_json
 from trainprof.profiler.store.tail import RunTail
 from trainprof.profiler.store.tune_progress import TuneTail, is_tune
 from trainprof.reports.dashboard.app import DashboardApp
+from trainprof.reports.dashboard.board import Board
 from trainprof.reports.dashboard.messages import Diagnosed, Looked, Tuned
+from trainprof.reports.dashboard.panels import title_line
+from trainprof.reports.dashboard.trials import run_words, trial_line, trial_lines
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "docs"))
 from shown_screen import screen_differs, sources_of_screen
@@ -177,6 +184,33 @@ def test_reading_takes_only_whole_lines_and_what_it_knows(tmp_path, alive):
     assert found.run_folder == tmp_path / "baseline" / "run"
 
 
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers(-9, 9) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=5,
+)
+FIELDS = {"attempt": KEPT, "noise": TuneNoise(NOISE), "run": TuneRun("pair", TRIAL, 70, 1)}
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.sampled_from(sorted(FIELDS)), st.data(), ANY_JSON)
+def test_no_line_breaks_the_screen(tmp_path_factory, kind, data, value):
+    folder = tmp_path_factory.mktemp("tune")
+    tune = TuneWriter(folder, time.time() + 1.0).add(KEPT)
+    told = to_builtins(FIELDS[kind])
+    field = data.draw(st.sampled_from(sorted(told)))
+    inner = list(told[field]) if isinstance(told[field], dict) else []
+    if inner and data.draw(st.booleans()):
+        told[field] = {**told[field], data.draw(st.sampled_from(inner)): value}
+    else:
+        told[field] = value
+    with tune.path.open("ab") as file:
+        file.write(encode_json({"kind": kind, "at_unix_s": 1.0, "data": told}) + b"\n")
+    board = Board(folder).follow(TuneTail(folder).look())
+    for line in [trial_line(board), *trial_lines(board.tune, 60), title_line(board, 80)]:
+        assert "\n" not in line.plain
+
+
 def test_a_tune_that_goes_on_comes_to_its_attempts_again(tuned, alive):
     write_result(tuned.folder, ended="budget")
     os.utime(tuned.folder / "tune.json", (BEGUN_S + 150.0, BEGUN_S + 150.0))
@@ -206,6 +240,30 @@ def test_folders_of_older_versions_have_no_journal(tmp_path):
     assert over.run_folder == tmp_path / "baseline" / "run"
     assert [one.verdict for one in over.attempts] == ["keep"]
     show(tmp_path, picture("tune-older"))
+
+
+def test_a_tune_of_another_machine_goes_on_as_long_as_it_writes(tuned, tmp_path):
+    line = tuned.path.read_text().replace(os.uname().nodename, "elsewhere")
+    tuned.path.write_text(line)
+    now_s = time.time()
+    assert TuneTail(tuned.folder, lambda: now_s).look().status == "running"
+    assert TuneTail(tuned.folder, lambda: now_s + 100.0).look().status == "killed"
+
+
+def test_settings_are_chosen_in_trials_of_their_own(tuned):
+    def words(purpose, **fields):
+        tuned.add(TuneRun(purpose, TRIAL, 70, **fields))
+        tune = TuneTail(tuned.folder, lambda: NOW_S).look()
+        return run_words(tune, tune.run)
+
+    with_4 = {"number": 1, "changed": True, "params": {"num_workers": 4}}
+    assert words("setting", **with_4) == (
+        "loader-workers (num_workers=4), choosing its setting, with it"
+    )
+    assert words("setting", number=1) == "loader-workers, choosing its setting, without it"
+    assert "another seed" in words("seed", pair=2, pairs_at_most=6)
+    assert "what is kept" in words("kept")
+    assert words("pair", number=99) == "a fix, pair 0 of at most 0, without it"
 
 
 @pytest.mark.parametrize("is_over", [False, True])

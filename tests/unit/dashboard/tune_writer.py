@@ -41,6 +41,11 @@ KEPT = Attempt(
         Pair("old", 0.05, 0.02, 2.22),
         Pair("new", 0.05, 0.02, 2.2),
     ),
+    (
+        {"params": {"num_workers": 2}, "speedup": 2.19, "pairs": 2},
+        {"params": {"num_workers": 4}, "speedup": 2.03, "pairs": 1},
+        {"params": {"num_workers": 64}, "speedup": None, "pairs": 0},
+    ),
 )
 FUSED = Attempt(2, ("optimizer-fused",), predicted=(1.1, 1.3))
 
