@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -24,6 +25,7 @@ from trainprof.profiler.model.plan import Plan, plan_to_json
 from trainprof.profiler.model.tuning import TuneResult
 from trainprof.profiler.samplers.hardware import read_hardware
 from trainprof.profiler.store.secrets import mask_secrets
+from trainprof.reports.source import short_path
 from trainprof.rules.calibration import add_cases, calibration_path
 from trainprof.rules.experiments.asked import asked_candidates
 from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of, measured
@@ -54,6 +56,11 @@ BASELINE_STEPS = 400
 """Of the run that is diagnosed; a shorter script runs to its end."""
 
 Say = Callable[[str], None]
+
+
+def watch_command(folder: Path) -> str:
+    """What to type to watch a tune."""
+    return f"trainprof top {shlex.quote(short_path(str(folder)))}"
 
 
 class Tuning:
@@ -120,6 +127,7 @@ class Tuning:
         Raises:
             UsageError: it does not train, or it fails.
         """
+        self._say(f"`{watch_command(self._folder)}` in another terminal shows the trials")
         if self._earlier is not None:
             self._say(f"going on with {len(self._earlier)} trials of {self._folder}")
             return self._diagnosis(self._folder / "baseline" / "run")

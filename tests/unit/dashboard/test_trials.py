@@ -17,6 +17,7 @@ from screen_text import check_screen, screen_text
 from test_screen import DIAGNOSIS, Asked, _run
 from tune_writer import FUSED, KEPT, NOISE, WORKERS, TuneWriter
 
+from trainprof.cli import top
 from trainprof.profiler.model.tune_progress import TuneEnded, TuneNoise, TuneRun
 from trainprof.profiler.model.tuning import TriedFix, TuneResult
 from trainprof.profiler.store.encoded import encode_json
@@ -279,3 +280,14 @@ def test_every_number_on_the_screen_has_its_source(tuned, is_over):
         assert len(screen_differs(svg.replace("2.11,&#160;2.32", "2.11,&#160;2.33"), sources)) > 0
 
     show(tuned.folder, script, size=(100, 30))
+
+
+def test_top_follows_a_tune_and_takes_no_trace_of_its_trials(tuned, monkeypatch):
+    shown = []
+    monkeypatch.setattr(DashboardApp, "run", lambda app: shown.append(app))
+    top.show(tuned.folder)
+    top.show(tuned.folder / "baseline" / "run")
+    tune, run = shown
+    assert tune._views[0] == "trials"
+    assert "trials" not in run._views
+    assert "would disturb the trial" in tune._services.trace()
