@@ -62,9 +62,10 @@ SITE ?= build/site
 docs:
 	@NO_MKDOCS_2_WARNING=1 $(BIN)mkdocs build --strict --site-dir $(SITE)
 
-# With TRACE=FILE what the diagnosis of a trace costs too.
-bench: $(VENV)/.demo-installed $(if $(TRACE),bench-traces)
+# What the agent costs, and what it costs to watch it. With TRACE=FILE the diagnosis of a trace too.
+bench: $(VENV)/.test-installed $(if $(TRACE),bench-traces)
 	$(VENV)/bin/python benchmarks/overhead.py
+	$(VENV)/bin/python benchmarks/watching.py --markdown docs/watching-cost.md
 
 # Installs HolisticTraceAnalysis into an environment of its own, benchmarks/.venv-peer.
 # RANKS="FILE FILE ..." measures 256 ranks made of these as well.

@@ -149,7 +149,7 @@ def page(tables: list[dict[str, object]], machine: str) -> str:
     """The tables as a page of the documentation."""
     hashes = {file.name: _hash(file) for file in (Path(__file__), TRAINING)}
     lines = [
-        f"Machine: {machine}. Commit {_commit()}; "
+        f"Machine: {machine}. Commit {commit()}; "
         + ", ".join(f"{name} {digest}" for name, digest in hashes.items())
         + ".",
         "",
@@ -186,7 +186,8 @@ def _hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Of the checkout that is measured, in short."""
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         capture_output=True,
