@@ -90,3 +90,20 @@ def test_what_is_scraped_while_it_runs_is_what_the_run_records(running, tmp_path
         assert found["trainprof_phase_seconds_total", phase] == of_phase_ns / 1e9
     assert found["trainprof_samples_total", None] == sum(columns["samples"][:steps])
     assert found["trainprof_resident_memory_bytes", None] > 0
+
+
+@pytest.mark.parametrize("options", [[], ["--metrics-port", "0"]])
+def test_nothing_listens_unless_it_is_asked_for(options, tmp_path):
+    script = "import sys; from trainprof.cli.main import main; status = main(sys.argv[1:]); " + (
+        "print(status, 'http.server' in sys.modules)"
+    )
+    disabled = {"TRAINPROF_DISABLE": "1"} if options else {}
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", "--quiet", *options, "--out", "run", "true"],
+        cwd=tmp_path,
+        env={**os.environ, **disabled},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("0 False\n", "")
