@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from trainprof.profiler.store.tune_progress import TuneProgress
 from trainprof.reports import numbers
 from trainprof.reports.dashboard.board import Board
 from trainprof.reports.sentences import noise_line
+from trainprof.reports.source import short_path
 from trainprof.reports.text import SENTENCE, SHORT, printable
 from trainprof.reports.tune_sentences import headline, interval, searched_line, settings, times
 
@@ -82,9 +84,10 @@ def trial_line(board: Board) -> Text:
 def _without_result(tune: TuneProgress) -> str:
     if tune.status == "dry run":
         return "A dry run: this is what would be tried."
-    if tune.status == "killed":
-        return "It was killed; `trainprof tune --resume` goes on with what it had measured."
-    return "It left no result."
+    if tune.status == "killed" and tune.attempts:
+        folder = shlex.quote(short_path(str(tune.folder)))
+        return f"It was killed; `trainprof tune --resume --out {folder}` goes on with it."
+    return "It ended without a result."
 
 
 def run_words(tune: TuneProgress, run: TuneRun) -> str:
@@ -96,7 +99,8 @@ def run_words(tune: TuneProgress, run: TuneRun) -> str:
     if run.purpose == "noise":
         return f"equal runs, pair {run.pair} of {run.pairs_at_most}"
     if run.purpose == "seed":
-        return f"the unchanged script with another seed, for the loss check ({run.pair})"
+        which = f"{run.pair} of at most {run.pairs_at_most}"
+        return f"the unchanged script with another seed, for the loss check, {which}"
     attempt = next((one for one in tune.attempts if one.number == run.number), None)
     name = _name(attempt) if attempt is not None else "a fix"
     arm = "with it" if run.changed else "without it"
@@ -109,9 +113,18 @@ def run_words(tune: TuneProgress, run: TuneRun) -> str:
 def trial_lines(tune: TuneProgress, width: int) -> list[Text]:
     """What was tried, is tried and waits, each with what was measured of it."""
     lines = []
+    said = printable(headline(tune.result) if tune.result is not None else tune.reason)
+    if len(said) > width:  # the line above is cut
+        lines += _entry("result", said, width)
     current = tune.run.number if tune.run is not None and not tune.over else None
     for attempt in sorted(tune.attempts, key=lambda one: one.number != current):
-        lines += _attempt_lines(attempt, attempt.number == current, width)
+        word = _WORDS.get(attempt.verdict or "", attempt.verdict or "")
+        if attempt.verdict is None:
+            word = _without_verdict(tune, attempt, attempt.number == current)
+        text = f"{_name(attempt)} · {_measured(attempt)}"
+        lines += _entry(printable(word, SHORT), text, width)
+        for detail in _details(attempt):
+            lines += _entry("", detail, width)
     for one in tune.refused:
         lines += _entry("not tried", f"{printable(one.fix, SHORT)}: {printable(one.reason)}", width)
     told = noise_line(tune.aa)
@@ -130,14 +143,12 @@ def _nothing(tune: TuneProgress) -> str:
     return "What to try is known once the unchanged script is diagnosed."
 
 
-def _attempt_lines(attempt: Attempt, is_current: bool, width: int) -> list[Text]:
-    word = _WORDS.get(attempt.verdict or "", attempt.verdict or "")
-    if attempt.verdict is None:
-        word = "under way" if is_current or attempt.pairs else "queued"
-    lines = _entry(printable(word, SHORT), f"{_name(attempt)} · {_measured(attempt)}", width)
-    for detail in _details(attempt):
-        lines += _entry("", detail, width)
-    return lines
+def _without_verdict(tune: TuneProgress, attempt: Attempt, is_current: bool) -> str:
+    if tune.status == "dry run":
+        return "to try"
+    if tune.over:
+        return "unfinished" if attempt.pairs else "not reached"
+    return "under way" if is_current or attempt.pairs else "queued"
 
 
 def _name(attempt: Attempt) -> str:

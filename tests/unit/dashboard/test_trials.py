@@ -103,9 +103,18 @@ def test_a_tune_half_way_at_80_by_24(tuned):
     show(tuned.folder, picture("tune-80x24"))
 
 
-def test_a_tune_that_was_killed(tuned, alive):
+def test_a_tune_that_was_killed(tuned, alive, monkeypatch):
+    monkeypatch.chdir(tuned.folder.parent)
     alive["is"] = False
     show(tuned.folder, picture("tune-killed"))
+
+
+def test_a_tune_that_failed_says_why_in_full(tuned):
+    tuned.add(TuneEnded("failed", "the script fails unchanged (exit status 1: " + "no " * 40))
+    lines = [one.plain for one in trial_lines(TuneTail(tuned.folder).look(), 60)]
+    assert lines[0].startswith("result       the script fails unchanged")
+    assert sum(line.count("no ") + line.endswith("no") for line in lines[:4]) >= 40
+    assert not [line for line in lines if line.startswith(("under way", "queued"))]
 
 
 def test_a_tune_that_is_over(tuned):
