@@ -58,7 +58,7 @@ def standing(tune: TuneProgress, unix_s: float) -> str:
 
 
 def _ending(status: str) -> str:
-    return {"budget": "out of time"}.get(status, printable(status, SHORT))
+    return {"budget": "no time for more"}.get(status, printable(status, SHORT))
 
 
 def trial_line(board: Board) -> Text:
