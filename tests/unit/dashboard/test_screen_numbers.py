@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_screen import DIAGNOSIS, drive
 
-from trainprof.profiler.model.diagnosis import RankSummary
+from trainprof.profiler.model.diagnosis import PhaseTime, RankSummary
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "docs"))
 from shown_screen import lines_of, screen_differs, sources_of_screen
@@ -33,6 +33,15 @@ def test_the_numbers_of_the_screen(tmp_path, ranks, status):
     svg, sources = seen(tmp_path, ranks=ranks, status=status, diagnosis=diagnosis)
     assert any("steady step" in line for line in lines_of(svg))
     assert screen_differs(svg, sources) == []
+
+
+def test_phases_that_stand_together_are_held_against_their_sum(tmp_path):
+    small = {"gc": PhaseTime(0.004, 0.0002), "logging": PhaseTime(0.003, 0.00015)}
+    steps = replace(DIAGNOSIS.steps, phases=DIAGNOSIS.steps.phases | small)
+    svg, sources = seen(tmp_path, diagnosis=replace(DIAGNOSIS, steps=steps))
+    assert "other&#160;0.7&#160;%" in svg
+    assert screen_differs(svg, sources) == []
+    assert screen_differs(svg.replace("other&#160;0.7", "other&#160;0.6"), sources) != []
 
 
 def test_a_wrong_number_is_named(tmp_path):
