@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any
 
 from trainprof.reports import numbers
+from trainprof.reports.phases import MIN_SHARE
 from trainprof.reports.text import SENTENCE, SHORT, printable
 
 Json = Any
@@ -116,6 +117,15 @@ def _number(value: float, path: str) -> str:
     if _SECONDS.search(path):
         return numbers.seconds(value)
     return numbers.size(value) if path.endswith("_bytes") else numbers.count(value)
+
+
+def folded_phases(phases: Json) -> list[str]:
+    """All phases together that are too small for a row of their own: share and time."""
+    small = [one for one in phases.values() if 0 < one["share"] < MIN_SHARE]
+    return [
+        numbers.share(sum(one["share"] for one in small)),
+        numbers.seconds(sum(one["s_per_step"] for one in small)),
+    ]
 
 
 def with_unit(value: Mapping[str, Json]) -> Iterator[str]:

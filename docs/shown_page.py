@@ -16,6 +16,7 @@ from typing import Any
 
 from shown_numbers import (
     Sources,
+    folded_phases,
     joined,
     made,
     of_run,
@@ -29,7 +30,7 @@ from shown_numbers import (
 
 from trainprof.profiler.model.phases import PHASES
 from trainprof.reports import numbers
-from trainprof.reports.phases import MIN_SHARE, phase_label
+from trainprof.reports.phases import phase_label
 from trainprof.reports.text import SHORT, printable
 
 Json = Any
@@ -105,7 +106,7 @@ def sources_of_page(diagnosis: Json, run: Json) -> dict[str, Sources]:
     steps, findings = diagnosis["steps"], diagnosis["findings"]
     first = sources_of([diagnosis[name] for name in ("headline", "ranks", "problems", "ignored")])
     about_run = of_run(diagnosis["run"])
-    folded = _folded(steps["phases"])
+    folded = folded_phases(steps["phases"])
     of_steps = sources_of(steps, "steps")
     counts = {numbers.count(number) for number in range(1, len(findings) + 1)}
     where = places(findings, diagnosis["run"])
@@ -229,15 +230,6 @@ def _facts(facts: Json, path: str = "") -> Iterator[tuple[str, Sources]]:
         yield path, made([path, *texts], [numbers.count(len(facts))])
     elif facts is not None:
         yield path, made([path], [str(facts)])
-
-
-def _folded(phases: Json) -> list[str]:
-    """The last row of the table: all phases that are too small for one of their own."""
-    small = [one for one in phases.values() if 0 < one["share"] < MIN_SHARE]
-    return [
-        numbers.share(sum(one["share"] for one in small)),
-        numbers.seconds(sum(one["s_per_step"] for one in small)),
-    ]
 
 
 def _points(diagnosis: Json) -> Iterator[str]:

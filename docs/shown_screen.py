@@ -16,6 +16,7 @@ from typing import Any
 from msgspec.json import encode
 from shown_numbers import (
     Sources,
+    folded_phases,
     joined,
     made,
     of_run,
@@ -88,9 +89,8 @@ def sources_of_screen(board: Board) -> dict[str, Sources]:
     diagnosis = json.loads(JsonReport().render(board.diagnosis))
     live = board.live(board.chosen())
     shares = made((), map(numbers.share, live.shares.values()))
-    phases = joined(
-        sources_of({"phases": diagnosis["steps"]["phases"]}), made((), _folded(diagnosis))
-    )
+    of_steps = diagnosis["steps"]["phases"]
+    phases = joined(sources_of({"phases": of_steps}), made((), folded_phases(of_steps)))
     around = joined(_found(diagnosis), of_run(diagnosis["run"]), _around(board))
     if board.tune is not None:
         around = joined(around, _tune(board, board.tune))
@@ -174,14 +174,6 @@ def _tune(board: Board, tune: TuneProgress) -> Sources:
         for value_s in (spent_s, tune.begun.budget_s - spent_s):
             shown.append(numbers.seconds(float(round(value_s))))
     return made(texts, shown)
-
-
-def _folded(diagnosis: Json) -> Iterator[str]:
-    """The phases under half a per cent, which stand together in the legend."""
-    shares = [one["share"] for one in diagnosis["steps"]["phases"].values()]
-    small = [one for one in shares if 0 < one < 0.005]
-    if small:
-        yield f"other {numbers.share(sum(small))}"
 
 
 def _losses(board: Board) -> Iterator[str]:

@@ -37,7 +37,8 @@ def test_the_numbers_of_the_screen(tmp_path, ranks, status):
 
 def test_phases_that_stand_together_are_held_against_their_sum(tmp_path):
     small = {"gc": PhaseTime(0.004, 0.0002), "logging": PhaseTime(0.003, 0.00015)}
-    steps = replace(DIAGNOSIS.steps, phases=DIAGNOSIS.steps.phases | small)
+    large = {name: DIAGNOSIS.steps.phases[name] for name in ("data_wait", "backward")}
+    steps = replace(DIAGNOSIS.steps, phases=large | small)
     svg, sources = seen(tmp_path, diagnosis=replace(DIAGNOSIS, steps=steps))
     assert "other&#160;0.7&#160;%" in svg
     assert screen_differs(svg, sources) == []
