@@ -128,6 +128,7 @@ def sources_of_page(diagnosis: Json, run: Json) -> dict[str, Sources]:
         "stacks": _stacks(diagnosis["stacks"]),
         "devices": _timed([*diagnosis["devices"], diagnosis["training_thread"]]),
         "kernels": sources_of(diagnosis["kernels"], "kernels"),
+        "operators": _operators(diagnosis["operators"]),
         "ranks": sources_of(diagnosis["ranks"], "ranks"),
         "path": joined(_timed([diagnosis["critical_path"]]), sources_of(diagnosis["what_if"])),
         "environment": joined(
@@ -165,6 +166,8 @@ def _rows(diagnosis: Json, folded: Iterable[str]) -> Iterator[tuple[str, Sources
         if isinstance(signal["value"], dict):
             shown.append(numbers.count(len(signal["value"])))
         yield f"measured/{printable(name, SHORT)}", made(told, shown)
+    for row in (diagnosis["operators"] or {"rows": ()})["rows"]:
+        yield f"operators/{printable(row['name'], SHORT)}", _operators(row)
     for finding in diagnosis["findings"]:
         for one in finding["evidence"]:
             yield f"findings/{printable(one['signal'], SHORT)}", sources_of(one)
@@ -257,6 +260,13 @@ def _stacks(stacks: Mapping[str, Mapping[str, int]]) -> Sources:
                 times_ms[(phase, *parts[:depth])] += time_ms
     short = {re.sub(r"\([^()]*/([^/()]*)\)$", r"(\1)", printable(one, 200)) for one in frames}
     return made(frames | short, (numbers.seconds(one / 1e3) for one in times_ms.values()))
+
+
+def _operators(part: Json) -> Sources:
+    """The table or a row of it, and how many kinds of inputs beside the shown one a row has."""
+    rows = [] if part is None else part.get("rows", [part])
+    more = [numbers.count(one["shape_kinds"] - 1) for one in rows]
+    return joined(sources_of(part, "operators"), made((), more))
 
 
 def _timed(parts: Sequence[Json]) -> Sources:

@@ -111,6 +111,7 @@ def _of_session(
         collectors=collectors(run, training.trainer),
         overhead=overhead(training),
         devices=told.devices,
+        operators=told.operators,
         series=build_series(training),
         stacks=collapsed_stacks(training),
         ranks=tuple(_rank(training, *one) for one in enumerate(training.session.trainers)),

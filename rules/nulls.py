@@ -76,6 +76,8 @@ def reasons_for_nulls(diagnosis: Diagnosis, signals: Signals) -> dict[str, str]:
             reason = signal.reason or reason
         if reason is not None:
             missing[path] = reason
+    if diagnosis.operators is not None and diagnosis.operators.device is None:
+        missing["operators.device"] = "no work of a device was traced, so no operator has any"
     return missing
 
 
@@ -87,7 +89,7 @@ def _nulls(value: object, path: str) -> Iterator[tuple[str, type, str]]:
             here = f"{path}.{field.name}" if path else field.name
             if inner is None:
                 yield here, type(value), field.name
-            elif field.name not in ("series", "facts", "other_sessions", "missing"):
+            elif field.name not in ("series", "facts", "other_sessions", "missing", "rows"):
                 yield from _nulls(inner, here)
     elif isinstance(value, Mapping):
         for key, inner in value.items():

@@ -18,12 +18,13 @@ class ToRead:
     """One file to read, and the rules to ask of it where it is no rank's.
 
     Attributes:
-        path: Of the file. select, ignore: As of `trace_rules`.
+        path: Of the file. select, ignore: As of `trace_rules`. operators: As of `diagnosis_of`.
     """
 
     path: Path
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    operators: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def brief(task: ToRead) -> RankBrief | Unread:
         shares=_shares(one),
         collectives=collectives(one.trace, one.timeline),
         torn=one.trace.torn,
-        alone=diagnosis_of(one, rules) if rank is None else None,
+        alone=diagnosis_of(one, rules, operators=task.operators) if rank is None else None,
     )
 
 

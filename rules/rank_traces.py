@@ -44,6 +44,7 @@ def diagnose_traces(
     briefs: Briefs | None = None,
     told: Told = lambda done: None,
     reader: Reader = HERE,
+    operators: bool = False,
 ) -> list[Diagnosis]:
     """One diagnosis of all where the files are ranks of one training, else one of each.
 
@@ -54,23 +55,28 @@ def diagnose_traces(
         briefs: Reads them; in processes of this machine by default.
         told: Called with the number of files that are read, after each.
         reader: Reads a file that is the only one.
+        operators: Also how long each operator took, which only some formats show.
 
     Raises:
         TraceError: a file is no trace; of several ranks, such files are named and left out.
         UsageError: `select` or `ignore` names a rule that does not exist.
     """
     if len(paths) == 1:
-        return [diagnose_trace(paths[0], select=select, ignore=ignore, reader=reader)]
+        return [
+            diagnose_trace(
+                paths[0], select=select, ignore=ignore, reader=reader, operators=operators
+            )
+        ]
     rules = trace_rules(select, ignore)
-    tasks = [ToRead(path, tuple(select), tuple(ignore)) for path in paths]
+    tasks = [ToRead(path, tuple(select), tuple(ignore), operators) for path in paths]
     found = (briefs or local_briefs())(tasks, told)
     training = _training(found)
     if training is not None:
-        return [_of_ranks(training, rules)]
+        return [_of_ranks(training, rules, operators=operators)]
     for one in found:
         if isinstance(one, Unread):
             raise TraceError(one.why)
-    return [_alone(one, rules) for one in found if isinstance(one, RankBrief)]
+    return [_alone(one, rules, operators=operators) for one in found if isinstance(one, RankBrief)]
 
 
 def local_briefs(jobs: int | None = None) -> Briefs:
@@ -146,11 +152,13 @@ def _reason(one: RankBrief, ranks: Mapping[int, RankBrief], size: int) -> str:
     return f"{one.path} is of rank {one.rank}, as is {ranks[one.rank].path}."
 
 
-def _alone(one: RankBrief, rules: Sequence[Rule]) -> Diagnosis:
-    return one.alone if one.alone is not None else diagnosis_of(read(one.path), rules)
+def _alone(one: RankBrief, rules: Sequence[Rule], *, operators: bool) -> Diagnosis:
+    if one.alone is not None:
+        return one.alone
+    return diagnosis_of(read(one.path), rules, operators=operators)
 
 
-def _of_ranks(training: _Training, rules: Sequence[Rule]) -> Diagnosis:
+def _of_ranks(training: _Training, rules: Sequence[Rule], *, operators: bool) -> Diagnosis:
     """Of the rank that sets the pace, with what all of them tell together."""
     ranks = training.ranks
     together = arrivals({rank: one.collectives for rank, one in ranks.items()})
@@ -162,7 +170,7 @@ def _of_ranks(training: _Training, rules: Sequence[Rule]) -> Diagnosis:
     shown = replace(
         read(ranks[pace].path), together=together, windows_ns=windows, balanced=balanced
     )
-    diagnosis = diagnosis_of(shown, rules)
+    diagnosis = diagnosis_of(shown, rules, operators=operators)
     name = f"{len(ranks)} ranks; rank {pace}, shown here, is {diagnosis.run.name}"
     return replace(
         diagnosis,

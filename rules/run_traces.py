@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from trainprof.profiler.model.diagnosis import DeviceTime, Finding
+from trainprof.profiler.model.diagnosis import DeviceTime, Finding, OperatorTimes
 from trainprof.profiler.model.run import Run, Session, TraceRecord
 from trainprof.profiler.model.signals import Signal, Signals
 from trainprof.rules.causes import Judged, under_their_causes
@@ -38,12 +38,14 @@ class Told:
         findings: Each names the steps that it is of. devices: The same, as a table.
         problems: Sentences on windows that came to nothing, or were not read.
         link_speed: Measured by copies to the device.
+        operators: How long each took, in the steps that were traced.
     """
 
     findings: tuple[Finding, ...] = ()
     devices: tuple[DeviceTime, ...] = ()
     problems: tuple[str, ...] = ()
     link_speed: Signal = field(default_factory=lambda: _unknown("no trace of a few steps was read"))
+    operators: OperatorTimes | None = None
 
 
 def told_by_traces(run: Run, session: Session, rules: Sequence[Rule]) -> Told:
@@ -87,7 +89,7 @@ def _read(records: Sequence[TraceRecord], rules: Sequence[Rule]) -> Told:
     if sum(map(_size, paths)) > MOST_BYTES:
         return Told(problems=(f"The trace of {steps} is large; read it: {_command(paths)}.",))
     try:
-        diagnoses = diagnose_traces(paths, select=asked)
+        diagnoses = diagnose_traces(paths, select=asked, operators=True)
     except TraceError as error:
         return Told(problems=(f"The trace of {steps} could not be read: {error}",))
     found = diagnoses[0]
@@ -97,6 +99,8 @@ def _read(records: Sequence[TraceRecord], rules: Sequence[Rule]) -> Told:
         ),
         devices=tuple(replace(one, window=f"{one.window}, {steps}") for one in found.devices),
         problems=tuple(f"In the trace of {steps} {problem}." for problem in found.problems),
+        operators=found.operators
+        and replace(found.operators, window=f"{found.operators.window}, {steps}"),
         link_speed=_link_speed(found.facts, steps)
         if len(paths) == 1
         else _unknown("several ranks were traced, and their links need not be the same"),

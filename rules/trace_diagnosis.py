@@ -11,6 +11,7 @@ from trainprof.profiler.model.diagnosis import (
     DeviceTime,
     Diagnosis,
     KernelTime,
+    OperatorTimes,
     RunSummary,
     StepSummary,
     ThreadTime,
@@ -59,6 +60,7 @@ def diagnose_trace(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     reader: Reader = HERE,
+    operators: bool = False,
 ) -> Diagnosis:
     """The diagnosis of one trace file, by the rules that read traces.
 
@@ -67,13 +69,14 @@ def diagnose_trace(
         select: Only these rules; all of them when empty.
         ignore: Not these rules.
         reader: Reads it.
+        operators: Also how long each operator took, which only some formats show.
 
     Raises:
         TraceError: the file is no trace.
         UsageError: `select` or `ignore` names a rule that does not exist.
     """
     rules = trace_rules(select, ignore)  # imported while another process may be reading
-    return diagnosis_of(read(path, reader), rules)
+    return diagnosis_of(read(path, reader), rules, operators=operators)
 
 
 def trace_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[Rule]:
@@ -99,8 +102,14 @@ def read(path: Path, reader: Reader = HERE) -> Traced:
     return Traced(trace, timeline(trace), replayed=reader.replayed)
 
 
-def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
-    """What the rules say of one trace, with all that every report shows."""
+def diagnosis_of(one: Traced, rules: Sequence[Rule], *, operators: bool = False) -> Diagnosis:
+    """What the rules say of one trace, with all that every report shows.
+
+    Args:
+        one: The trace.
+        rules: Those that are asked.
+        operators: Also how long each operator took, which only some formats show.
+    """
     trace, found = one.trace, one.timeline
     signals = measure(one)
     evaluation = evaluate(rules, signals)
@@ -131,6 +140,7 @@ def diagnosis_of(one: Traced, rules: Sequence[Rule]) -> Diagnosis:
         problems=(*_problems(trace, found), *_memory(signals)),
         critical_path=critical_path_time(one.what_if, found),
         what_if=simulated_changes(one.what_if),
+        operators=_operators(one) if operators else None,
     )
     missing = reasons_for_nulls(diagnosis, signals)
     if one.what_if is not None and one.what_if.doubt is not None:
@@ -153,9 +163,8 @@ def _device(trace: Trace, found: Timeline, device: DeviceTimeline) -> DeviceTime
         "exposed copies": device.copies_ns,
         "idle": device.idle_ns,
     }
-    name = _name(trace, device)
     return DeviceTime(
-        device=f"{device.device} ({name})" if name else str(device.device),
+        device=_called(trace, device),
         window=found.window.text,
         window_s=found.window.length_ns / 1e9,
         shares={name: length / whole for name, length in shares.items()},
@@ -195,6 +204,19 @@ def _kernels(one: Traced) -> list[KernelTime]:
             )
         )
     return rows
+
+
+def _operators(one: Traced) -> OperatorTimes | None:
+    # Here, as the text of a diagnosis has no room for them, and is the one that is waited for.
+    from trainprof.rules.trace_operators import operator_times
+
+    devices = one.timeline.devices
+    return operator_times(one, _called(one.trace, devices[0]) if devices else None)
+
+
+def _called(trace: Trace, device: DeviceTimeline) -> str:
+    name = _name(trace, device)
+    return f"{device.device} ({name})" if name else str(device.device)
 
 
 def _name(trace: Trace, device: DeviceTimeline) -> str | None:

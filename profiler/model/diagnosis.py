@@ -265,6 +265,51 @@ class KernelTime:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorTime:
+    """All calls of one operator in the window of a trace.
+
+    Attributes:
+        name: As the trace calls it. calls: That lie in the window in part, or whose work does.
+        host_s: Without the operators inside it. host_share: Of the window.
+        device_s: Of the device's work that it launched itself, and no operator inside it; None
+            where the trace holds no device. device_share: Of the window.
+        shapes: Sizes of its inputs in the calls that took most; None where the trace has none.
+        shape_kinds: How many different ones there are.
+    """
+
+    name: str
+    calls: int
+    host_s: float
+    host_share: float
+    device_s: float | None
+    device_share: float | None
+    shapes: str | None
+    shape_kinds: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorTimes:
+    """The operators of a trace that take most, on the host or on the device.
+
+    Host times are of all threads and device times of all streams: shares may add up to more than 1.
+
+    Attributes:
+        window: What the shares refer to, in words. window_s: Its length.
+        device: Whose time it is, the busiest one; None where the trace holds none.
+        names: How many different operators there are; `rows` holds those that take most.
+        unlinked_device_s: Of the device's work, what no operator launched; None without a device.
+        rows: Those that take most of the device first.
+    """
+
+    window: str
+    window_s: float
+    device: str | None
+    names: int
+    unlinked_device_s: float | None
+    rows: tuple[OperatorTime, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CriticalPathTime:
     """What decides how long the steps of a trace take: the longest chain of waits.
 
@@ -312,6 +357,8 @@ class Diagnosis:
         critical_path: Of a trace. what_if: Changes of it that would gain something, most first.
         training_thread: Of a trace.
         kernels: Of its busiest device, by family, those that take longest first.
+        operators: Of a trace, or of the steps that a run traced; None where there are none, or for
+            a format that does not show them.
     """
 
     schema: int
@@ -338,3 +385,4 @@ class Diagnosis:
     kernels: tuple[KernelTime, ...] = ()
     critical_path: CriticalPathTime | None = None
     what_if: tuple[SimulatedChange, ...] = ()
+    operators: OperatorTimes | None = None

@@ -86,7 +86,7 @@ def launched_by(trace: Trace, call: Whole, external: Whole) -> LaunchedBy:
     """
     events = trace.events
     operators = events.kind == Kind.OPERATOR
-    lane, time_ns = _moments(events, operators, call, external)
+    lane, time_ns = launch_moments(events, operators, call, external)
     called = operators & trace.named(lambda name: "::" in name and "autograd::" not in name)
     wanted = operators & trace.named(KNOWN.__contains__) & (events.shape != MISSING)
     works, switches, shapes = _works(trace, np.flatnonzero(wanted))
@@ -103,8 +103,17 @@ def launched_by(trace: Trace, call: Whole, external: Whole) -> LaunchedBy:
     )
 
 
-def _moments(events: Events, operators: Flags, call: Whole, external: Whole) -> tuple[Whole, Whole]:
-    """Lane and time of each launch; of kernels whose call is not there, those of their operator."""
+def launch_moments(
+    events: Events, operators: Flags, call: Whole, external: Whole
+) -> tuple[Whole, Whole]:
+    """Lane and time of each launch; of work whose call is not there, those of its operator.
+
+    Args:
+        events: All of a trace.
+        operators: Which of them are operators.
+        call: Place in them of the call that launched each piece of work, or MISSING.
+        external: Of each piece of work, as the trace has it.
+    """
     found = call != MISSING
     lane = np.where(found, events.lane[call], MISSING).astype(np.int64)
     time_ns = np.where(found, events.start_ns[call], 0)

@@ -14,7 +14,8 @@ from trainprof.reports.text import printable_code
 Block = dict[str, Any]
 """One piece of a page; "kind" says which."""
 Cell = str | dict[str, Any]
-"""A text, or {"text", "shade"}: how much of the most there is, 0 to 1, as a background."""
+"""A text, or {"text", "shade", "value"}: how much of the most there is, 0 to 1, as a background,
+and what it is sorted by."""
 
 
 def text(content: str, style: str = "") -> Block:
@@ -33,7 +34,12 @@ def facts(rows: Iterable[tuple[str, str]], style: str = "") -> Block:
 
 
 def table(
-    caption: str, headings: Sequence[str], rows: Iterable[Sequence[Cell]], numeric: str = ""
+    caption: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    numeric: str = "",
+    *,
+    sortable: bool = False,
 ) -> Block:
     """A table whose first column names its rows.
 
@@ -42,6 +48,7 @@ def table(
         headings: Of the columns.
         rows: One cell a column.
         numeric: One character a column, "#" where it is set flush right.
+        sortable: Its headings sort it; by "value" of a cell that has one, which may be None.
     """
     return {
         "kind": "table",
@@ -49,7 +56,13 @@ def table(
         "headings": list(headings),
         "rows": [list(row) for row in rows],
         "numeric": numeric.ljust(len(headings)),
+        "sortable": sortable,
     }
+
+
+def measured(text: str, value: float | None, *, shade: float | None = None) -> Cell:
+    """A cell that shows a number as text, and is sorted by the number."""
+    return {"text": text, "value": value, "shade": shade}
 
 
 def code(lines: Sequence[str], label: str, *, first: int | None = None, marked: int = -1) -> Block:

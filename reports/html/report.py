@@ -17,7 +17,12 @@ from trainprof.reports.html.over_time import resources_section, timeline_section
 from trainprof.reports.html.page import page
 from trainprof.reports.html.ranks import ranks_section
 from trainprof.reports.html.steps import composition_section
-from trainprof.reports.html.traced import devices_section, kernels_section, path_section
+from trainprof.reports.html.traced import (
+    devices_section,
+    kernels_section,
+    operators_section,
+    path_section,
+)
 from trainprof.reports.html.verdict import verdict_section
 from trainprof.reports.next_commands import next_commands
 from trainprof.reports.text import SHORT, printable
@@ -58,6 +63,7 @@ class HtmlReport:
         yield flame_section(diagnosis)
         yield devices_section(diagnosis)
         yield kernels_section(diagnosis)
+        yield operators_section(diagnosis)
         yield ranks_section(diagnosis)
         yield path_section(diagnosis)
         trainings = len(diagnosis.other_sessions) + 1

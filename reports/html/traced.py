@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from trainprof.profiler.model.diagnosis import Diagnosis
+from trainprof.profiler.model.diagnosis import Diagnosis, OperatorTime, OperatorTimes
 from trainprof.reports import numbers, sentences
 from trainprof.reports.html import blocks
 from trainprof.reports.html.blocks import Block
 from trainprof.reports.text import SHORT, printable
 
 KERNEL_HEADINGS = ("kernels", "share", "count", "precision", "tensor cores", "mostly")
+OPERATOR_HEADINGS = (
+    "operator",
+    "calls",
+    "device time",
+    "device share",
+    "host time",
+    "host share",
+    "mostly on inputs of",
+)
 Timed = tuple[str, float, float]
 
 
@@ -35,18 +44,70 @@ def kernels_section(diagnosis: Diagnosis) -> Block:
     rows = [
         (
             printable(name, SHORT),
-            numbers.share(share),
-            numbers.count(count),
+            blocks.measured(numbers.share(share), share, shade=share),
+            blocks.measured(numbers.count(count), count),
             printable(precision, SHORT),
             cores,
             printable(example, 2 * SHORT),
         )
         for name, share, count, precision, cores, example in lines
     ]
-    found = (
-        [blocks.table(sentences.KERNELS_HEADING, KERNEL_HEADINGS, rows, " ## # ")] if rows else []
+    heading = sentences.KERNELS_HEADING
+    table = blocks.table(heading, KERNEL_HEADINGS, rows, " ## # ", sortable=True)
+    return blocks.section("kernels", "Kernels", [table] if rows else [])
+
+
+def operators_section(diagnosis: Diagnosis) -> Block:
+    """The operators that take most, each by itself."""
+    found = diagnosis.operators
+    return blocks.section("operators", "Operators", [] if found is None else _operators(found))
+
+
+def _operators(found: OperatorTimes) -> Iterator[Block]:
+    on_device = found.device is not None
+    measured_of = f"device {printable(found.device, SHORT)}" if on_device else "the host"
+    yield blocks.text(
+        "What each took by itself: on the host without the operators inside it, of all threads; "
+        "on the device the work that it launched and none of these did. Shares are of "
+        f"{printable(found.window, SHORT)}, {numbers.seconds(found.window_s)}, and may add up to "
+        "more than all of it.",
+        "note",
     )
-    return blocks.section("kernels", "Kernels", found)
+    shown = len(found.rows)
+    which = f"{shown} of {numbers.count(found.names)} operators, those that take most"
+    which = which if shown < found.names else f"All {shown} operators"
+    absent = 0 if any(row.shapes is not None for row in found.rows) else 1
+    headings = [one for one in OPERATOR_HEADINGS if on_device or "device" not in one]
+    yield blocks.table(
+        f"{which}, by their time on {measured_of}",
+        headings[: len(headings) - absent],
+        [_operator_cells(row, on_device=on_device)[: len(headings) - absent] for row in found.rows],
+        " ##### " if on_device else " ### ",
+        sortable=True,
+    )
+    if found.unlinked_device_s:
+        time = numbers.seconds(found.unlinked_device_s)
+        yield blocks.text(f"{time} of the device's work was launched by no operator.", "note")
+
+
+def _operator_cells(row: OperatorTime, *, on_device: bool) -> list[blocks.Cell]:
+    host = [
+        blocks.measured(numbers.seconds(row.host_s), row.host_s),
+        blocks.measured(numbers.share(row.host_share), row.host_share, shade=row.host_share),
+    ]
+    device = [
+        blocks.measured(numbers.seconds(row.device_s), row.device_s),
+        blocks.measured(numbers.share(row.device_share), row.device_share, shade=row.device_share),
+    ]
+    others = f" and {row.shape_kinds - 1} more" if row.shape_kinds > 1 else ""
+    shapes = "" if row.shapes is None else f"{printable(row.shapes, 2 * SHORT)}{others}"
+    return [
+        printable(row.name, SHORT),
+        blocks.measured(numbers.count(row.calls), row.calls),
+        *(device if on_device else ()),
+        *host,
+        shapes,
+    ]
 
 
 def path_section(diagnosis: Diagnosis) -> Block:

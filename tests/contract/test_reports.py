@@ -23,6 +23,8 @@ from trainprof.profiler.model.diagnosis import (
     Gain,
     KernelTime,
     Location,
+    OperatorTime,
+    OperatorTimes,
     Overhead,
     PhaseTime,
     RankSummary,
@@ -211,6 +213,17 @@ TRACE = Diagnosis(
         ),
         KernelTime("matrix product", "volta_sgemm_64x64_tn", 347, 0.25, {"fp32": 1.0}, 0.0),
         KernelTime("pooling", "max_pool", 9, 0.004, {"fp32": 1.0}),
+    ),
+    operators=OperatorTimes(
+        "6 whole steps",
+        1.05,
+        "0 (Tesla V100-SXM2-32GB)",
+        89,
+        0.0071,
+        (
+            OperatorTime("aten::mm", 347, 0.0121, 0.0115, 0.145, 0.138, "[[64, 32], [32, 16]]", 3),
+            OperatorTime("aten::copy_", 1600, 0.0574, 0.0547, 0.00318, 0.00303, None, 0),
+        ),
     ),
     critical_path=CriticalPathTime(
         "6 whole steps", 1.07, {"data wait": 0.39, "operator": 0.35, "computation": 0.26}

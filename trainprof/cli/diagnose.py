@@ -120,7 +120,8 @@ def _diagnoses(
             import numpy.ma  # noqa: F401
 
             import trainprof.reports.terminal.sections  # noqa: F401
-        found = diagnosed_files(traces, settings, briefs_by(engine, jobs), ahead)
+        briefs = briefs_by(engine, jobs)
+        found = diagnosed_files(traces, settings, briefs, ahead, operators=single)
         if single and len(found) > 1:
             raise UsageError("--format json prints one object; give one trace, or one training.")
         return found

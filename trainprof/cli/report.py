@@ -71,7 +71,7 @@ def _diagnosed(traces: list[Path]) -> Diagnosis:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from trainprof.cli.trace_reading import briefs_by, diagnosed_files
 
-    found = diagnosed_files(traces, load_settings(), briefs_by("local", None))
+    found = diagnosed_files(traces, load_settings(), briefs_by("local", None), operators=True)
     if len(found) != 1:
         raise UsageError(
             f"these are {len(found)} traces that belong to no one training; give one at a time."

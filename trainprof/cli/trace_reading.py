@@ -41,7 +41,12 @@ def briefs_by(engine: str, jobs: int | None) -> Briefs:
 
 
 def diagnosed_files(
-    paths: Sequence[Path], settings: Settings, briefs: Briefs, ahead: Ahead | None = None
+    paths: Sequence[Path],
+    settings: Settings,
+    briefs: Briefs,
+    ahead: Ahead | None = None,
+    *,
+    operators: bool = False,
 ) -> list[Diagnosis]:
     """The diagnoses of traces and of memory snapshots; these first.
 
@@ -50,13 +55,16 @@ def diagnosed_files(
         settings: Which rules are asked.
         briefs: Reads traces of several ranks, wherever that is done.
         ahead: Has begun to read one of them.
+        operators: Also how long each operator took, which only some formats show.
 
     Raises: as `diagnosed_traces`.
     """
     snapshots = [path for path in paths if format_of(path) is Format.PICKLE]
     traces = [path for path in paths if path not in snapshots]
     found = [_of_snapshot(path, settings) for path in snapshots]
-    return [*found, *(diagnosed_traces(traces, settings, briefs, ahead) if traces else ())]
+    if traces:
+        found += diagnosed_traces(traces, settings, briefs, ahead, operators=operators)
+    return found
 
 
 def _of_snapshot(path: Path, settings: Settings) -> Diagnosis:
@@ -66,7 +74,12 @@ def _of_snapshot(path: Path, settings: Settings) -> Diagnosis:
 
 
 def diagnosed_traces(
-    paths: Sequence[Path], settings: Settings, briefs: Briefs, ahead: Ahead | None = None
+    paths: Sequence[Path],
+    settings: Settings,
+    briefs: Briefs,
+    ahead: Ahead | None = None,
+    *,
+    operators: bool = False,
 ) -> list[Diagnosis]:
     """The diagnoses of trace files.
 
@@ -75,6 +88,7 @@ def diagnosed_traces(
         settings: Which rules are asked.
         briefs: Reads traces of several ranks, wherever that is done.
         ahead: Has begun to read the only one.
+        operators: Also how long each operator took, which only some formats show.
 
     Raises:
         TrainprofError: a file is no trace.
@@ -90,6 +104,7 @@ def diagnosed_traces(
                 briefs=briefs,
                 reader=HERE if ahead is None else Reader(ahead.open, ahead.what_if),
                 told=progress,
+                operators=operators,
             )
     except KeyboardInterrupt:
         tell("")

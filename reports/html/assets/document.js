@@ -53,13 +53,47 @@ function drawCell(cell, index, numeric) {
   return made;
 }
 
+function valueOf(cell) {
+  if (typeof cell === "string") return cell;
+  return cell.value === undefined ? cell.text : cell.value;
+}
+
+// What was not measured stays at the end, whichever way the rest is sorted.
+function inOrder(rows, index, descending) {
+  const known = rows.filter(([row]) => valueOf(row[index]) !== null);
+  const unknown = rows.filter(([row]) => valueOf(row[index]) === null);
+  known.sort(([one], [other]) => {
+    const [left, right] = [valueOf(one[index]), valueOf(other[index])];
+    const order = typeof left === "number" && typeof right === "number"
+      ? left - right : String(left).localeCompare(String(right), "en");
+    return descending ? -order : order;
+  });
+  return [...known, ...unknown];
+}
+
+function makeSortable(head, body, rows, numeric) {
+  head.forEach((heading, index) => {
+    const button = element("button", { type: "button" }, heading.textContent);
+    button.addEventListener("click", () => {
+      const sorted = heading.getAttribute("aria-sort");
+      const descending = sorted ? sorted === "ascending" : numeric[index] === "#";
+      head.forEach((other) => other.removeAttribute("aria-sort"));
+      heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
+      body.append(...inOrder(rows, index, descending).map(([, drawn]) => drawn));
+    });
+    heading.replaceChildren(button);
+  });
+}
+
 function drawTable(block) {
   const head = block.headings.map((heading, index) =>
     element("th", { scope: "col", class: block.numeric[index] === "#" ? "number" : "" }, heading));
-  const body = block.rows.map((row) =>
-    element("tr", {}, row.map((cell, index) => drawCell(cell, index, block.numeric))));
+  const rows = block.rows.map((row) =>
+    [row, element("tr", {}, row.map((cell, index) => drawCell(cell, index, block.numeric)))]);
+  const body = element("tbody", {}, rows.map(([, drawn]) => drawn));
+  if (block.sortable) makeSortable(head, body, rows, block.numeric);
   const made = element("table", {}, element("caption", {}, block.caption),
-    element("thead", {}, element("tr", {}, head)), element("tbody", {}, body));
+    element("thead", {}, element("tr", {}, head)), body);
   return element("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": block.caption }, made);
 }
 

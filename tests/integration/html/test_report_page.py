@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trainprof.profiler.model.diagnosis import Bucket, RankSummary, Series
+from trainprof.profiler.model.diagnosis import Bucket, OperatorTime, RankSummary, Series
 from trainprof.profiler.model.tuning import Pair, TriedFix, TuneResult
 from trainprof.reports import numbers, sentences
 from trainprof.reports.html.extras import Extras
@@ -198,6 +198,68 @@ def test_experiments_follow_the_colours_of_the_system_and_of_paper(browser, tmp_
     browser.call("Emulation.setEmulatedMedia", features=[])
 
 
+def cells_of(browser, section):
+    return browser.run(
+        f"[...document.querySelectorAll('#{section} tbody tr')].map((row) =>"
+        " [...row.cells].map((cell) => cell.textContent))"
+    )
+
+
+def test_operators_have_the_numbers_of_the_diagnosis_and_are_sorted_by_their_headings(
+    browser, tmp_path
+):
+    path = write(tmp_path, GIVEN["TRACE"])
+    browser.open(path)
+    mm = [
+        "aten::mm",
+        "347",
+        "145 ms",
+        "14 %",
+        "12.1 ms",
+        "1.1 %",
+        "[[64, 32], [32, 16]] and 2 more",
+    ]
+    copy = ["aten::copy_", "1,600", "3.18 ms", "0.3 %", "57.4 ms", "5.5 %", ""]
+    assert cells_of(browser, "operators") == [mm, copy]
+    told = browser.run("document.getElementById('operators').innerText")
+    assert "2 of 89 operators, those that take most, by their time on device 0 (Tesla" in told
+    assert "7.1 ms of the device's work was launched by no operator." in told
+
+    def press(heading):
+        buttons = "[...document.querySelectorAll('#operators thead button')]"
+        browser.run(f"{buttons}.find((one) => one.textContent === '{heading}').click()")
+        return [row[0] for row in cells_of(browser, "operators")]
+
+    assert press("host time") == ["aten::copy_", "aten::mm"]
+    assert press("host time") == ["aten::mm", "aten::copy_"]
+    assert press("operator") == ["aten::copy_", "aten::mm"]
+    assert press("device time") == ["aten::mm", "aten::copy_"]
+    marks = (
+        "[...document.querySelectorAll('#operators th[aria-sort]')].map((one) => one.textContent)"
+    )
+    assert browser.run(marks) == ["device time"]
+    quiet(browser, path)
+
+
+def test_operators_of_a_trace_without_a_device_have_no_empty_columns(browser, tmp_path):
+    given = GIVEN["TRACE"].operators
+    rows = tuple(replace(one, device_s=None, device_share=None, shapes=None) for one in given.rows)
+    host = replace(given, device=None, unlinked_device_s=None, rows=rows)
+    browser.open(write(tmp_path, replace(GIVEN["TRACE"], operators=host)))
+    assert cells_of(browser, "operators")[0] == ["aten::mm", "347", "12.1 ms", "1.1 %"]
+    headings = browser.run("document.querySelectorAll('#operators thead th').length")
+    assert headings == 4
+
+
+def test_kernels_are_sorted_by_number_and_not_by_text(browser, tmp_path):
+    browser.open(write(tmp_path, GIVEN["TRACE"]))
+    before = [row[2] for row in cells_of(browser, "kernels")]
+    assert before == ["1,186", "347"]
+    click = "document.querySelectorAll('#kernels thead button')[2].click()"
+    browser.run(f"{click}; {click}")
+    assert [row[2] for row in cells_of(browser, "kernels")] == ["347", "1,186"]
+
+
 def test_all_charts_over_time_zoom_together_by_mouse_and_by_key(browser, tmp_path):
     browser.open(write(tmp_path, LONG_RUN))
     reach = "document.getElementById('chart-rss-bytes').layout.xaxis.range"
@@ -240,6 +302,12 @@ def test_hostile_texts_are_shown_and_never_run(browser, tmp_path):
         stacks=stacks,
         series=series,
         kernels=tuple(replace(one, family=nasty, example=LONG) for one in GIVEN["TRACE"].kernels),
+        operators=replace(
+            GIVEN["TRACE"].operators,
+            window=nasty,
+            device=nasty,
+            rows=(OperatorTime(nasty, 1, 1.0, math.nan, math.inf, 1.0, LONG, 2),),
+        ),
         ranks=tuple(RankSummary(n, n, 1, 1.0, {nasty: 1.0}) for n in range(3)),
         facts={"model": {nasty: LONG}, "signals": {nasty: {"value": nasty, "unit": nasty}}},
         other_sessions=(HOSTILE,),
