@@ -9,6 +9,7 @@ from trainprof.profiler.model.diagnosis import (
     Diagnosis,
     Finding,
     KernelTime,
+    OperatorTimes,
     Overhead,
     PhaseTime,
     RankSummary,
@@ -44,6 +45,7 @@ REASONS: dict[tuple[type, str], str] = {
     (Finding, "gain"): _NO_MODEL,
     (Overhead, "share"): "the agent measures its cost when the training ends",
     (KernelTime, "tensor_cores"): "tensor cores do not compute it, or the names do not tell",
+    (OperatorTimes, "device"): "no work of a device was traced, so no operator has any",
     (SimulatedChange, "step_after_s"): "the trace marks no steps",
     (RankSummary, "mean_s"): "this rank completed no step",
 }
@@ -53,7 +55,7 @@ _SIGNAL_OF = {"mean_s": "step.mean_s", "samples_per_s": "run.samples_per_s"}
 
 
 OF_TRACES = "a trace does not say"
-OF_BOTH = (Finding, KernelTime, SimulatedChange)
+OF_BOTH = (Finding, KernelTime, OperatorTimes, SimulatedChange)
 """Records whose reasons hold for traces as well."""
 
 
@@ -76,8 +78,6 @@ def reasons_for_nulls(diagnosis: Diagnosis, signals: Signals) -> dict[str, str]:
             reason = signal.reason or reason
         if reason is not None:
             missing[path] = reason
-    if diagnosis.operators is not None and diagnosis.operators.device is None:
-        missing["operators.device"] = "no work of a device was traced, so no operator has any"
     return missing
 
 
@@ -89,7 +89,7 @@ def _nulls(value: object, path: str) -> Iterator[tuple[str, type, str]]:
             here = f"{path}.{field.name}" if path else field.name
             if inner is None:
                 yield here, type(value), field.name
-            elif field.name not in ("series", "facts", "other_sessions", "missing", "rows"):
+            elif field.name not in ("series", "facts", "other_sessions", "missing"):
                 yield from _nulls(inner, here)
     elif isinstance(value, Mapping):
         for key, inner in value.items():

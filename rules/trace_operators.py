@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainprof.profiler.model.diagnosis import OperatorTime, OperatorTimes
+from trainprof.profiler.model.diagnosis import OperatorDevice, OperatorTime, OperatorTimes, OwnTime
 from trainprof.profiler.traces.operator_times import OperatorSum, operator_sums
 from trainprof.rules.trace_signals.traced import Traced
 
@@ -24,12 +24,14 @@ def operator_times(one: Traced, device: str | None) -> OperatorTimes | None:
         return None
     window = one.timeline.window
     whole_ns = max(window.length_ns, 1)
+    told = None
+    if device is not None and found.unlinked_ns is not None:
+        told = OperatorDevice(device, found.unlinked_ns / 1e9)
     return OperatorTimes(
         window=window.text,
         window_s=window.length_ns / 1e9,
-        device=device,
+        device=told,
         names=len(found.sums),
-        unlinked_device_s=None if found.unlinked_ns is None else found.unlinked_ns / 1e9,
         rows=tuple(_row(each, whole_ns) for each in _longest(found.sums)),
     )
 
@@ -44,17 +46,18 @@ def _longest(sums: list[OperatorSum]) -> list[OperatorSum]:
 
 
 def _row(each: OperatorSum, whole_ns: int) -> OperatorTime:
-    device_ns = each.device_ns
     return OperatorTime(
         name=each.name,
         calls=each.calls,
-        host_s=each.host_ns / 1e9,
-        host_share=each.host_ns / whole_ns,
-        device_s=None if device_ns is None else device_ns / 1e9,
-        device_share=None if device_ns is None else device_ns / whole_ns,
+        host=_own(each.host_ns, whole_ns),
+        device=None if each.device_ns is None else _own(each.device_ns, whole_ns),
         shapes=_cut(each.shapes),
         shape_kinds=each.kinds,
     )
+
+
+def _own(time_ns: int, whole_ns: int) -> OwnTime:
+    return OwnTime(time_ns / 1e9, time_ns / whole_ns)
 
 
 def _cut(text: str | None) -> str | None:

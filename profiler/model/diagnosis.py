@@ -265,26 +265,40 @@ class KernelTime:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnTime:
+    """Of an operator by itself, in s and as a share of the window."""
+
+    s: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorTime:
     """All calls of one operator in the window of a trace.
 
     Attributes:
         name: As the trace calls it. calls: That lie in the window in part, or whose work does.
-        host_s: Without the operators inside it. host_share: Of the window.
-        device_s: Of the device's work that it launched itself, and no operator inside it; None
-            where the trace holds no device. device_share: Of the window.
+        host: Without the operators inside it.
+        device: Of the device's work that it launched itself, and no operator inside it; None
+            where the trace holds no device.
         shapes: Sizes of its inputs in the calls that took most; None where the trace has none.
         shape_kinds: How many different ones there are.
     """
 
     name: str
     calls: int
-    host_s: float
-    host_share: float
-    device_s: float | None
-    device_share: float | None
+    host: OwnTime
+    device: OwnTime | None
     shapes: str | None
     shape_kinds: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorDevice:
+    """Whose time operators took: its number and name, and its work that no operator launched."""
+
+    name: str
+    unlinked_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,17 +309,15 @@ class OperatorTimes:
 
     Attributes:
         window: What the shares refer to, in words. window_s: Its length.
-        device: Whose time it is, the busiest one; None where the trace holds none.
+        device: The busiest one; None where the trace holds none.
         names: How many different operators there are; `rows` holds those that take most.
-        unlinked_device_s: Of the device's work, what no operator launched; None without a device.
         rows: Those that take most of the device first.
     """
 
     window: str
     window_s: float
-    device: str | None
+    device: OperatorDevice | None
     names: int
-    unlinked_device_s: float | None
     rows: tuple[OperatorTime, ...]
 
 

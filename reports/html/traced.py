@@ -64,8 +64,8 @@ def operators_section(diagnosis: Diagnosis) -> Block:
 
 
 def _operators(found: OperatorTimes) -> Iterator[Block]:
-    on_device = found.device is not None
-    measured_of = f"device {printable(found.device, SHORT)}" if on_device else "the host"
+    device = found.device
+    measured_of = "the host" if device is None else f"device {printable(device.name, SHORT)}"
     yield blocks.text(
         "What each took by itself: on the host without the operators inside it, of all threads; "
         "on the device the work that it launched and none of these did. Shares are of "
@@ -77,35 +77,35 @@ def _operators(found: OperatorTimes) -> Iterator[Block]:
     which = f"{shown} of {numbers.count(found.names)} operators, those that take most"
     which = which if shown < found.names else f"All {shown} operators"
     absent = 0 if any(row.shapes is not None for row in found.rows) else 1
-    headings = [one for one in OPERATOR_HEADINGS if on_device or "device" not in one]
+    headings = [one for one in OPERATOR_HEADINGS if device is not None or "device" not in one]
     yield blocks.table(
         f"{which}, by their time on {measured_of}",
         headings[: len(headings) - absent],
-        [_operator_cells(row, on_device=on_device)[: len(headings) - absent] for row in found.rows],
-        " ##### " if on_device else " ### ",
+        [_operator_cells(row)[: len(headings) - absent] for row in found.rows],
+        " ### " if device is None else " ##### ",
         sortable=True,
     )
-    if found.unlinked_device_s:
-        time = numbers.seconds(found.unlinked_device_s)
+    if device is not None and device.unlinked_s:
+        time = numbers.seconds(device.unlinked_s)
         yield blocks.text(f"{time} of the device's work was launched by no operator.", "note")
 
 
-def _operator_cells(row: OperatorTime, *, on_device: bool) -> list[blocks.Cell]:
-    host = [
-        blocks.measured(numbers.seconds(row.host_s), row.host_s),
-        blocks.measured(numbers.share(row.host_share), row.host_share, shade=row.host_share),
-    ]
-    device = [
-        blocks.measured(numbers.seconds(row.device_s), row.device_s),
-        blocks.measured(numbers.share(row.device_share), row.device_share, shade=row.device_share),
+def _operator_cells(row: OperatorTime) -> list[blocks.Cell]:
+    own = [row.host] if row.device is None else [row.device, row.host]
+    times = [
+        cell
+        for one in own
+        for cell in (
+            blocks.measured(numbers.seconds(one.s), one.s),
+            blocks.measured(numbers.share(one.share), one.share, shade=one.share),
+        )
     ]
     others = f" and {row.shape_kinds - 1} more" if row.shape_kinds > 1 else ""
     shapes = "" if row.shapes is None else f"{printable(row.shapes, 2 * SHORT)}{others}"
     return [
         printable(row.name, SHORT),
         blocks.measured(numbers.count(row.calls), row.calls),
-        *(device if on_device else ()),
-        *host,
+        *times,
         shapes,
     ]
 

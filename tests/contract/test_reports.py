@@ -23,9 +23,11 @@ from trainprof.profiler.model.diagnosis import (
     Gain,
     KernelTime,
     Location,
+    OperatorDevice,
     OperatorTime,
     OperatorTimes,
     Overhead,
+    OwnTime,
     PhaseTime,
     RankSummary,
     RunSummary,
@@ -217,12 +219,20 @@ TRACE = Diagnosis(
     operators=OperatorTimes(
         "6 whole steps",
         1.05,
-        "0 (Tesla V100-SXM2-32GB)",
+        OperatorDevice("0 (Tesla V100-SXM2-32GB)", 0.0071),
         89,
-        0.0071,
         (
-            OperatorTime("aten::mm", 347, 0.0121, 0.0115, 0.145, 0.138, "[[64, 32], [32, 16]]", 3),
-            OperatorTime("aten::copy_", 1600, 0.0574, 0.0547, 0.00318, 0.00303, None, 0),
+            OperatorTime(
+                "aten::mm",
+                347,
+                OwnTime(0.0121, 0.0115),
+                OwnTime(0.145, 0.138),
+                "[[64, 32], [32, 16]]",
+                3,
+            ),
+            OperatorTime(
+                "aten::copy_", 1600, OwnTime(0.0574, 0.0547), OwnTime(0.00318, 0.00303), None, 0
+            ),
         ),
     ),
     critical_path=CriticalPathTime(

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from trainprof.profiler.model.diagnosis import Bucket, OperatorTime, RankSummary, Series
+from trainprof.profiler.model.diagnosis import (
+    Bucket,
+    OperatorDevice,
+    OperatorTime,
+    OwnTime,
+    RankSummary,
+    Series,
+)
 from trainprof.profiler.model.tuning import Pair, TriedFix, TuneResult
 from trainprof.reports import numbers, sentences
 from trainprof.reports.html.extras import Extras
@@ -243,8 +250,8 @@ def test_operators_have_the_numbers_of_the_diagnosis_and_are_sorted_by_their_hea
 
 def test_operators_of_a_trace_without_a_device_have_no_empty_columns(browser, tmp_path):
     given = GIVEN["TRACE"].operators
-    rows = tuple(replace(one, device_s=None, device_share=None, shapes=None) for one in given.rows)
-    host = replace(given, device=None, unlinked_device_s=None, rows=rows)
+    rows = tuple(replace(one, device=None, shapes=None) for one in given.rows)
+    host = replace(given, device=None, rows=rows)
     browser.open(write(tmp_path, replace(GIVEN["TRACE"], operators=host)))
     assert cells_of(browser, "operators")[0] == ["aten::mm", "347", "12.1 ms", "1.1 %"]
     headings = browser.run("document.querySelectorAll('#operators thead th').length")
@@ -305,8 +312,8 @@ def test_hostile_texts_are_shown_and_never_run(browser, tmp_path):
         operators=replace(
             GIVEN["TRACE"].operators,
             window=nasty,
-            device=nasty,
-            rows=(OperatorTime(nasty, 1, 1.0, math.nan, math.inf, 1.0, LONG, 2),),
+            device=OperatorDevice(nasty, math.nan),
+            rows=(OperatorTime(nasty, 1, OwnTime(1.0, math.nan), OwnTime(math.inf, 1.0), LONG, 2),),
         ),
         ranks=tuple(RankSummary(n, n, 1, 1.0, {nasty: 1.0}) for n in range(3)),
         facts={"model": {nasty: LONG}, "signals": {nasty: {"value": nasty, "unit": nasty}}},

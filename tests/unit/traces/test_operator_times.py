@@ -94,21 +94,21 @@ def test_a_diagnosis_holds_operators_only_where_a_format_shows_them(tmp_path):
     path = trained(tmp_path)
     assert diagnose_trace(path).operators is None
     found = diagnose_trace(path, operators=True).operators
-    assert (found.window, found.window_s, found.device) == ("one whole step", 1e-3, "0 (V100)")
-    assert (found.names, found.unlinked_device_s) == (2, pytest.approx(150e-6))
+    assert (found.window, found.window_s, found.names) == ("one whole step", 1e-3, 2)
+    assert (found.device.name, found.device.unlinked_s) == ("0 (V100)", pytest.approx(150e-6))
     mm, linear = found.rows
     assert (mm.name, mm.calls, mm.shape_kinds) == ("aten::mm", 2, 2)
-    assert (mm.host_s, mm.device_s) == (pytest.approx(90e-6), pytest.approx(300e-6))
-    assert (mm.host_share, mm.device_share) == (pytest.approx(0.09), pytest.approx(0.3))
+    assert (mm.host.s, mm.device.s) == (pytest.approx(90e-6), pytest.approx(300e-6))
+    assert (mm.host.share, mm.device.share) == (pytest.approx(0.09), pytest.approx(0.3))
     assert "64" in mm.shapes
-    assert (linear.host_s, linear.device_s) == (pytest.approx(50e-6), 0.0)
+    assert (linear.host.s, linear.device.s) == (pytest.approx(50e-6), 0.0)
 
 
 def test_a_trace_without_a_device_says_once_why_no_operator_has_its_time(tmp_path):
     path = TraceBuilder().step(1, 0, 100).operator("aten::mm", 0, 60).write(tmp_path / "t.json")
     diagnosis = diagnose_trace(path, operators=True)
     (row,) = diagnosis.operators.rows
-    assert (row.device_s, row.device_share, row.host_share, row.shapes) == (None, None, 0.6, None)
+    assert (row.device, row.host.share, row.shapes) == (None, 0.6, None)
     assert [path for path in diagnosis.missing if "operators" in path] == ["operators.device"]
 
 
@@ -124,7 +124,7 @@ def test_the_table_is_bounded_whatever_the_trace_holds(tmp_path):
     rows = diagnosis.operators.rows
     assert MOST_OPERATORS <= len(rows) <= 2 * MOST_OPERATORS
     assert max(len(row.shapes) for row in rows) <= MOST_CHARACTERS
-    times = [row.device_s for row in rows]
+    times = [row.device.s for row in rows]
     assert times == sorted(times, reverse=True)
     every = {one.name: one for one in summed(tmp_path / "t.json").sums}
     left_out = [every[name] for name in set(every) - {row.name for row in rows}]
