@@ -94,11 +94,12 @@ class Events(msgspec.Struct, frozen=True):
         """Which are of these kinds; a table is faster than numpy.isin."""
         wanted = np.zeros(len(Kind), bool)
         wanted[list(kinds)] = True
-        return wanted[self.kind]
+        return wanted.take(self.kind)
 
     def where(self, chosen: Flags | Whole) -> Events:
         """Those that are chosen by flags, or by their places."""
-        return Events(*(getattr(self, column)[chosen] for column in COLUMNS))
+        places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen  # found once for all
+        return Events(*(getattr(self, column).take(places) for column in COLUMNS))
 
 
 def distinct(places: NDArray[Any]) -> Whole:
@@ -168,4 +169,4 @@ class Trace:
             chosen = np.fromiter((bool(wanted(name)) for name in self.names), bool, len(self.names))
         if key:
             self._chosen[key] = chosen
-        return chosen[self.events.name] if len(self.names) else np.zeros(0, bool)
+        return chosen.take(self.events.name) if len(self.names) else np.zeros(0, bool)
