@@ -73,6 +73,26 @@ def test_the_cause_that_only_the_trace_tells_becomes_the_verdict(tmp_path):
     assert sum(device.shares.values()) == pytest.approx(1.0)
 
 
+def test_the_operators_of_its_steps_are_told(tmp_path):
+    run = with_trace(tmp_path)
+    path = Path(run.traces[0].path)
+    trace = json.loads(path.read_text())
+    row = {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "pid": 1, "tid": 1}
+    trace["traceEvents"].append({**row, "ts": 10_000 + WAIT_US, "dur": 300})
+    path.write_text(json.dumps(trace))
+    found = diagnose(run).operators
+    assert (found.window, found.device.name, found.names) == (
+        "3 whole steps, steps 120 to 122",
+        "0",
+        1,
+    )
+    (row,) = found.rows
+    assert (row.name, row.host.s, row.host.share) == ("aten::mm", 300e-6, pytest.approx(0.1))
+    assert row.device.s == pytest.approx(495e-6)  # of the kernel of the first step
+    assert found.device.unlinked_s == pytest.approx(990e-6)
+    assert diagnose(healthy_run()).operators is None
+
+
 def test_every_null_of_its_findings_has_a_reason(tmp_path):
     found = diagnose(with_trace(tmp_path))
     for place, finding in enumerate(found.findings):
