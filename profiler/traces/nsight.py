@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from trainprof.profiler.traces.decode import LARGEST, Interned
+from trainprof.profiler.traces.columns import LARGEST, Interned
 from trainprof.profiler.traces.events import MISSING, Events, Kind, Trace, Whole
 from trainprof.profiler.traces.nvtx import NvtxRanges, renamed
 from trainprof.profiler.traces.reading import MOST_EVENTS, TraceError

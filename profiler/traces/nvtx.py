@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from trainprof.profiler.traces.decode import LARGEST
+from trainprof.profiler.traces.columns import LARGEST
 from trainprof.profiler.traces.events import Kind, Whole
 
 RANGE_TYPES = frozenset({59, 60, 70, 71})

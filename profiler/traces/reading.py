@@ -12,9 +12,9 @@ import msgspec
 
 from trainprof.errors import TrainprofError
 from trainprof.profiler.traces import text_parts
+from trainprof.profiler.traces.columns import Columns
 from trainprof.profiler.traces.decode import (
     BROKEN,
-    Columns,
     Event,
     decode_events,
     has_exact_times,
