@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -28,20 +28,24 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, Recurs
 """What a parser raises on lines that are not what they should be."""
 
 
+Word = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What a column of 64 bits can be reckoned with; anything else is damage."""
+
+
 class Loss(msgspec.Struct, frozen=True):
     """Noted in a header when lines could not be written."""
 
-    from_ns: int
+    from_ns: Word
     reason: str
 
 
 class Header(msgspec.Struct, frozen=True):
     """The first line of a file; unknown keys are ignored."""
 
-    base_ns: int = 0
+    base_ns: Word = 0
     columns: tuple[str, ...] = ()
-    unit_ns: int = 1
-    missing: int = -1
+    unit_ns: Word = 1
+    missing: Word = -1
     lost: Loss | None = None
 
 

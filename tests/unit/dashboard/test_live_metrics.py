@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from run_writer import BASE_NS, STARTED_UNIX_S, RunWriter
 
 pytest.importorskip("prometheus_client", reason="needs: pip install 'trainprof[prometheus]'")
@@ -273,6 +275,20 @@ def test_hostile_names_arrive_as_they_are_shown_everywhere(run):
     (labels,) = (dict(labels) for name, labels in page(live(run)) if name == "trainprof_run_info")
     assert labels["run"].startswith('a"b\\c d\\x1b[31m\\udce9xxx')
     assert len(labels["run"]) == 80
+
+
+@settings(deadline=None, max_examples=20)
+@given(cuts=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 10**10)), min_size=1, max_size=6))
+def test_however_a_run_is_cut_into_looks_the_numbers_are_the_same(tmp_path_factory, cuts):
+    run = RunWriter(tmp_path_factory.mktemp("cut") / "run")
+    watched, late = live(run), live(run)
+    for number, (steps, wall_ns) in enumerate(cuts):
+        run.steps(steps, wall_ns=wall_ns, loss=float(number))
+        run.event("checkpoint", number, 0.5)
+        run.sample(number, processes=((100, float(number)),))
+        run.flush()
+        found = page(watched)
+    assert found == page(late)
 
 
 def test_one_text_serves_all_who_ask_between_two_looks(run, monkeypatch):

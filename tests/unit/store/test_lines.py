@@ -121,7 +121,14 @@ class TestHeader:
         assert read_header(file_of(b"", header), "process 7", problems) is None
         assert problems.sentences == []
 
-    @pytest.mark.parametrize("header", [b"\0\0\n", b"[1]\n", b'{"format":"x"}\n', b"\n"])
+    @pytest.mark.parametrize(
+        "header",
+        [
+            *(b"\0\0\n", b"[1]\n", b'{"format":"x"}\n', b"\n"),
+            b'{"format":1,"base_ns":-9999999999999999999999}\n',
+            b'{"format":1,"unit_ns":9223372036854775808}\n',
+        ],
+    )
     def test_a_damaged_first_line_is_named(self, file_of, header):
         problems = Problems()
         assert read_header(file_of(b"", header), "process 7", problems) is None
