@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from trainprof.cli.looking_thread import step_back
 from trainprof.errors import TrainprofError
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding
 from trainprof.profiler.store.layout import BASELINE_FOLDER
@@ -22,7 +23,6 @@ from trainprof.reports.dashboard.services import Services
 from trainprof.reports.source import short_path
 
 STACKS_TIMEOUT_S = 20.0
-NICENESS = 10
 
 
 def services_of(folder: Path, supervisor: int | None = None) -> Services:
@@ -56,7 +56,7 @@ def diagnosed(folder: Path) -> Diagnosis | None:
             capture_output=True,
             check=False,
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            preexec_fn=_step_back,
+            preexec_fn=step_back,
         )
         return msgspec.json.decode(done.stdout, type=Diagnosis)
     except (OSError, msgspec.MsgspecError):
@@ -66,10 +66,6 @@ def diagnosed(folder: Path) -> Diagnosis | None:
 def _interrupt(supervisor: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(supervisor, signal.SIGINT)
-
-
-def _step_back() -> None:
-    os.nice(NICENESS)
 
 
 def _traced(folder: Path) -> str:

@@ -28,8 +28,6 @@ FIRST_DIAGNOSIS_STEPS = 50
 """With fewer a diagnosis says that there is not enough evidence: it leaves out the first ones."""
 INTERVAL_S = 1.0
 """Between two looks at the run folder; Prometheus asks every 15 s or so."""
-STOP_WAIT_S = 5.0
-"""For a look that is under way at the end."""
 
 
 def open_server(port: int) -> MetricsServer:

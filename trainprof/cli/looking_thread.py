@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from trainprof.errors import TrainprofError
 
@@ -14,6 +15,16 @@ COST_SHARE_MAX = 0.02
 
 NICENESS = 10
 """Of the thread, and of processes that are started from it: the training comes first."""
+
+
+def step_back() -> None:
+    """Lowers the priority of the calling thread (where threads have none, of its process).
+
+    It is never raised, which only root may: all of it may have been started at a lower one.
+    """
+    with suppress(OSError):  # a sandbox refuses it
+        niceness = max(os.getpriority(os.PRIO_PROCESS, 0), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
 
 
 class LookingThread:
@@ -65,7 +76,7 @@ class LookingThread:
         return wait_s if behind else max(self._interval_s, wait_s)
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        step_back()
         wait_s = self._interval_s
         try:
             while not self._stopping.wait(wait_s):

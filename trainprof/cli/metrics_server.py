@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -14,7 +13,7 @@ from ipaddress import ip_address
 from socketserver import TCPServer
 from urllib.parse import urlsplit
 
-from trainprof.cli.looking_thread import NICENESS
+from trainprof.cli.looking_thread import step_back
 from trainprof.errors import TrainprofError
 
 ADDRESS = "127.0.0.1"
@@ -74,7 +73,7 @@ class MetricsServer(ThreadingHTTPServer):
         self.server_close()
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        step_back()
         self.serve_forever(POLL_S)
 
     def server_bind(self) -> None:

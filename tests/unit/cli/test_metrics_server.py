@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import socket
 
 import pytest
@@ -68,6 +69,17 @@ def test_a_page_of_the_internet_cannot_have_a_browser_read_it(host, is_ours):
 
 def test_a_client_that_names_another_machine_is_refused(server):
     assert ask(server, Host="evil.example")[0] == 403
+
+
+def test_a_system_that_refuses_another_priority_is_served_all_the_same(monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "setpriority", refused)
+    server = MetricsServer(0)
+    server.start(told)
+    assert ask(server)[0] == 200
+    server.close()
 
 
 def test_what_cannot_be_told_is_no_old_figure():
