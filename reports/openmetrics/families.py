@@ -205,8 +205,8 @@ def _diagnosed(run: RunSoFar) -> Iterator[Metric]:
     diagnosis, at_unix_s = run.diagnosis
     meaning = "When the latest diagnosis was made, in Unix time."
     yield _plain("diagnosis_timestamp_seconds", meaning, "seconds", [({}, at_unix_s)])
-    several = (diagnosis, *diagnosis.other_sessions)[-MOST_TRAININGS:]
-    told = [({"training": str(one.run.session + 1)}, one) for one in several]
+    every = sorted((diagnosis, *diagnosis.other_sessions), key=lambda one: one.run.session)
+    told = [({"training": str(one.run.session + 1)}, one) for one in every[-MOST_TRAININGS:]]
     verdicts = InfoMetricFamily("trainprof_diagnosis", "The verdict of the latest diagnosis.")
     for labels, one in told:
         labels_of_verdict = {**labels, "verdict": printable(one.verdict, SHORT)}

@@ -183,6 +183,27 @@ def test_the_findings_are_those_of_the_latest_diagnosis(run):
     assert value(found, "finding_info", title="d", **note) == 1
 
 
+def test_of_many_trainings_the_latest_are_told_also_where_the_last_is_the_longest(run):
+    def of_ten(folder):
+        found = judge(folder, Settings(calibration=False))
+        last, *others = (
+            dataclasses.replace(found, run=dataclasses.replace(found.run, session=place))
+            for place in (9, *range(9))
+        )
+        return dataclasses.replace(last, other_sessions=tuple(others))
+
+    metrics = LiveMetrics(run.folder, run.info, NoServer(), of_ten)
+    run.steps(FIRST_DIAGNOSIS_STEPS).flush()
+    metrics.look()
+    metrics.look_for_findings()
+    told = {
+        dict(labels)["training"]
+        for name, labels in page(metrics)
+        if name == "trainprof_diagnosis_info"
+    }
+    assert told == {str(number) for number in range(3, 11)}
+
+
 def test_a_run_is_diagnosed_only_when_there_is_something_new(run):
     asked = []
     metrics = LiveMetrics(run.folder, run.info, NoServer(), asked.append)
