@@ -343,7 +343,8 @@ class DashboardApp(App[None]):
         if self.board.over:
             self.notify("The run is over: there is nothing left to trace.", markup=False)
             return
-        self.notify("Asked for a trace of the next steps.", markup=False)
+        if self.board.tune is None:
+            self.notify("Asked for a trace of the next steps.", markup=False)
         self._trace()
 
     @work(thread=True, exclusive=True, group="trace")

@@ -157,6 +157,12 @@ def test_all_views_are_reached_and_no_trace_is_taken_of_a_trial(tuned):
             await pilot.press("tab")
             await pilot.pause()
             assert app.query_one("#views").current == view
+        said = []
+        app.notify = lambda text, **_: said.append(text)
+        await pilot.press("t")
+        while not said:
+            await pilot.pause(0.02)
+        assert said == [Asked().services().trace()]
 
     show(tuned.folder, script)
 
