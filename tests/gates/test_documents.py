@@ -59,6 +59,19 @@ def test_links_lead_somewhere(path):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_tables_are_whole(path):
+    """What follows a blank line in a table has no head, and is shown as text."""
+    lines = ["", *path.read_text().splitlines(), ""]
+    headless = [
+        line
+        for before, line, after in zip(lines, lines[1:], lines[2:], strict=False)
+        if line.startswith("|") and not before.startswith("|")
+        if not re.fullmatch(r"\|[ :|-]+", after)
+    ]
+    assert headless == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_named_rules_exist(path):
     ids = {rule.id for rule in catalogue()}
     named = set(re.findall(rf"\b(?:{'|'.join(FAMILIES)})-[a-z0-9]+(?:-[a-z0-9]+)*", _code(path)))
