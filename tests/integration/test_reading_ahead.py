@@ -62,6 +62,46 @@ def test_a_wrong_rule_leaves_no_process(trace):
     assert "there is no rule no-such-rule" in told.stderr
 
 
+REAPED = """
+import signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+from trainprof.__main__ import main
+main()
+"""
+
+
+def test_where_processes_are_reaped_by_the_system_the_command_ends_well(trace):
+    told = subprocess.run(
+        [sys.executable, "-c", REAPED, "diagnose", "--quiet", str(trace)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.strip()
+
+
+WINDOWS = """
+import os, sys
+import click, pickle, struct
+sys.modules["fcntl"], sys.platform = None, "win32"
+vars(os).pop("sched_getaffinity", None)
+from trainprof.__main__ import main
+main()
+"""
+
+
+def test_on_windows_the_command_says_that_it_is_not_supported(trace):
+    told = subprocess.run(
+        [sys.executable, "-c", WINDOWS, "diagnose", str(trace)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (told.returncode, told.stderr.count("\n")) == (2, 1)
+    assert "Windows is not supported" in told.stderr
+
+
 LOST = """
 import os, signal, sys
 from pathlib import Path

@@ -8,7 +8,6 @@ does not come back, or was another file, is read again, here.
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import pickle
@@ -120,6 +119,8 @@ class Ahead:
 
 def _wide_pipe() -> tuple[int, int]:
     """A pipe that takes much at once, where the system has such: fewer turns between processes."""
+    import fcntl  # which Windows lacks; there a sentence says so, and no import before it may fail
+
     out_of, into = os.pipe()
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with suppress(OSError):
@@ -193,6 +194,8 @@ def _only_trace(words: Sequence[str]) -> Path | None:
 def _gains(path: Path) -> bool:
     if not hasattr(os, "sched_getaffinity") or "numpy" in sys.modules:
         return False  # with numpy the imports are done, and there are threads, which no fork takes
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        return False  # then the system takes the process away: nobody could wait for it, or end it
     if len(os.sched_getaffinity(0)) < 2:
         return False
     try:
