@@ -10,10 +10,13 @@ def main() -> None:
     """Runs the command line and exits with its status."""
     from trainprof.cli.reading_ahead import reading_ahead
 
-    with reading_ahead(sys.argv[1:]) as ahead:
-        from trainprof.cli.main import main as run_command_line
+    try:
+        with reading_ahead(sys.argv[1:]) as ahead:
+            from trainprof.cli.main import main as run_command_line
 
-        status = run_command_line(ahead=ahead)
+            status = run_command_line(ahead=ahead)
+    except KeyboardInterrupt:  # before the command line minds it, or after
+        status = 130
     gc.freeze()  # or the interpreter looks through all that is left for cycles, three times
     sys.exit(status)
 

@@ -80,11 +80,11 @@ def write_text(text: str, stream: TextIO | None) -> None:
     stream.flush()
 
 
-def is_styled(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+def is_styled(stream: TextIO | None, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether `stream` is a terminal that wants control codes (https://no-color.org)."""
     if environment.get("NO_COLOR") or environment.get("TERM", "") in ("", "dumb", "unknown"):
         return False
-    return stream.isatty()
+    return stream is not None and stream.isatty()
 
 
 def terminal_width(stream: TextIO, environment: Mapping[str, str] = os.environ) -> int:

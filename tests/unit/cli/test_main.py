@@ -1,8 +1,11 @@
 """What the command line answers to every mistake: one sentence on stderr and status 2."""
 
+import json
+
 import click
 import pytest
 
+from trainprof.__main__ import main as program
 from trainprof.cli import main as command_line
 from trainprof.errors import TrainprofError
 
@@ -67,3 +70,25 @@ def test_the_status_of_a_command_is_its_return_value(monkeypatch):
         command_line.LazyGroup, "get_command", lambda *_: click.Command("x", callback=lambda: 7)
     )
     assert command_line.main(["x"]) == 7
+
+
+def test_an_interrupt_before_the_command_line_is_there_is_no_traceback(monkeypatch):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainprof.cli.reading_ahead.reading_ahead", interrupted)
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        program()
+    assert ended.value.code == 130
+
+
+@pytest.mark.parametrize("stream", ["sys.stdout", "sys.stderr"])
+def test_a_trace_is_diagnosed_beside_a_closed_stream(tmp_path, monkeypatch, stream):
+    event = {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "ts": 1, "dur": 5}
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps([event]))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(stream, None)
+    assert command_line.main(["diagnose", str(path)]) == 0
