@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import zlib
 from collections import deque
@@ -54,16 +55,30 @@ class TextParts:
         Raises:
             OSError, MemoryError: the file cannot be read any further.
         """
-        self.start(1)
+        try:
+            self.start(1)
+        except OSError:  # without one
+            while self._ready:
+                yield self._ready.popleft()
+            yield from self._source
+            return
         while (text := self._next()) is not None:
             yield text
 
     def start(self, most_parts: int) -> None:
-        """Lets the thread work ahead, by so many parts at most."""
+        """Lets the thread work ahead, by so many parts at most.
+
+        Raises:
+            OSError: the system has no room for a thread.
+        """
         if self._thread is None and not self._over:
             self._stopping = False
-            self._thread = threading.Thread(target=self._work, args=(most_parts,), daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, args=(most_parts,), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise OSError(errno.EAGAIN, str(error)) from None
+            self._thread = thread
 
     def stop(self) -> None:
         """Ends the thread, so that the process may fork; what is read stays."""

@@ -97,3 +97,16 @@ def test_a_reader_that_has_enough_leaves_no_thread(threads):
     with TextParts(io.BytesIO(bytes(1 << 22))) as parts:
         assert next(iter(parts))
     assert threading.active_count() == threads
+
+
+def test_a_system_without_room_for_a_thread_costs_only_time(monkeypatch):
+    def full(thread):
+        raise RuntimeError("can't start new thread")
+
+    with TextParts(io.BytesIO(gzip.compress(bytes(1 << 21)))) as parts:
+        parts.start(1)
+        parts.stop()
+        monkeypatch.setattr(threading.Thread, "start", full)
+        assert whole(parts) == bytes(1 << 21)
+    with TextParts(io.BytesIO(bytes(10))) as parts, pytest.raises(OSError, match="new thread"):
+        parts.start(1)
