@@ -196,7 +196,10 @@ class _Reader:
         return False
 
     def _finish(self, pending: bytes) -> None:
-        if self._ended or self._at_end(pending):
+        if self._ended:
+            self._header += pending
+            return
+        if self._at_end(pending):
             return
         rest = self._salvage(pending)
         if not self._at_end(rest) and not self._decoded(rest.rstrip().rstrip(b",")):

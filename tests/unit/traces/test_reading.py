@@ -67,6 +67,18 @@ def test_what_stands_around_the_events_is_read(tmp_path):
     assert (header["traceName"], header["list"]) == ("a", [{"b": [1]}, {"c": 2}])
 
 
+def test_what_follows_the_events_is_read_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_parts, "PART_BYTES", 1000)
+    event = {"ph": "X", "cat": "kernel", "name": "k", "ts": 1, "dur": 5, "args": {"device": 0}}
+    frames = {str(number): {"name": f"f{number}"} for number in range(300)}
+    devices = [{"id": 0, "name": "V100"}]
+    whole = {"traceEvents": [event] * 30, "stackFrames": frames, "deviceProperties": devices}
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps(whole))
+    trace = read_trace(path)
+    assert (len(trace.events), trace.header.get("deviceProperties")) == (30, devices)
+
+
 def test_times_are_kept_to_the_nanosecond(tmp_path):
     builder = TraceBuilder().kernel("a", 1_600_000_000_000_001, 3).kernel("b", 7_912_345.678, 0.321)
     builder.kernel("c", 77_123, 1)
