@@ -176,11 +176,18 @@ def _by_name(
     ]
 
 
+def _by_sizes(trace: Trace) -> Whole:
+    """For each of `Trace.shapes` the first of the same sizes (types may differ); then MISSING."""
+    first: dict[str, int] = {}
+    places = [first.setdefault(text, place) for place, text in enumerate(trace.shapes)]
+    return np.array([*places, MISSING], np.int64)  # which MISSING as a place finds
+
+
 def _shapes(
     trace: Trace, places: Whole, group: Whole, time_ns: Whole
 ) -> list[tuple[str | None, int]]:
     """Of each group the sizes that took most, and how many different ones it has."""
-    shape = trace.events.shape[places].astype(np.int64)
+    shape = _by_sizes(trace)[trace.events.shape[places]]
     pairs, of_pair = np.unique(np.stack((group, shape)), axis=1, return_inverse=True)
     sums = np.bincount(of_pair.ravel(), time_ns)
     found: dict[int, tuple[float, int, int]] = {}

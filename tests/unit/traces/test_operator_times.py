@@ -104,6 +104,17 @@ def test_a_diagnosis_holds_operators_only_where_a_format_shows_them(tmp_path):
     assert (linear.host.s, linear.device.s) == (pytest.approx(50e-6), 0.0)
 
 
+def test_sizes_are_counted_once_whatever_the_types_of_the_inputs(tmp_path):
+    builder, two = TraceBuilder(), {"Input Dims": [[2, 2]]}
+    builder.operator("aten::mm", 0, 50, **two, **{"Input type": ["float"]})
+    builder.operator("aten::mm", 50, 80, **{"Input Dims": [[4, 4]]})
+    builder.operator("aten::mm", 130, 50, **two, **{"Input type": ["c10::Half"]})
+    builder.operator("aten::add", 180, 5)
+    found = diagnose_trace(builder.write(tmp_path / "t.json"), operators=True).operators
+    told = {row.name: (row.shapes, row.shape_kinds) for row in found.rows}
+    assert told == {"aten::mm": ("[[2, 2]]", 2), "aten::add": (None, 0)}
+
+
 def test_a_trace_without_a_device_says_once_why_no_operator_has_its_time(tmp_path):
     path = TraceBuilder().step(1, 0, 100).operator("aten::mm", 0, 60).write(tmp_path / "t.json")
     diagnosis = diagnose_trace(path, operators=True)
