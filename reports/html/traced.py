@@ -40,17 +40,18 @@ def _devices(diagnosis: Diagnosis) -> Iterator[Block]:
 
 def kernels_section(diagnosis: Diagnosis) -> Block:
     """The kernels of the busiest device by family."""
-    lines = sentences.kernel_lines(diagnosis.kernels)
+    shown = [one for one in diagnosis.kernels if one.share >= sentences.LEAST_KERNEL_SHARE]
+    lines = sentences.kernel_lines(shown)
     rows = [
         (
             printable(name, SHORT),
             blocks.measured(numbers.share(share), share, shade=share),
             blocks.measured(numbers.count(count), count),
             printable(precision, SHORT),
-            cores,
+            blocks.measured(cores, one.tensor_cores),
             printable(example, 2 * SHORT),
         )
-        for name, share, count, precision, cores, example in lines
+        for (name, share, count, precision, cores, example), one in zip(lines, shown, strict=True)
     ]
     heading = sentences.KERNELS_HEADING
     table = blocks.table(heading, KERNEL_HEADINGS, rows, " ## # ", sortable=True)

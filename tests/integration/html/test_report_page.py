@@ -267,6 +267,15 @@ def test_kernels_are_sorted_by_number_and_not_by_text(browser, tmp_path):
     assert [row[2] for row in cells_of(browser, "kernels")] == ["347", "1,186"]
 
 
+def test_shares_of_tensor_cores_are_sorted_by_number_and_unknown_ones_come_last(browser, tmp_path):
+    cores = (0.095, None, 0.38)
+    kernels = tuple(replace(GIVEN["TRACE"].kernels[0], tensor_cores=one) for one in cores)
+    browser.open(write(tmp_path, replace(GIVEN["TRACE"], kernels=kernels)))
+    heading = "[...document.querySelectorAll('#kernels thead button')].find("
+    browser.run(f"{heading}(one) => one.textContent === 'tensor cores').click()")
+    assert [row[4] for row in cells_of(browser, "kernels")] == ["38 %", "9.5 %", ""]
+
+
 def test_all_charts_over_time_zoom_together_by_mouse_and_by_key(browser, tmp_path):
     browser.open(write(tmp_path, LONG_RUN))
     reach = "document.getElementById('chart-rss-bytes').layout.xaxis.range"
