@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import islice
@@ -283,7 +282,7 @@ def _between(begin_us: Any, end_us: Any) -> Any:
 
 
 def _exact_ns(time_us: Any) -> int:
-    finite = isinstance(time_us, int) or math.isfinite(time_us)
+    finite = isinstance(time_us, int) or Decimal(time_us).is_finite()  # math fails on sNaN
     sound = finite and abs(time_us) < LARGEST // 1000
     return round(time_us * 1000) if sound else 0
 

@@ -94,6 +94,14 @@ def test_times_are_kept_to_the_nanosecond(tmp_path):
     assert starts == [7_912_345_678, 1_600_000_000_000_001_000, 1_712_167_914_123_456_789]
 
 
+@pytest.mark.parametrize("time", ['"sNaN"', '"NaN"', '"Infinity"', "1e999999"])
+def test_a_time_that_is_no_number_is_none(tmp_path, time):
+    path = tmp_path / "trace.json"
+    event = '{"ph":"X","cat":"kernel","name":"k","ts":%s,"dur":5}'
+    path.write_text(f"[{event % '1700000000000000.123'},{event % time}]")
+    assert read_trace(path).events.start_ns.tolist() == [0, 1_700_000_000_000_000_123]
+
+
 def test_numbers_in_quotes_and_older_names(tmp_path):
     event = {"ph": "X", "cat": "Kernel", "name": "k", "pid": "0", "tid": "stream 7"}
     event |= {"ts": "12", "dur": 3, "args": {"stream": "7", "device": "0", "correlation": "5"}}
