@@ -177,7 +177,8 @@ def page(given: argparse.Namespace, folder: Path) -> list[str]:
         "# What the diagnosis of a trace costs",
         "",
         "Written by `make bench-traces`: whole processes from start to printed text, in "
-        "alternating order; ratios are medians of pairs.",
+        "alternating order; ratios are medians of pairs. Peak memory is that of the largest "
+        "process of a command; a trace of 1 to 32 MiB is read by a second one beside it.",
         "",
         f"- commit {commit}; Python {platform.python_version()}; {os.cpu_count()} cores, "
         f"{psutil.virtual_memory().total >> 30} GiB, {platform.machine()}, {platform.system()}",
