@@ -16,7 +16,7 @@ import msgspec
 from trainprof.cli.output import write_output
 from trainprof.cli.reading_ahead import Ahead
 from trainprof.cli.settings import FAIL_ON, Settings, load_settings
-from trainprof.cli.trace_paths import traces_among
+from trainprof.cli.trace_paths import keep_traces, traces_among
 from trainprof.errors import UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding
 from trainprof.reports.terminal import TerminalReport, is_styled, terminal_width
@@ -79,6 +79,8 @@ def diagnose(
         fail_on=fail_on or settings.fail_on,
         calibration=calibration and settings.calibration,
     )
+    if out is not None:
+        keep_traces(out, traces_among(runs))
     try:
         with _without_collector():
             diagnoses = _diagnoses(runs, settings, engine, jobs, single=style == "json")

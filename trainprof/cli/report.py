@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trainprof.cli.settings import load_settings
-from trainprof.cli.trace_paths import traces_among
+from trainprof.cli.trace_paths import keep_traces, traces_among
 from trainprof.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def _of_traces(traces: list[Path], out: Path | None) -> Path:
     from trainprof.cli.report_page import REPORT_FILE, trace_extras, write_page
 
     path = out or Path(REPORT_FILE)
-    if any(path.exists() and path.samefile(trace) for trace in traces):
-        raise UsageError(f"{path} is the trace itself; name another file with --out.")
+    keep_traces(path, traces)
     diagnosis = _diagnosed(traces)
     write_page(diagnosis, trace_extras(diagnosis), path)
     return path

@@ -40,6 +40,20 @@ def traces_among(given: Sequence[str]) -> list[Path]:
     return found
 
 
+def keep_traces(out: Path, traces: Sequence[Path]) -> None:
+    """Sees to it that no trace is written over.
+
+    Args:
+        out: Where a command writes.
+        traces: What it reads.
+
+    Raises:
+        UsageError: that is one of them.
+    """
+    if any(out.exists() and out.samefile(trace) for trace in traces):
+        raise UsageError(f"{out} is the trace itself; name another file with --out.")
+
+
 def _traces(path: Path) -> list[Path]:
     if path.is_file():
         return [path]

@@ -92,3 +92,12 @@ def test_a_trace_is_diagnosed_beside_a_closed_stream(tmp_path, monkeypatch, stre
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(stream, None)
     assert command_line.main(["diagnose", str(path)]) == 0
+
+
+def test_a_trace_is_not_written_over_by_its_diagnosis(tmp_path, capsys):
+    path = tmp_path / "trace.json"
+    path.write_text('[{"ph": "X", "cat": "cpu_op", "name": "aten::mm", "ts": 1, "dur": 5}]')
+    before = path.read_bytes()
+    assert command_line.main(["diagnose", str(path), "--out", str(path)]) == 2
+    assert path.read_bytes() == before
+    assert "is the trace itself; name another file with --out" in capsys.readouterr().err
