@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""What every test may use, and what properties may take: any time at all."""
 
 import ctypes
 import os
@@ -7,6 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# On a busy machine an example may take long for no reason of ours.
+settings.register_profile(
+    "busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy machine")
 
 FAKE_NVML = Path(__file__).with_name("unit") / "samplers" / "fake_nvml.c"
 

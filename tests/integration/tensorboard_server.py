@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-STARTS_WITHIN_S = 60
+STARTS_WITHIN_S = 150
 
 
 class Server:
@@ -21,7 +21,7 @@ class Server:
 
     def bytes(self, path, **parameters):
         query = f"?{urlencode(parameters)}" if parameters else ""
-        with urlopen(f"{self._address}{path}{query}", timeout=30) as answer:
+        with urlopen(f"{self._address}{path}{query}", timeout=120) as answer:
             return answer.read()
 
     def get(self, path, **parameters):
@@ -33,7 +33,7 @@ class Server:
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urlopen(request, timeout=30) as answer:
+        with urlopen(request, timeout=120) as answer:
             return json.loads(answer.read())
 
     def scalars(self, run, tag):

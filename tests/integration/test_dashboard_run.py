@@ -7,10 +7,12 @@ import pexpect
 import pytest
 
 SCRIPT = """
-import os, signal, sys, time
-print("a terminal:", sys.stdout.isatty(), sys.stdin.read() == "", flush=True)
+import os, sys, time
 try:
-    time.sleep({seconds})
+    print("a terminal:", sys.stdout.isatty(), sys.stdin.read() == "", flush=True)
+    until = time.monotonic() + 240
+    while not os.path.exists("enough") and time.monotonic() < until:
+        time.sleep(0.05)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     sys.exit(7)
@@ -20,19 +22,20 @@ sys.exit(3)
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts `trainprof run --tui` of a script that sleeps so long."""
+    """Starts `trainprof run --tui` of a script that goes on until the file `enough` is there."""
     pytest.importorskip("textual")
     children = []
 
-    def begin(seconds):
+    def begin():
         script = tmp_path / "script.py"
-        script.write_text(SCRIPT.format(seconds=seconds))
+        script.write_text(SCRIPT)
         command = ["-m", "trainprof", "run", "--tui", "--no-stacks", "--out", str(tmp_path / "run")]
         child = pexpect.spawn(
             sys.executable,
             [*command, sys.executable, str(script)],
+            cwd=str(tmp_path),
             dimensions=(24, 80),
-            timeout=60,
+            timeout=120,
             encoding="utf-8",
             codec_errors="replace",
         )
@@ -40,6 +43,7 @@ def start(tmp_path):
         return child
 
     yield begin
+    (tmp_path / "enough").touch()
     for child in children:
         child.close(force=True)
 
@@ -52,7 +56,8 @@ def _left(child):
 
 
 def test_the_status_and_the_output_are_the_scripts(start, tmp_path):
-    child = start(0.5)
+    (tmp_path / "enough").touch()
+    child = start()
     child.expect("exit status 3")  # the title of the dashboard
     status, after = _left(child)
     assert status == 3
@@ -61,7 +66,7 @@ def test_the_status_and_the_output_are_the_scripts(start, tmp_path):
 
 
 def test_ctrl_c_reaches_the_script(start):
-    child = start(600)
+    child = start()
     child.expect("running for")
     child.send("o")
     child.expect("a terminal")
@@ -72,12 +77,16 @@ def test_ctrl_c_reaches_the_script(start):
     assert "interrupted" in after
 
 
-def test_leaving_the_dashboard_leaves_the_script_running(start):
-    child = start(2.5)
+def test_leaving_the_dashboard_leaves_the_script_running(start, tmp_path):
+    child = start()
     child.expect("running for")
-    status, after = _left(child)
-    assert status == 3
-    assert "a terminal: True True" in after
+    child.send("q")
+    child.expect_exact("\x1b[?1049l")  # the screen is as it was before
+    (tmp_path / "enough").touch()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 3
+    assert "a terminal: True True" in child.before
 
 
 def test_a_dashboard_needs_a_terminal(tmp_path):

@@ -105,7 +105,8 @@ def test_it_ends_as_without_trainprof(all_runs, script):
 
 def test_the_cause_is_found_and_located_where_there_is_source(all_runs, script):
     done = all_runs[script]
-    first = done.diagnosis["findings"][0]
+    # That the machine is busy may be said beside, and before, what the script does wrong.
+    first = next(one for one in done.diagnosis["findings"] if one["rule"] != "loop-contention")
     assert first["rule"] == "loop-gc"
     if script in WITH_SOURCE:
         assert "gc.collect()  # größer" in done.stderr

@@ -78,7 +78,9 @@ def test_a_disk_that_is_full_from_the_start_is_one_sentence_before_anything_runs
     assert "Traceback" not in done.stderr
 
 
-def test_a_killed_trainprof_leaves_a_run_that_says_incomplete(tmp_path):
+@pytest.fixture
+def endless(tmp_path):
+    """A run, in a session of its own, that goes on until it is killed."""
     (tmp_path / "train.py").write_text(TRAINING + "train(10**6)\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "trainprof", "run", "--out", "run", "train.py"],
@@ -87,6 +89,13 @@ def test_a_killed_trainprof_leaves_a_run_that_says_incomplete(tmp_path):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_killed_trainprof_leaves_a_run_that_says_incomplete(tmp_path, endless):
     deadline = time.monotonic() + 60
     while not any(path.stat().st_size > 5_000 for path in tmp_path.glob("run/procs/*/steps.jsonl")):
         assert time.monotonic() < deadline, "no step was recorded"
@@ -98,8 +107,8 @@ def test_a_killed_trainprof_leaves_a_run_that_says_incomplete(tmp_path):
         text=True,
         check=True,
     )
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(endless.pid, signal.SIGKILL)
+    endless.wait()
     after = subprocess.run(
         [sys.executable, "-m", "trainprof", "diagnose", "run", "--format", "json"],
         cwd=tmp_path,

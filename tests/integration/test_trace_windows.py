@@ -21,7 +21,7 @@ model = nn.Linear(8, 4)
 if "RANK" in os.environ:
     model = nn.parallel.DistributedDataParallel(model)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-data = TensorDataset(torch.randn(40_000, 8), torch.randn(40_000, 4))
+data = TensorDataset(torch.randn(400_000, 8), torch.randn(400_000, 4))
 most, kill_at = int(sys.argv[1]), int(sys.argv[2])
 for step, (inputs, targets) in enumerate(DataLoader(data, batch_size=4)):
     if step == most or os.path.exists("enough"):
@@ -34,6 +34,7 @@ for step, (inputs, targets) in enumerate(DataLoader(data, batch_size=4)):
     time.sleep(0.003)
 print(repr(sum(value.sum().item() for value in model.parameters())))
 """
+PATIENCE_S = 150.0  # less than the training lasts: 100,000 steps of 3 ms or more
 LAUNCHED = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
@@ -76,7 +77,7 @@ class Live:
         self.run = folder / "run"
         options = ("--no-stacks", "--no-probe", "--quiet", "--trace", "20-22")
         self._training = self._start(
-            "run", "--out", self.run, *options, "--", sys.executable, *launcher_and_script, 9999, -1
+            "run", "--out", self.run, *options, "--", sys.executable, *launcher_and_script, -1, -1
         )
 
     def _start(self, *words):
@@ -87,18 +88,22 @@ class Live:
 
     def ask(self, *options):
         asked = self._start("trace", self.run, *options)
-        out, err = asked.communicate(timeout=150)
+        out, err = asked.communicate(timeout=PATIENCE_S)
         return asked.returncode, out, err
 
     def wait_for_steps(self):
-        for _ in range(600):
-            if any(path.stat().st_size > 2000 for path in self.run.glob("procs/*/steps.jsonl")):
-                return
+        files = "procs/*/steps.jsonl"
+        self.wait_for(lambda: any(path.stat().st_size > 2000 for path in self.run.glob(files)))
+
+    def wait_for(self, is_there):
+        until_s = time.monotonic() + PATIENCE_S
+        while not is_there():
+            assert time.monotonic() < until_s
             time.sleep(0.05)
 
     def end(self):
         (self.folder / "enough").touch()
-        return self._training.communicate(timeout=150)
+        return self._training.communicate(timeout=PATIENCE_S)
 
 
 @pytest.fixture
@@ -122,10 +127,7 @@ def test_a_trace_on_demand_of_a_live_run(live, script):
     path = Path(out.splitlines()[0])
     assert len(steps_of(path)) == 2
     (training.run / "trace-request").touch()
-    for _ in range(400):
-        if len(list(training.run.glob("traces/*.pt.trace.json*"))) == 3:
-            break
-        time.sleep(0.05)
+    training.wait_for(lambda: len(list(training.run.glob("traces/*.pt.trace.json*"))) == 3)
     training.end()  # the rest is packed then
     assert sorted(len(steps_of(path)) for path in traces(training.run)) == [2, 3, 3]
     (told,) = training.run.glob("traces/*-step-20.pt.trace.json.gz")

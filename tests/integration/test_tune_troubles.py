@@ -261,7 +261,7 @@ def measured(tmp_path_factory):
 
 def _fill_up(journal):
     """Makes up six of the eight trials of the unchanged script: half a minute less."""
-    about, *lines = journal.read_text().splitlines()
+    about, *lines = journal.read_text().splitlines()[:3]  # a late interrupt lets a third one end
     measured = [json.loads(line) for line in lines]
     assert len(measured) == 2
     for number in range(6):

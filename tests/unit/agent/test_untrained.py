@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -119,7 +121,7 @@ def test_layers_above_a_trained_one_pass_its_gradient_on():
     samples = tuning.look()["backward_samples"]
     tuning.backwards.stop()
 
-    assert sum(useless for _, useless in samples) < 0.5 * sum(whole for whole, _ in samples)
+    assert statistics.median(useless / whole for whole, useless in samples) < 0.5
 
 
 def test_leaves_parameters_and_engine_as_they_were():

@@ -11,6 +11,7 @@ from trainprof.reports.dashboard.app import DashboardApp
 from trainprof.reports.dashboard.services import Services
 
 WRITER = Path(__file__).with_name("fast_writer.py")
+PATIENCE_S = 60.0
 
 
 def lags_s(folder, ranks, steps_per_s, seconds):
@@ -18,7 +19,7 @@ def lags_s(folder, ranks, steps_per_s, seconds):
     nothing = Services(lambda: None, str, lambda pid: "", lambda rule: "", lambda finding: None)
     command = [sys.executable, str(WRITER), str(folder), str(ranks), str(steps_per_s), str(seconds)]
     writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    painted = []
+    painted, flushes = [], []
 
     class Painted(DashboardApp):
         def paint(self):
@@ -32,13 +33,16 @@ def lags_s(folder, ranks, steps_per_s, seconds):
         async with app.run_test(size=(100, 30)) as pilot:
             while writer.poll() is None:
                 await pilot.pause(0.1)
-            await pilot.pause(1.0)
+            flushes.extend(line.split() for line in writer.communicate()[0].splitlines())
+            until_s = time.monotonic() + PATIENCE_S
+            while not painted or painted[-1][0] < int(flushes[-1][0]):
+                assert time.monotonic() < until_s, "the last steps are not on the screen"
+                await pilot.pause(0.05)
 
     while not (folder / "run.json").exists():
         assert writer.poll() is None, "the writer failed"
         time.sleep(0.02)
     asyncio.run(go())
-    flushes = [line.split() for line in writer.communicate()[0].splitlines()]
     assert writer.returncode == 0
     return [
         next(at_s for steps, at_s in painted if steps >= int(written)) - float(flushed_s)

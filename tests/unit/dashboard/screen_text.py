@@ -3,10 +3,12 @@
 import html
 import os
 import re
+import time
 from pathlib import Path
 
 SCREENS = Path(__file__).parent / "screens"
 CELL_WIDTH = 12.2
+PATIENCE_S = 60.0
 _TEXT = re.compile(
     r'<text class="[^"]*" x="([\d.]+)" y="[\d.]+" textLength="[\d.]+" '
     r'clip-path="url\(#[^"]*-line-(\d+)\)">(.*?)</text>'
@@ -28,10 +30,24 @@ def screen_text(app):
     return "\n".join(lines) + "\n"
 
 
-def check_screen(app, name):
-    """Compares with the committed screen; WRITE_SCREENS=1 writes it anew."""
+async def check_screen(app, pilot, name):
+    """Waits for the committed screen; WRITE_SCREENS=1 writes it anew."""
     path = SCREENS / f"{name}.txt"
-    text = screen_text(app)
     if os.environ.get("WRITE_SCREENS") == "1":
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
+        path.write_text(screen_text(app), encoding="utf-8")
+    expected = path.read_text(encoding="utf-8")
+    await _until(pilot, lambda: screen_text(app) == expected)
+    assert screen_text(app) == expected
+
+
+async def until_seen(app, pilot, words):
+    """Waits for words on the screen: textual mounts a note or a page a moment later."""
+    await _until(pilot, lambda: words in screen_text(app))
+    assert words in screen_text(app)
+
+
+async def _until(pilot, is_seen):
+    """Waits for what is drawn, not for a time: on a busy machine that takes as long as it takes."""
+    until_s = time.monotonic() + PATIENCE_S
+    while not is_seen() and time.monotonic() < until_s:
+        await pilot.pause(0.02)

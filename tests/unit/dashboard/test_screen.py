@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 from run_writer import STARTED_UNIX_S, RunWriter
-from screen_text import check_screen, screen_text
+from screen_text import check_screen, screen_text, until_seen
 
 from trainprof.profiler.model.diagnosis import (
     Diagnosis,
@@ -144,18 +144,9 @@ def picture(name, *keys):
             await pilot.press(key)
             await app.workers.wait_for_complete()
             await pilot.pause()
-        check_screen(app, name)
+        await check_screen(app, pilot, name)
 
     return script
-
-
-async def until_seen(app, pilot, words):
-    """Waits for a note on the screen: textual mounts it a moment later."""
-    for _ in range(50):
-        if words in screen_text(app):
-            return
-        await pilot.pause(0.02)
-    raise AssertionError(f"{words!r} is not on the screen:\n{screen_text(app)}")
 
 
 def test_a_live_run_at_80_by_24(tmp_path):
@@ -206,10 +197,9 @@ def test_a_window_that_is_too_small_says_so_and_recovers(tmp_path):
         )
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
-        check_screen(app, "live-80x24")
+        await check_screen(app, pilot, "live-80x24")
         await pilot.resize_terminal(20, 5)
-        await pilot.pause()
-        assert "trainprof needs" in screen_text(app)
+        await until_seen(app, pilot, "trainprof needs")
 
     drive(tmp_path, script, size=(20, 5))
 
@@ -220,7 +210,7 @@ def test_light_and_without_colour_say_the_same(tmp_path, monkeypatch, environmen
         monkeypatch.setenv(name, value)
 
     async def script(app, pilot):
-        check_screen(app, "live-80x24")
+        await check_screen(app, pilot, "live-80x24")
         if "NO_COLOR" in environment:
             assert app.no_color
         else:
@@ -256,8 +246,7 @@ def test_trace_and_stacks_are_asked_for(tmp_path):
         await until_seen(app, pilot, "ui.perfetto.dev")
         await pilot.press("s")
         await app.workers.wait_for_complete()
-        await pilot.pause()
-        assert "step (train.py:9)" in screen_text(app)
+        await until_seen(app, pilot, "step (train.py:9)")
         await pilot.press("escape")
         assert "Stacks of process" not in screen_text(app)
 
@@ -310,8 +299,7 @@ def test_hostile_names_stay_on_their_line(tmp_path):
         assert "[link=x]\\x1b[31myyy" in text
         await pilot.press("enter")
         await app.workers.wait_for_complete()
-        await pilot.pause()
-        assert "[b]" in screen_text(app)
+        await until_seen(app, pilot, "[b]")
 
     run.flush()
     drive(tmp_path, script, run=run, diagnosis=diagnosis)
@@ -322,6 +310,6 @@ def test_64_ranks_fit(tmp_path):
         text = screen_text(app)
         assert "slowest: 63, 113 ms a step" in text
         await pilot.press("left_square_bracket")
-        assert "rank 63 of 64" in screen_text(app)
+        await until_seen(app, pilot, "rank 63 of 64")
 
     drive(tmp_path, script, ranks=64)

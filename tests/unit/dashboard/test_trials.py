@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import to_builtins
 from run_writer import STARTED_UNIX_S, RunWriter
-from screen_text import check_screen, screen_text
+from screen_text import check_screen, screen_text, until_seen
 from test_screen import DIAGNOSIS, Asked, _run
 from tune_writer import FUSED, KEPT, NOISE, WORKERS, TuneWriter
 
@@ -94,7 +94,7 @@ def show(folder, script, *, size=(80, 24), now_s=NOW_S):
 
 def picture(name):
     async def script(app, pilot):
-        check_screen(app, name)
+        await check_screen(app, pilot, name)
 
     return script
 
@@ -128,7 +128,7 @@ def test_a_small_window_and_one_without_colour(tuned, monkeypatch):
         assert "trainprof needs 60 columns" in " ".join(screen_text(app).split())
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
-        check_screen(app, "tune-80x24")
+        await check_screen(app, pilot, "tune-80x24")
 
     show(tuned.folder, small, size=(20, 5))
     monkeypatch.setenv("NO_COLOR", "1")
@@ -143,9 +143,8 @@ def test_the_next_trial_has_an_empty_board_and_keeps_the_diagnosis(tuned):
         assert app.board.training()[0].steps == 100
         tuned.add(TuneRun("noise", "trials/022-unchanged/run", 105, pair=1, pairs_at_most=4))
         app.post_message(Tuned(TuneTail(tuned.folder, lambda: NOW_S).look()))
-        await pilot.pause()
+        await until_seen(app, pilot, "Now: equal runs, pair 1 of 4")
         assert not app.board.training()
-        assert "Now: equal runs, pair 1 of 4" in screen_text(app)
         assert app.board.diagnosis is DIAGNOSIS
 
     show(tuned.folder, script)

@@ -115,8 +115,8 @@ def test_an_interrupt_at_any_moment_leaves_nothing(place):
     for after_s in (0.02, 0.3, 1.2):
         main = (threading.get_ident(), signal.SIGINT)
         timer = threading.Timer(after_s, signal.pthread_kill, main)
-        timer.start()
         with pytest.raises(KeyboardInterrupt):
+            timer.start()  # here: outside, an early one would end all tests
             place.run("time.sleep(600)")
         timer.join()
         assert place.untouched()

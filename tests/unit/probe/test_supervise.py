@@ -77,7 +77,7 @@ def test_what_goes_wrong_is_one_sentence_and_what_was_found_stays(run, source, r
     assert status.status == "partial"
     assert reason in status.reason
     assert found == [{"item_s": 0.5}]
-    assert wall_s < 5
+    assert wall_s < 30  # a script that sleeps does so for 60 s
 
 
 def test_children_of_the_data_set_end_with_it(run, tmp_path):
@@ -86,14 +86,15 @@ def test_children_of_the_data_set_end_with_it(run, tmp_path):
         "import subprocess\n"
         f"child = subprocess.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(60)'])\n"
         f"open({str(pid_file)!r}, 'w').write(str(child.pid))\n"
-        "time.sleep(60)"
+        "time.sleep(60)",
+        budget_s=3.0,  # within it the child has to be there
     )
     assert ended(int(pid_file.read_text()))
 
 
 def ended(pid):
     """Whether a killed process is gone, or waits for its parent, within the time that takes."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
             if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
@@ -106,10 +107,10 @@ def ended(pid):
 
 def test_too_much_memory_ends_it(run):
     status, _, wall_s = run(
-        "hold = bytearray(120 << 20); time.sleep(60)", budget_s=20, most_bytes=100 << 20
+        "hold = bytearray(120 << 20); time.sleep(90)", budget_s=60, most_bytes=100 << 20
     )
     assert "needed more than 0.098 GiB of memory" in status.reason
-    assert wall_s < 10
+    assert wall_s < 45  # the budget was not over
 
 
 def test_the_validations_copy_goes_along_and_is_named(run):

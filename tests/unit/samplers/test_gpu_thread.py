@@ -1,5 +1,6 @@
 """A driver that hangs: looks go on without GPUs, and the status says for how long."""
 
+import re
 import threading
 import time
 
@@ -9,7 +10,7 @@ from trainprof.profiler.model.collector_status import CollectorStatus
 from trainprof.profiler.model.records import GpuSample
 from trainprof.profiler.samplers.gpu_thread import GpuThread
 
-PATIENCE_S = 20.0
+PATIENCE_S = 50.0
 
 
 class Driver:
@@ -54,14 +55,14 @@ def test_an_answer_in_time(driver):
 
 
 def test_a_driver_that_hangs_is_waited_for_once_and_named(driver):
-    gpus = GpuThread(lambda: driver, answer_s=0.01)
+    gpus = GpuThread(lambda: driver, answer_s=0.2)
     assert gpus.sample() == ()
     started_s = time.monotonic()
     assert [gpus.sample() for _ in range(50)] == [()] * 50
-    assert time.monotonic() - started_s < 0.4  # none of them waits: 50 waits take 0.5 s
+    assert time.monotonic() - started_s < 8.0  # none of them waits: 50 waits take 10 s
     (status,) = gpus.statuses()
     assert (status.name, status.status) == ("gpu", "failed")
-    assert "has not answered for 0 s" in status.reason
+    assert re.search(r"has not answered for \d+ s$", status.reason)
     assert driver.asked == 1
 
 

@@ -43,7 +43,7 @@ os.wait()
 print(flush=True)
 sys.stdin.readline()
 """
-PATIENCE_S = 20.0
+PATIENCE_S = 50.0
 
 
 def status_of(tree):

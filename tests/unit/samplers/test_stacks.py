@@ -22,7 +22,7 @@ from trainprof.profiler.store.layout import STACKS_FILE, STACKS_INSIDE_FILE
 from trainprof.profiler.store.lines import Problems
 from trainprof.profiler.store.stacks import read_stacks
 
-PATIENCE_S = 20.0
+PATIENCE_S = 50.0
 
 GOOD = """
 import json
@@ -146,7 +146,7 @@ def test_a_py_spy_that_does_not_end_is_killed(folder, sampler, monkeypatch):
     wait_until((folder / f"{OUTPUT}.started").exists)
     began_s = time.monotonic()
     one.stop()
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 30  # it sleeps for 60 s
     assert not one._thread.is_alive()
     assert OUTPUT not in " ".join(
         word for child in psutil.Process().children() for word in child.cmdline()
