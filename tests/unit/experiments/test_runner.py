@@ -110,14 +110,18 @@ def test_one_that_hangs_is_ended_by_what_the_unchanged_one_took(place, monkeypat
     assert place.untouched()
 
 
+def interrupted_run(place, timer):
+    timer.start()
+    place.run("time.sleep(600)")
+
+
 def test_an_interrupt_at_any_moment_leaves_nothing(place):
     """The tune's own interrupt, after random times; the sandbox may not even have begun."""
     for after_s in (0.02, 0.3, 1.2):
         main = (threading.get_ident(), signal.SIGINT)
         timer = threading.Timer(after_s, signal.pthread_kill, main)
         with pytest.raises(KeyboardInterrupt):
-            timer.start()  # here: outside, an early one would end all tests
-            place.run("time.sleep(600)")
+            interrupted_run(place, timer)
         timer.join()
         assert place.untouched()
 

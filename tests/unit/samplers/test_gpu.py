@@ -280,5 +280,5 @@ def test_a_run_records_what_the_driver_says(nvml_library, tmp_path):
     info = json.loads((run / "run.json").read_text())
     assert info["hardware"]["gpus"] == ["Fake GPU 0", "Fake GPU 1"]
     assert {c["name"]: c["status"] for c in info["collectors"]}["gpu"] == "ok"
-    looks = [json.loads(line)["gpus"] for line in (run / "host.jsonl").open()][1:]
-    assert [4, 4] in [[gpu["pcie_width"] for gpu in gpus] for gpus in looks]
+    looks = map(json.loads, (run / "host.jsonl").read_text().splitlines()[1:])
+    assert [4, 4] in [[gpu["pcie_width"] for gpu in look["gpus"]] for look in looks]
