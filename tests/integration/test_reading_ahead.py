@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from trainprof.cli.reading_ahead import LEAST_BYTES
@@ -60,6 +61,8 @@ def test_a_wrong_rule_leaves_no_process(trace):
     told = command("diagnose", str(trace), "--select", "no-such-rule")
     assert told.returncode == 2
     assert "there is no rule no-such-rule" in told.stderr
+    words = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]
+    assert [one for one in words if str(trace) in one] == []
 
 
 REAPED = """

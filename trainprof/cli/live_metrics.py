@@ -118,7 +118,7 @@ class LiveMetrics:
         from trainprof.reports.openmetrics.families import OPENMETRICS, TEXT, render
 
         if self._thread.failure is not None:
-            raise self._thread.failure
+            raise self._thread.failure.with_traceback(None)  # or it grows with each client
         as_openmetrics = "application/openmetrics-text" in accepted
         with self._lock:
             if as_openmetrics not in self._texts:
