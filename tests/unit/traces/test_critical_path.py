@@ -89,10 +89,8 @@ def test_a_change_that_is_seen_to_leave_the_path_takes_as_long(tmp_path, builder
     after = replay(changed)
     if leaves_path(changed, replayed, path):
         assert after.length_ns == replayed.length_ns
-    elif (after.reached_ns <= replayed.reached_ns).all():  # then the path itself became shorter
-        assert (after.reached_ns[path.nodes] < replayed.reached_ns[path.nodes]).any() or (
-            other[node] != graph.other[node]
-        )
+    elif (after.reached_ns <= replayed.reached_ns).all():  # it may only be the path itself
+        assert node in path.nodes
 
 
 def test_a_host_that_is_slower_than_its_device(tmp_path):
