@@ -21,6 +21,7 @@ from .evaluations import RecentMarks
 from .facts import FactCollector
 from .hooks_training import TrainingHooks
 from .hooks_worker import WorkerHooks
+from .kineto import import_annotations
 from .observers import Observers
 from .operator_window import OperatorWindow
 from .patching import Patches
@@ -115,6 +116,7 @@ class Agent:
         guard.attempt("workers", self._workers.install, self._patches)
         guard.attempt("observers", self._observers.install, self._patches)
         guard.attempt("tracebacks", tracebacks.install, self._patches)
+        guard.attempt("operators", import_annotations)
         self._patches.replace(os, "_exit", self._os_exit)
         atexit.register(self.close, "exit")
         os.register_at_fork(

@@ -107,6 +107,18 @@ class Kineto:
         self._restore = restore
 
 
+def import_annotations() -> None:
+    """Imports what torch's first annotation (an optimizer's step) would, while no profiler runs.
+
+    A profiler with stacks keeps the place of a code's name, not the name. Of a module that is
+    imported meanwhile the code is gone when names are read: they are wrong, or no text at all, of
+    which `profile.events()` dies. Without us that is rare; our objects fill the place more often.
+    """
+    annotations = getattr(sys.modules.get("torch.autograd.profiler"), "_maybe_cupti_monitor", None)
+    if annotations is not None:
+        annotations()
+
+
 def save_trace(result: Any, path: str) -> int | None:
     """Saves a trace; its size in bytes, None where it did not become whole."""
     temporary = f"{path}.part"

@@ -169,6 +169,25 @@ def test_a_swallowed_stop_leaves_the_training_alone(tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["stopped_by"] == "steps"
 
 
+def test_nothing_is_imported_for_the_first_time_while_torch_s_profiler_records_stacks(tmp_path):
+    """It reads the names of code that is gone after an import: `events()` died of that."""
+    (tmp_path / "train.py").write_text(
+        TRAINING
+        + """
+import torch.profiler.python_tracer
+known = set(sys.modules)
+with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], with_stack=True):
+    train()
+print("imported", sorted(set(sys.modules) - known))
+"""
+    )
+
+    done = run(tmp_path, "--quiet")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "imported []\n"
+
+
 def test_torch_s_profiler_may_record_stacks_and_modules_beside_us(tmp_path):
     """It reads `self` out of the frame of whatever is Module.__call__: ours died of that."""
     (tmp_path / "train.py").write_text(
