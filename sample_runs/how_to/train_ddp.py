@@ -1,5 +1,7 @@
 """Train on several processes over gloo: the script of docs/torchrun.md."""
 
+import gc
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -26,6 +28,9 @@ def main():
             optimizer.step()
         if dist.get_rank() == 0:
             print(f"epoch {epoch}: loss {loss.item():.4f}")
+    # Gloo's thread must end before the interpreter does, or torch 2.13 aborts at times.
+    del model
+    gc.collect()
     dist.destroy_process_group()
 
 

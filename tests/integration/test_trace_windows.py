@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TRAINING = """
-import os, sys, time, torch
+import gc, os, sys, time, torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 torch.manual_seed(0)
@@ -33,6 +33,10 @@ for step, (inputs, targets) in enumerate(DataLoader(data, batch_size=4)):
     optimizer.step()
     time.sleep(0.003)
 print(repr(sum(value.sum().item() for value in model.parameters())))
+if "RANK" in os.environ:  # gloo's thread must end before the interpreter, or torch 2.13 aborts
+    del model
+    gc.collect()
+    torch.distributed.destroy_process_group()
 """
 PATIENCE_S = 150.0  # less than the training lasts: 100,000 steps of 3 ms or more
 LAUNCHED = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")

@@ -1,6 +1,7 @@
 """DistributedDataParallel on two gloo ranks, started by torchrun or by `mp.spawn`."""
 
 import argparse
+import gc
 import json
 import os
 
@@ -36,6 +37,9 @@ def train(rank, world_size):
         expected = {"steps": 30, "ranks": world_size, "training_length": 240}
         print(json.dumps(expected), flush=True)
     dist.barrier()
+    # Gloo's thread must end before the interpreter does, or torch 2.13 aborts at times.
+    del model
+    gc.collect()
     dist.destroy_process_group()
 
 
