@@ -48,7 +48,7 @@ def judged(run_folder: Path, *, calibration: bool = True) -> Diagnosis:
         return judge(run_folder, settings)
     except UsageError as error:
         print(f"trainprof: {error}", file=sys.stderr)
-        return judge(run_folder, Settings())
+        return judge(run_folder, Settings(calibration=calibration))
 
 
 def _write_page(run_folder: Path, diagnosis: Diagnosis) -> None:

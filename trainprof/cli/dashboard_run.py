@@ -33,13 +33,15 @@ class DashboardRun:
 
     Args:
         folder: Of the run.
+        calibration: Of the diagnoses that the dashboard asks for.
 
     Attributes:
         terminal: What the script writes to; closed by `show`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, calibration: bool = True) -> None:
         self._folder = folder
+        self._calibration = calibration
         self._master, self.terminal = pty.openpty()
         self._size = b""
         self._copy_size()
@@ -54,7 +56,10 @@ class DashboardRun:
         """Once the script has started: opens the dashboard, and takes what the script prints."""
         os.close(self.terminal)
         command = [sys.executable, "-m", "trainprof", "top", str(self._folder)]
-        self._dashboard = subprocess.Popen([*command, "--supervisor", str(os.getpid())])
+        command += ["--supervisor", str(os.getpid())]
+        if not self._calibration:
+            command.append("--no-calibration")
+        self._dashboard = subprocess.Popen(command)
         self._pump.start()
 
     def drain(self) -> None:

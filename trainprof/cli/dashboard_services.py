@@ -25,10 +25,12 @@ from trainprof.reports.source import short_path
 STACKS_TIMEOUT_S = 20.0
 
 
-def services_of(folder: Path, supervisor: int | None = None) -> Services:
+def services_of(
+    folder: Path, supervisor: int | None = None, *, calibration: bool = True
+) -> Services:
     """The services of one run folder; `supervisor` is the process that Ctrl-C goes to."""
     return Services(
-        diagnose=lambda: diagnosed(folder),
+        diagnose=lambda: diagnosed(folder, calibration=calibration),
         trace=lambda: _traced(folder),
         stacks=_stacks,
         page=_page,
@@ -37,18 +39,21 @@ def services_of(folder: Path, supervisor: int | None = None) -> Services:
     )
 
 
-def services_of_tune(folder: Path) -> Services:
+def services_of_tune(folder: Path, *, calibration: bool = True) -> Services:
     """The services of a tune: of its unchanged run, and without what would disturb a trial."""
     disturbs = "A trace would disturb the trial that is measured now."
-    return replace(services_of(folder / BASELINE_FOLDER), trace=lambda: disturbs)
+    services = services_of(folder / BASELINE_FOLDER, calibration=calibration)
+    return replace(services, trace=lambda: disturbs)
 
 
-def diagnosed(folder: Path) -> Diagnosis | None:
+def diagnosed(folder: Path, *, calibration: bool = True) -> Diagnosis | None:
     """What `trainprof diagnose --format json` says, by a process of its own.
 
     So the screen never waits for it, and what it takes of memory is given back.
     """
     command = [sys.executable, "-m", "trainprof", "diagnose", "--format", "json", str(folder)]
+    if not calibration:
+        command.append("--no-calibration")
     try:
         done = subprocess.run(
             command,

@@ -175,6 +175,7 @@ def run(
         _plan(plan, fixes, folder, force_plan),
         nvtx,
         tui,
+        calibration,
     )
     session = Session(folder, name or folder.name, command, watched, quiet)
     if tensorboard is not None or wandb or metrics is not None:
@@ -183,7 +184,7 @@ def run(
     try:
         session.leave_dashboard()
         if not quiet or tensorboard is not None or wandb:
-            session.conclude(calibration=calibration)
+            session.conclude()
     except KeyboardInterrupt:  # the run is over: its exit status is the script's
         print("trainprof: stopped; `trainprof diagnose` tells of this run.", file=sys.stderr)
     return status

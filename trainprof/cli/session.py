@@ -36,6 +36,7 @@ class Watched:
         plan: File of the fixes to apply.
         nvtx: Whether NVTX ranges are emitted.
         tui: Whether a dashboard is shown meanwhile.
+        calibration: Whether predictions are held against what earlier tunes have measured.
     """
 
     steps: int | None
@@ -46,6 +47,7 @@ class Watched:
     plan: Path | None = None
     nvtx: bool = False
     tui: bool = False
+    calibration: bool = True
 
 
 class Session:
@@ -70,7 +72,10 @@ class Session:
         """Lets other programs show the run while it goes on."""
         from trainprof.cli.viewers import viewers
 
-        self._viewers = viewers(self._folder, self._info, tensorboard, wandb, metrics)
+        calibration = self._watched.calibration
+        self._viewers = viewers(
+            self._folder, self._info, tensorboard, wandb, metrics, calibration=calibration
+        )
 
     def _first_info(self, name: str, command: tuple[str, ...]) -> RunInfo:
         from trainprof.profiler.model.records import RunInfo
@@ -102,7 +107,7 @@ class Session:
         self._write()
         watched = self._watched
         plan = plan_stacks(watched.stacks)
-        dashboard = self._dashboard = _dashboard(self._folder) if watched.tui else None
+        dashboard = self._dashboard = _dashboard(self._folder, watched) if watched.tui else None
         terminal = None if dashboard is None else dashboard.terminal
         child = Child(command, self._environment(plan.for_agent()), terminal)
         self._update(child_pid=child.pid)
@@ -189,13 +194,13 @@ class Session:
         if self._dashboard is not None:
             self._dashboard.wait()
 
-    def conclude(self, *, calibration: bool) -> None:
+    def conclude(self) -> None:
         """Reads the run back and diagnoses it, for the terminal and for whoever shows it."""
         from trainprof.cli.conclude import conclude, judged
 
         sys.stderr.flush()
         told = judged if self._quiet else conclude
-        diagnosis = told(self._folder, calibration=calibration)
+        diagnosis = told(self._folder, calibration=self._watched.calibration)
         for viewer in self._viewers:
             viewer.finish(diagnosis)
 
@@ -213,10 +218,10 @@ class Session:
             print(f"trainprof: {error}", file=sys.stderr)
 
 
-def _dashboard(folder: Path) -> DashboardRun:
+def _dashboard(folder: Path, watched: Watched) -> DashboardRun:
     from trainprof.cli.dashboard_run import DashboardRun
 
-    return DashboardRun(folder)
+    return DashboardRun(folder, calibration=watched.calibration)
 
 
 def _status(exit_status: int) -> str:

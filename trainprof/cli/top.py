@@ -14,7 +14,12 @@ from trainprof.errors import MissingExtraError, UsageError
 @click.command()
 @click.argument("run", required=False)
 @click.option("--supervisor", type=int, hidden=True, help="Process id of the `run --tui` it is of.")
-def top(run: str | None, supervisor: int | None) -> None:
+@click.option(
+    "--calibration/--no-calibration",
+    default=True,
+    help="Hold predictions against what earlier tunes have measured here (default: yes).",
+)
+def top(run: str | None, supervisor: int | None, calibration: bool) -> None:
     """Watch a training from another terminal, or look at a finished run.
 
     RUN is a run folder or its name under trainprof-runs/; the latest by default. The screen shows
@@ -26,7 +31,7 @@ def top(run: str | None, supervisor: int | None) -> None:
 
     folder = resolve_run(run)
     check_screen("trainprof top", "`trainprof diagnose` prints the same findings as text")
-    show(folder, supervisor)
+    show(folder, supervisor, calibration=calibration)
 
 
 def check_screen(command: str, instead: str) -> None:
@@ -46,12 +51,13 @@ def check_screen(command: str, instead: str) -> None:
         )
 
 
-def show(folder: Path, supervisor: int | None = None) -> None:
+def show(folder: Path, supervisor: int | None = None, *, calibration: bool = True) -> None:
     """Shows the dashboard of a run folder until it is left.
 
     Args:
         folder: Of the run, or of a tune.
         supervisor: Process that passes Ctrl-C on to the script; None where that is not for us.
+        calibration: Of the diagnoses that it shows.
     """
     from trainprof.cli.dashboard_services import services_of, services_of_tune
     from trainprof.profiler.store.layout import BASELINE_FOLDER
@@ -61,7 +67,9 @@ def show(folder: Path, supervisor: int | None = None) -> None:
 
     if is_tune(folder):
         tail = RunTail(folder / BASELINE_FOLDER)
-        app = DashboardApp(tail, services_of_tune(folder), tune=TuneTail(folder))
+        services = services_of_tune(folder, calibration=calibration)
+        app = DashboardApp(tail, services, tune=TuneTail(folder))
     else:
-        app = DashboardApp(RunTail(folder), services_of(folder, supervisor))
+        services = services_of(folder, supervisor, calibration=calibration)
+        app = DashboardApp(RunTail(folder), services)
     app.run()

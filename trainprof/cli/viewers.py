@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,6 +49,8 @@ def viewers(
     tensorboard: Path | None,
     wandb: bool,
     metrics: MetricsServer | None,
+    *,
+    calibration: bool,
 ) -> list[Viewer]:
     """Those that are asked for, none of them started.
 
@@ -64,7 +67,9 @@ def viewers(
 
         found.append(LiveWandb(folder, info))
     if metrics is not None:
+        from trainprof.cli.dashboard_services import diagnosed
         from trainprof.cli.live_metrics import LiveMetrics
 
-        found.append(LiveMetrics(folder, info, metrics))
+        diagnose = partial(diagnosed, calibration=calibration)
+        found.append(LiveMetrics(folder, info, metrics, diagnose))
     return found
