@@ -2,6 +2,8 @@
 
 import pytest
 from builders import build_run, build_steps, build_trainer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainprof.profiler.model.diagnosis import Evidence, Finding
 from trainprof.profiler.model.signals import Signal, Signals
@@ -9,8 +11,9 @@ from trainprof.rules.diagnose import diagnose
 from trainprof.rules.unexplained import unexplained_wait
 
 
-def waiting(share, low, **more):
-    values = {"step.data_wait_share": Signal(share, "share", low=low, high=share + 0.02)}
+def waiting(share, low, high=None, **more):
+    high = share + 0.02 if high is None else high
+    values = {"step.data_wait_share": Signal(share, "share", low=low, high=high)}
     return Signals({**values, **{name: Signal(value) for name, value in more.items()}})
 
 
@@ -26,6 +29,21 @@ def test_a_long_wait_wants_a_reason():
 @pytest.mark.parametrize("low", [0.29, 0.1])
 def test_a_short_or_uncertain_wait_does_not(low):
     assert unexplained_wait(waiting(0.31, low), ()) is None
+
+
+def test_a_wait_of_which_nothing_is_known_is_not_taken_for_none():
+    """57 steps in 0.2 s, of a loader that delivers in bursts, were called healthy."""
+    reason = unexplained_wait(waiting(0.65, 0.02, 1.0), ())
+    assert reason is not None
+    assert "anything from 2.0 % to 100 % of the step" in reason
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_the_more_is_known_the_more_may_be_healthy(one, two, three):
+    """A wait that is surely short is healthy, one that is surely long or unknown is not."""
+    least, share, most = sorted((one, two, three))
+    told = unexplained_wait(waiting(share, least, most), ()) is not None
+    assert told == (share >= 0.3 and (least >= 0.3 or most - least > 0.5))
 
 
 def test_a_finding_about_the_wait_is_the_reason():
