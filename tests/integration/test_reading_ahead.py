@@ -195,11 +195,14 @@ print(json.dumps(found))
 
 @needs_cores
 def test_only_one_large_trace_that_is_to_be_diagnosed_is_read_ahead(tmp_path, trace):
-    small, large = tmp_path / "small.json", str(trace)
+    small, large, written = tmp_path / "small.json", str(trace), str(tmp_path / "report.json")
     small.write_text("[]")
     asked = {
         ("diagnose", large): True,
         ("diagnose", "--format", "json", large): True,
+        ("diagnose", large, "--out", written): True,
+        ("diagnose", f"--out={written}", large): True,
+        ("diagnose", "--out", large): False,
         ("diagnose", str(small)): False,
         ("diagnose", large, large): False,
         ("diagnose", str(tmp_path / "absent.json")): False,

@@ -16,6 +16,7 @@ import struct
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -187,7 +188,9 @@ def _begun(path: Path | None) -> Ahead | None:
 def _only_trace(words: Sequence[str]) -> Path | None:
     if words[:1] != ["diagnose"]:
         return None
-    found = [word for word in words[1:] if word.endswith((".json", ".gz"))]
+    # What stands after --out is written, and what begins with a dash is an option.
+    read = [word for option, word in pairwise(words) if option != "--out" and word[:1] != "-"]
+    found = [word for word in read if word.endswith((".json", ".gz"))]
     return Path(found[0]) if len(found) == 1 else None
 
 
