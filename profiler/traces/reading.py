@@ -115,12 +115,15 @@ class _Reader:
             pending = self._take(pending)
         if self._ended:
             self._header, pending = self._header + pending, b""
-        self._check(pending or self._header)
+        self._check(pending)
         return pending
 
     def _check(self, pending: bytes) -> None:
         if len(pending) > MOST_PENDING:
             raise self._no_trace(f"{MOST_PENDING >> 20} MiB of it hold no event")
+        if len(self._header) > MOST_PENDING:
+            size = f"{MOST_PENDING >> 20} MiB"
+            raise self._no_trace(f"more than {size} of it stand beside its list of events")
         if self._columns.count > MOST_EVENTS:
             raise TraceError(
                 f"{self._path} holds more than {MOST_EVENTS:,} events; record fewer steps."
@@ -146,10 +149,12 @@ class _Reader:
         for _ in range(MOST_TRIES):
             end = pending.rfind(b"}", 0, end)
             if end < 0:
-                return pending
+                break
             if _BETWEEN.match(pending, end) and self._decoded(memoryview(pending)[: end + 1]):
                 return pending[end + 1 :].lstrip().removeprefix(b",")
-        return b"" if self._at_end(pending) else self._salvage(pending)
+        if self._at_end(pending):
+            return b""
+        return pending if end < 0 else self._salvage(pending)
 
     def _decoded(self, text: bytes | memoryview) -> bool:
         try:

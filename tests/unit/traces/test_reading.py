@@ -184,6 +184,19 @@ def test_what_is_no_trace_is_told(tmp_path, monkeypatch, content, sentence):
         read_trace(path)
 
 
+@pytest.mark.parametrize(
+    "frames", [["f" * 1_300_000], [{"name": "f" * 100}] * 11_000], ids=["one long", "many"]
+)
+def test_much_text_beside_the_events_is_told(tmp_path, monkeypatch, frames):
+    """The events were read, so it is not said that there are none."""
+    monkeypatch.setattr(text_parts, "PART_BYTES", 1 << 16)
+    monkeypatch.setattr(reading, "MOST_PENDING", 1 << 20)
+    path = tmp_path / "trace.json"
+    path.write_text(f'{small().text()[:-1]}, "stackFrames": {json.dumps(frames)}}}')
+    with pytest.raises(TraceError, match="more than 1 MiB of it stand beside its list of events"):
+        read_trace(path)
+
+
 def test_no_file_and_too_many_events_are_told(tmp_path, monkeypatch):
     with pytest.raises(TraceError, match="No such file"):
         read_trace(tmp_path / "none.json")
