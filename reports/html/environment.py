@@ -99,7 +99,7 @@ def measured_section(diagnosis: Diagnosis) -> Block:
     found = []
     if rows:
         every = blocks.table("Every signal", ("signal", "value", "how"), rows, " # ")
-        title = f"All {numbers.count(len(rows))} signals that the rules judged"
+        title = f"Signals that the rules judged: {numbers.count(len(rows))}"
         found = [blocks.details(title, [every])]
     return blocks.section("measured", "Everything that was measured", found)
 

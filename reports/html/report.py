@@ -99,13 +99,13 @@ def _unseen(diagnosis: Diagnosis) -> Block:
     ]
     if skipped:
         every = blocks.table("Rules that could not speak", ("rule", "why"), skipped)
-        inside.append(blocks.details(f"All {len(skipped)} skipped rules", [every]))
+        inside.append(blocks.details(f"Skipped rules: {numbers.count(len(skipped))}", [every]))
     missing = [
         (printable(path, SHORT), printable(reason)) for path, reason in diagnosis.missing.items()
     ]
     if missing:
         every = blocks.table("Values that are missing", ("value", "why"), missing)
-        inside.append(blocks.details(f"All {len(missing)} missing values", [every]))
+        inside.append(blocks.details(f"Missing values: {numbers.count(len(missing))}", [every]))
     return blocks.section("unseen", "What could not be seen", inside)
 
 

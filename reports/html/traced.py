@@ -74,13 +74,10 @@ def _operators(found: OperatorTimes) -> Iterator[Block]:
         "more than all of it.",
         "note",
     )
-    shown = len(found.rows)
-    which = f"{shown} of {numbers.count(found.names)} operators, those that take most"
-    which = which if shown < found.names else f"All {shown} operators"
     absent = 0 if any(row.shapes is not None for row in found.rows) else 1
     headings = [one for one in OPERATOR_HEADINGS if device is not None or "device" not in one]
     yield blocks.table(
-        f"{which}, by their time on {measured_of}",
+        _which_operators(len(found.rows), found.names, f"time on {measured_of}"),
         headings[: len(headings) - absent],
         [_operator_cells(row)[: len(headings) - absent] for row in found.rows],
         " ### " if device is None else " ##### ",
@@ -89,6 +86,12 @@ def _operators(found: OperatorTimes) -> Iterator[Block]:
     if device is not None and device.unlinked_s:
         time = numbers.seconds(device.unlinked_s)
         yield blocks.text(f"{time} of the device's work was launched by no operator.", "note")
+
+
+def _which_operators(shown: int, names: int, time: str) -> str:
+    if shown < names:
+        return f"{shown} of {numbers.count(names)} operators, those that take most, by their {time}"
+    return f"All {shown} operators, by their {time}" if shown > 1 else f"The only operator: {time}"
 
 
 def _operator_cells(row: OperatorTime) -> list[blocks.Cell]:
