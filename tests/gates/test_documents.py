@@ -8,6 +8,7 @@ import pytest
 from trainprof.cli import write_page
 from trainprof.cli.main import COMMANDS
 from trainprof.rules.catalogue import catalogue
+from trainprof.rules.registry import rules_of_traces
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
@@ -85,6 +86,12 @@ def _code(path):
 def test_readme_names_every_command():
     table = set(re.findall(r"^\| `trainprof (\w+)", README, re.MULTILINE))
     assert table == set(COMMANDS)
+
+
+def test_the_page_of_traces_names_every_rule_that_judges_them():
+    page = (REPOSITORY / "docs" / "traces.md").read_text()
+    table = re.findall(r"^\| \[([a-z0-9-]+)\]\(rules/", page, re.MULTILINE)
+    assert sorted(table) == sorted(rules_of_traces())
 
 
 def test_the_page_of_commands_is_that_of_the_commands():
