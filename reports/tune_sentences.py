@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainprof.profiler.model.tuning import TuneResult
+from trainprof.profiler.model.tuning import Pair, TuneResult
+from trainprof.reports import numbers
+from trainprof.reports.text import SHORT, printable
+
+PAIR_HEADINGS = ("first", "step without", "step with", "faster", "counts")
 
 
 def headline(result: TuneResult) -> str:
@@ -28,6 +33,22 @@ def times(ratio: float) -> str:
 def interval(bounds: tuple[float, float]) -> str:
     """Of a ratio: [1.20, 1.68]."""
     return f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+
+
+def factor(ratio: float | None) -> str:
+    """The same in a table: 1.42x."""
+    return numbers.NOT_MEASURED if ratio is None or not math.isfinite(ratio) else f"{ratio:,.2f}x"
+
+
+def pair_cells(pair: Pair) -> tuple[str, ...]:
+    """One pair under `PAIR_HEADINGS`."""
+    return (
+        {"old": "without", "new": "with"}.get(pair.first, printable(pair.first, SHORT)),
+        numbers.seconds(pair.old_step_s),
+        numbers.seconds(pair.new_step_s),
+        factor(pair.ratio),
+        "yes" if pair.left_out is None else f"no: {printable(pair.left_out)}",
+    )
 
 
 def settings(params: Mapping[str, Any]) -> str:

@@ -20,9 +20,11 @@ from trainprof.profiler.model.records import (
     Sample,
 )
 from trainprof.profiler.model.run import MISSING, ProcessRecord, Run, Steps
+from trainprof.profiler.model.tuning import TuneResult
 from trainprof.reports.machine_readings import GPU, MACHINE
 from trainprof.reports.run_clock import RunClock
-from trainprof.reports.text import SENTENCE, printable
+from trainprof.reports.text import SENTENCE, SHORT, printable
+from trainprof.reports.trial_rows import trial_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,6 +147,31 @@ def finding_rows(diagnosis: Diagnosis) -> list[list[Any]]:
         ]
         for one in (diagnosis, *diagnosis.other_sessions)
         for finding in one.findings
+    ]
+
+
+PAIR_COLUMNS = (
+    *("tried", "fix", "verdict", "pair", "first", "old_step_s", "new_step_s", "ratio"),
+    "left_out",
+)
+
+
+def pair_rows(tune: TuneResult) -> list[list[Any]]:
+    """Every single pair of a tune, by what was tried, in the order in which they were measured."""
+    return [
+        [
+            row.name,
+            row.parameters.get("fix"),
+            row.parameters["verdict"],
+            number,
+            printable(pair.first, SHORT),
+            pair.old_step_s,
+            pair.new_step_s,
+            pair.ratio,
+            None if pair.left_out is None else printable(pair.left_out),
+        ]
+        for row in trial_rows(tune)
+        for number, pair in enumerate(row.pairs, 1)
     ]
 
 

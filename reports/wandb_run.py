@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -228,20 +228,21 @@ class WandbRun:
             for row in rows:
                 self._run.log(row)
 
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Adds a table."""
+        with _in_one_sentence(self._wandb):
+            self._run.log({name: self._wandb.Table(columns=list(columns), data=list(rows))})
+
     def conclude(self, diagnosis: Diagnosis, files: Iterable[Path]) -> None:
         """The summary, the table of findings, and files as an artifact."""
+        self.table("trainprof_findings", FINDING_COLUMNS, finding_rows(diagnosis))
         with _in_one_sentence(self._wandb):
-            self._conclude(diagnosis, files)
-
-    def _conclude(self, diagnosis: Diagnosis, files: Iterable[Path]) -> None:
-        table = self._wandb.Table(columns=list(FINDING_COLUMNS), data=finding_rows(diagnosis))
-        self._run.log({"trainprof_findings": table})
-        self._run.summary.update(summary_of(diagnosis))
-        artifact = self._wandb.Artifact(f"trainprof-{self.run_id}", "trainprof")
-        for path in files:
-            artifact.add_file(str(path), name=path.name)
-        if artifact.manifest.entries:
-            self._run.log_artifact(artifact)
+            self._run.summary.update(summary_of(diagnosis))
+            artifact = self._wandb.Artifact(f"trainprof-{self.run_id}", "trainprof")
+            for path in files:
+                artifact.add_file(str(path), name=path.name)
+            if artifact.manifest.entries:
+                self._run.log_artifact(artifact)
 
 
 def export_run(run: Run, diagnosis: Diagnosis, place: Place) -> WandbRun:

@@ -12,9 +12,9 @@ from trainprof.reports.html import blocks
 from trainprof.reports.html.blocks import Block
 from trainprof.reports.sentences import noise_line
 from trainprof.reports.text import SHORT, printable
+from trainprof.reports.tune_sentences import PAIR_HEADINGS, factor, pair_cells
 
 HEADINGS = ("fix", "outcome", "faster", "interval", "decided by", "pairs", "predicted", "why")
-PAIR_HEADINGS = ("tried", "pair", "first", "step without", "step with", "faster", "counts")
 CONTROL = "the script against itself"
 TOGETHER = {
     "keep": "faster together",
@@ -167,7 +167,7 @@ def _caption(tune: TuneResult, with_pairs: bool) -> str:
 
 def _mark(row: _Row) -> dict[str, object]:
     low, high = row.ci or (None, None)
-    interval = f", {_times(row.speedup)} [{_interval(row)}]" if row.ci is not None else ""
+    interval = f", {factor(row.speedup)} [{_interval(row)}]" if row.ci is not None else ""
     counted = f"{row.pairs} pair" if row.pairs == 1 else f"{row.pairs} pairs"
     deciding = _finite(row.deciding_low)
     return {
@@ -189,16 +189,12 @@ def _dot(number: int, pair: Pair) -> dict[str, object]:
     return {
         "ratio": _finite(pair.ratio),
         "counts": pair.left_out is None,
-        "text": f"pair {number}: {_times(pair.ratio)}, {steps}{left_out}",
+        "text": f"pair {number}: {factor(pair.ratio)}, {steps}{left_out}",
     }
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _times(value: float | None) -> str:
-    return numbers.NOT_MEASURED if _finite(value) is None else f"{value:,.2f}x"
 
 
 def _interval(row: _Row) -> str:
@@ -209,7 +205,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
     return (
         row.name,
         row.outcome,
-        "" if row.speedup is None else _times(row.speedup),
+        "" if row.speedup is None else factor(row.speedup),
         _interval(row),
         "" if row.deciding_low is None else f"{row.deciding_low:.2f}",
         numbers.count(row.pairs),
@@ -221,7 +217,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
 def _pairs(rows: Iterable[_Row]) -> Iterator[Block]:
     """Every dot of the picture as text."""
     cells = [
-        (row.name, numbers.count(number), *_pair_cells(row, pair))
+        (row.name, numbers.count(number), *pair_cells(pair))
         for row in rows
         for number, pair in enumerate(row.measured, 1)
     ]
@@ -231,14 +227,4 @@ def _pairs(rows: Iterable[_Row]) -> Iterator[Block]:
             '"without" ran first. Times are of the mean step, and "faster" by the time of a sample '
             "where samples were counted"
         )
-        yield blocks.table(caption, PAIR_HEADINGS, cells, " # ### ")
-
-
-def _pair_cells(row: _Row, pair: Pair) -> tuple[str, ...]:
-    return (
-        {"old": "without", "new": "with"}.get(pair.first, printable(pair.first, SHORT)),
-        numbers.seconds(pair.old_step_s),
-        numbers.seconds(pair.new_step_s),
-        _times(pair.ratio),
-        "yes" if pair.left_out is None else f"no: {printable(pair.left_out)}",
-    )
+        yield blocks.table(caption, ("tried", "pair", *PAIR_HEADINGS), cells, " # ### ")

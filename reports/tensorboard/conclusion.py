@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from trainprof.profiler.model.diagnosis import Diagnosis
-from trainprof.profiler.model.tuning import TuneResult
-from trainprof.reports.markdown import MarkdownReport, finding_lines
+from trainprof.profiler.model.tuning import Pair, TuneResult
+from trainprof.reports.markdown import MarkdownReport, escaped, finding_lines
 from trainprof.reports.tensorboard.event_file import EventFile
 from trainprof.reports.tensorboard.picture import phase_picture
-from trainprof.reports.tensorboard.trials import trial_rows
 from trainprof.reports.text import SHORT, printable
+from trainprof.reports.trial_rows import trial_rows
+from trainprof.reports.tune_sentences import PAIR_HEADINGS, pair_cells
 
 ABOUT_CURVES = """
 Each of the first 1,024 steps has a point. Of later ones a point is the mean of 2 steps, from step
@@ -51,13 +52,37 @@ def write_diagnosis(file: EventFile, diagnosis: Diagnosis) -> None:
 
 
 def write_trials(folder: Path, started_unix_s: float, tune: TuneResult) -> None:
-    """One run of TensorBoard's for each row of the HParams page."""
+    """One run of TensorBoard's for each row of the HParams page, and one for the pairs behind it.
+
+    The HParams page would make columns of the last pair's values if they were in the same run.
+    """
     for row in trial_rows(tune):
-        file = EventFile(folder / "trials" / row.name.replace("/", "-"), started_unix_s)
+        place = row.name.replace("/", "-")
+        file = EventFile(folder / "trials" / place, started_unix_s)
         file.parameters(f"{folder.name}/{row.name}", started_unix_s, row.parameters)
         if row.metrics:
             file.scalars(0, started_unix_s, row.metrics)
         file.close()
+        if row.pairs:
+            file = EventFile(folder / "pairs" / place, started_unix_s)
+            _write_pairs(file, started_unix_s, row.pairs)
+            file.close()
+
+
+def _write_pairs(file: EventFile, unix_s: float, pairs: Sequence[Pair]) -> None:
+    """A point of each pair, over its number; and all as a table, with why some do not count."""
+    lines = [f"| pair | {' | '.join(PAIR_HEADINGS)} |", "|--:|---|--:|--:|--:|---|"]
+    for number, pair in enumerate(pairs, 1):
+        named = {
+            f"tune_pair/ratio{'' if pair.left_out is None else '_left_out'}": pair.ratio,
+            "tune_pair/old_step_seconds": pair.old_step_s,
+            "tune_pair/new_step_seconds": pair.new_step_s,
+        }
+        values = {name: value for name, value in named.items() if value is not None}
+        if values:
+            file.scalars(number, unix_s, values)
+        lines.append(f"| {number} | {' | '.join(map(escaped, pair_cells(pair)))} |")
+    file.text("tune_pair/all", len(pairs), unix_s, for_tensorboard("\n".join(lines)))
 
 
 def for_tensorboard(markdown: str) -> str:

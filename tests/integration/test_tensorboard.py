@@ -2,16 +2,18 @@
 
 import io
 import json
+import re
 import struct
 import sys
 from dataclasses import asdict
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trainprof.cli.main import main
-from trainprof.profiler.model.tuning import RefusedFix, TriedFix, TriedTogether, TuneResult
+from trainprof.profiler.model.tuning import Pair, RefusedFix, TriedFix, TriedTogether, TuneResult
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tensorboard_server import tensorboard_server
@@ -25,8 +27,17 @@ def single(value):
     return float(np.float32(value))
 
 
+SPOILT = "a trial waited | for a CPU"
+PAIRS = (
+    Pair("old", 0.03, 0.02, 1.5),
+    Pair("new", 0.03, 0.01, 3.0, SPOILT),
+    Pair("old", None, None, None, "a trial failed"),
+    Pair("new", 0.032, 0.02, 1.6),
+)
 TUNE = TuneResult(
     run="run",
+    aa={"sd": 0.02, "pairs": 1, "ratio": 1.25, "ci": [0.5, 1.5]},
+    aa_pairs=(Pair("old", 0.05, 0.04, 1.25),),
     kept=(
         TriedFix(
             "loader-workers",
@@ -37,12 +48,21 @@ TUNE = TuneResult(
             pairs=6,
             predicted=(1.2, 1.9),
             searched=({"params": {"num_workers": 8}, "speedup": 1.3, "pairs": 2},),
+            measured=PAIRS,
         ),
     ),
-    failed=(TriedFix("compile/all", {"mode": "x" * 100_000}, "kern-launch-bound"),),
+    failed=(
+        TriedFix(
+            "compile/all",
+            {"mode": "x" * 100_000},
+            "kern-launch-bound",
+            measured=(Pair("new", None, None, None, "a trial failed"),),
+        ),
+    ),
     refused=(RefusedFix("amp", "prec-amp-off", "numerics"),),
     combinations=(TriedTogether(("loader-workers", "amp"), "keep", 1.7, (1.6, 1.8), 6),),
 )
+PAIRS_OF_FIX = "tuned/pairs/01-loader-workers"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +88,7 @@ def shown(profiled, tmp_path_factory):
     for run in (profiled.folder, tuned, tuned):  # the second time replaces the first
         assert main(["export", str(run), "--to", "tensorboard", "--out", str(board)]) == 0
     with tensorboard_server(board) as server:
-        server.wait_for({"run", "tuned", "tuned/trials/together-1"})
+        server.wait_for({"run", "tuned", "tuned/trials/together-1", PAIRS_OF_FIX})
         yield server
 
 
@@ -155,6 +175,7 @@ def test_trials_are_rows_of_the_hparams_page(shown):
     )
     rows = {row["name"].split("/", 1)[1]: row for row in answer["sessionGroups"]}
     assert set(rows) == {
+        "00-unchanged",
         "01-loader-workers",
         "01-loader-workers-setting-1",
         "02-compile/all",
@@ -173,8 +194,39 @@ def test_trials_are_rows_of_the_hparams_page(shown):
     assert metrics["tune/speedup"] == single(1.5)
     assert metrics["tune/speedup_low"] == single(1.4)
     assert metrics["tune/pairs"] == 6
+    assert {name.split("/")[0] for name in metrics} == {"tune"}  # no columns of single pairs
     assert rows["02-compile/all"]["metricValues"] == []
+    control = {one["name"]["tag"]: one["value"] for one in rows["00-unchanged"]["metricValues"]}
+    assert control == {
+        "tune/speedup": 1.25,
+        "tune/speedup_low": 0.5,
+        "tune/speedup_high": 1.5,
+        "tune/pairs": 1,
+    }
     assert rows["01-loader-workers-setting-1"]["hparams"]["num_workers"] == 8.0
+
+
+def test_the_pairs_of_a_trial_are_points_and_a_table(shown):
+    assert shown.scalars(PAIRS_OF_FIX, "tune_pair/ratio") == [(1, 1.5), (4, single(1.6))]
+    assert shown.scalars(PAIRS_OF_FIX, "tune_pair/ratio_left_out") == [(2, 3.0)]
+    for name in ("old", "new"):
+        found = shown.scalars(PAIRS_OF_FIX, f"tune_pair/{name}_step_seconds")
+        of_pairs = [getattr(pair, f"{name}_step_s") for pair in PAIRS]
+        assert found == [(n, single(s)) for n, s in enumerate(of_pairs, 1) if s is not None]
+    assert shown.scalars("tuned/pairs/00-unchanged", "tune_pair/ratio") == [(1, 1.25)]
+    (text,) = shown.get("/data/plugin/text/text", run=PAIRS_OF_FIX, tag="tune_pair/all")
+    rows = re.findall(r"<tr>(.*?)</tr>", text["text"], re.DOTALL)
+    cells = [
+        [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)] for row in rows[1:]
+    ]
+    assert cells[:2] == [
+        ["1", "without", "30 ms", "20 ms", "1.50x", "yes"],
+        ["2", "with", "30 ms", "10 ms", "3.00x", f"no: {SPOILT}"],
+    ]
+    assert cells[2][2:] == [*["not measured"] * 3, "no: a trial failed"]
+    texts = shown.get("/data/plugin/text/tags")
+    assert texts["tuned/pairs/02-compile-all"] == ["tune_pair/all"]
+    assert "tuned/pairs/together-1" not in texts  # none was recorded
 
 
 def test_a_second_export_replaces_the_first(shown, profiled):

@@ -14,7 +14,8 @@ from trainprof.errors import RunFolderError, UsageError
 from trainprof.profiler.model.run import Run
 from trainprof.profiler.store.folder import run_inside
 from trainprof.profiler.store.reader import read_run, resolve_run
-from trainprof.reports.wandb_rows import config_of, rows_of
+from trainprof.profiler.store.tune_result import read_tune
+from trainprof.reports.wandb_rows import PAIR_COLUMNS, config_of, pair_rows, rows_of
 from trainprof.reports.wandb_run import (
     Place,
     WandbRun,
@@ -30,7 +31,8 @@ def export_to_wandb(argument: str | None, out: Path | None, settings: Settings) 
     """Writes the run; of a tune its trials too, as runs of one group.
 
     Raises:
-        TrainprofError: no such run; wandb is absent, refuses or cannot write.
+        TrainprofError: no such run; what a tune found cannot be read; wandb is absent, refuses or
+            cannot write.
     """
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; name a folder with --out, or leave it out.")
@@ -45,9 +47,13 @@ def export_to_wandb(argument: str | None, out: Path | None, settings: Settings) 
         told = export_run(run, diagnosis, Place(run.info.name, joined=joined_run(run), folder=out))
         _say(told)
         return
+    tune = read_tune(folder)
+    pairs = [] if tune is None else pair_rows(tune)
     place = Place("unchanged", group=folder.resolve().name, job_type="baseline", folder=out)
     with open_run(place, config_of(run, diagnosis)) as baseline:
         baseline.log(rows_of(run))
+        if pairs:
+            baseline.table("trainprof_pairs", PAIR_COLUMNS, pairs)
         baseline.conclude(diagnosis, [*files_of(inside), *files_of(folder)])
     for name, trial, fixes in trials:
         _export_trial(name, trial, fixes, place, settings)

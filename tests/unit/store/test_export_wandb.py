@@ -14,9 +14,11 @@ from trainprof.cli.main import main
 from trainprof.cli.settings import Settings
 from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.records import Event, MachineSample, ProcessInfo, Sample
+from trainprof.profiler.model.tuning import Pair, TriedFix, TriedTogether, TuneResult
 from trainprof.profiler.store.encoded import encode_json
 from trainprof.profiler.store.reader import read_run
 from trainprof.profiler.store.writer import ProcessWriter, write_process_info
+from trainprof.reports.tune_json import tune_json
 from trainprof.reports.wandb_rows import ROWS_MAX, rows_of
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -25,6 +27,24 @@ from wandb_file import logged
 wandb = pytest.importorskip("wandb")
 
 BASE_NS = 5_000_000_000
+FAILED_PAIR = ["old", None, None, None, "a trial failed"]
+TUNE = TuneResult(
+    run="baseline/run",
+    kept=(
+        TriedFix(
+            "loader-workers",
+            {"num_workers": 4},
+            "data-workers-under",
+            measured=(Pair("new", 0.03, 0.02, 1.5), Pair(*FAILED_PAIR)),
+        ),
+    ),
+    combinations=(
+        TriedTogether(
+            ("a", "b"), "keep", measured=(Pair("old", 0.03, 0.01, 3.0, "a trial waited"),)
+        ),
+    ),
+    aa_pairs=(Pair("old", 0.05, 0.04, 1.25),),
+)
 LOGGED_TO = {"run_id": "own1", "project": "digits", "entity": "team", "mode": "offline"}
 
 
@@ -132,13 +152,40 @@ def test_a_tune_is_a_group_of_runs(recorded, offline, tmp_path, capsys):
     plan = {"applications": [{**applied, "target": None}]}
     (tune / "trials" / "002-loader-workers" / "plan.json").write_text(json.dumps(plan))
     (tune / "trials" / "003-broken").mkdir()
-    (tune / "tune.json").write_text("{}")
+    (tune / "tune.json").write_text(tune_json(TUNE))
     found = {one.run.display_name: one for one in exported(tune, tmp_path / "out").values()}
     assert set(found) == {"unchanged", "001-unchanged", "002-loader-workers"}
     assert {one.run.run_group for one in found.values()} == {"tune-1"}
     assert [found[name].run.job_type for name in sorted(found)] == ["trial", "trial", "baseline"]
     assert found["002-loader-workers"].config["trainprof"]["fixes"] == [applied]
     assert "2 trials are runs of the group tune-1" in capsys.readouterr().err
+    (table,) = tmp_path.glob("out/wandb/*/files/media/table/trainprof_pairs*.json")
+    assert found["unchanged"].run.run_id in table.parents[3].name
+    assert json.loads(table.read_text()) == {
+        "columns": [
+            *("tried", "fix", "verdict", "pair", "first"),
+            *("old_step_s", "new_step_s", "ratio", "left_out"),
+        ],
+        "data": [
+            ["00-unchanged", None, "control", 1, "old", 0.05, 0.04, 1.25, None],
+            ["01-loader-workers", "loader-workers", "kept", 1, "new", 0.03, 0.02, 1.5, None],
+            ["01-loader-workers", "loader-workers", "kept", 2, *FAILED_PAIR],
+            ["together-1", "a + b", "keep", 1, "old", 0.03, 0.01, 3.0, "a trial waited"],
+        ],
+    }
+
+
+def test_a_damaged_result_of_a_tune_is_said_before_anything_is_written(
+    recorded, offline, tmp_path, capsys
+):
+    tune = tmp_path / "tune-1"
+    (tune / "procs").mkdir(parents=True)
+    recorded(folder=tune / "baseline" / "run")
+    recorded(folder=tune / "trials" / "001-unchanged" / "run")
+    (tune / "tune.json").write_text("{}")
+    assert main(["export", str(tune), "--to", "wandb", "--out", str(tmp_path / "out")]) == 2
+    assert "tune.json is damaged" in capsys.readouterr().err
+    assert list(tmp_path.glob("out/wandb/*")) == []
 
 
 def test_a_run_without_a_training(make_run, offline, tmp_path):

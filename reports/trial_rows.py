@@ -1,4 +1,4 @@
-"""What a tune tried, as rows of TensorBoard's HParams page."""
+"""What a tune tried, a row each: its parameters, what came of it, and its single pairs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainprof.profiler.model.tuning import TriedFix, TuneResult
+from trainprof.profiler.model.tuning import Pair, TriedFix, TuneResult
 from trainprof.reports.text import SHORT, printable
 
 
@@ -19,15 +19,19 @@ class TrialRow:
     Attributes:
         name: Unlike any other of the tune; also of its folder.
         parameters: What was set. metrics: What was measured.
+        pairs: The single ones, in order, also those that do not count.
     """
 
     name: str
     parameters: Mapping[str, float | str]
     metrics: Mapping[str, float]
+    pairs: tuple[Pair, ...] = ()
 
 
 def trial_rows(tune: TuneResult) -> Iterator[TrialRow]:
-    """One row of each fix and setting that was tried, and of fixes that were tried together."""
+    """The script against itself, each fix and setting that was tried, and fixes tried together."""
+    if tune.aa_pairs:
+        yield _control(tune)
     number = 0
     for verdict in ("kept", "inconclusive", "rejected", "failed"):
         tried: tuple[TriedFix, ...] = getattr(tune, verdict)
@@ -36,7 +40,7 @@ def trial_rows(tune: TuneResult) -> Iterator[TrialRow]:
             name = f"{number:02d}-{_short(one.fix)}"
             about = {"fix": _short(one.fix), "verdict": verdict, "rule": _short(one.rule)}
             metrics = {**_metrics(one.speedup, one.ci, one.pairs), **_predicted(one)}
-            yield TrialRow(name, {**about, **_parameters(one.params)}, metrics)
+            yield TrialRow(name, {**about, **_parameters(one.params)}, metrics, one.measured)
             for place, setting in enumerate(one.searched, 1):
                 params = {**about, **_parameters(setting.get("params") or {})}
                 found = _metrics(setting.get("speedup"), None, setting.get("pairs"))
@@ -44,7 +48,18 @@ def trial_rows(tune: TuneResult) -> Iterator[TrialRow]:
     for place, together in enumerate(tune.combinations, 1):
         parameters = {"fix": _short(" + ".join(together.fixes)), "verdict": together.verdict}
         metrics = _metrics(together.speedup, together.ci, together.pairs)
-        yield TrialRow(f"together-{place}", parameters, metrics)
+        yield TrialRow(f"together-{place}", parameters, metrics, together.measured)
+
+
+def _control(tune: TuneResult) -> TrialRow:
+    """Its ratio would be 1 on a machine without noise."""
+    ratio, interval, pairs = (tune.aa.get(name) for name in ("ratio", "ci", "pairs"))
+    metrics = _metrics(
+        ratio if isinstance(ratio, float) else None,
+        (interval[0], interval[1]) if isinstance(interval, list | tuple) else None,
+        pairs if isinstance(pairs, int) else None,
+    )
+    return TrialRow("00-unchanged", {"verdict": "control"}, metrics, tune.aa_pairs)
 
 
 def _metrics(
