@@ -149,7 +149,7 @@ class BytesTail:
 
 @dataclass(frozen=True, slots=True)
 class NewRecords:
-    """What one process has added.
+    """What one process has added; of one that trains also without any, where `info` is new.
 
     Attributes:
         folder: Name of its folder, which no other process of the run has.
@@ -210,6 +210,7 @@ class _ReplacedFile:
 class _ProcessTail:
     folder: Path
     about: _ReplacedFile
+    told: ProcessInfo | None = None
     files: dict[str, FileTail] = field(default_factory=dict)
 
     def file(self, name: str) -> FileTail:
@@ -296,7 +297,10 @@ class RunTail:
             events=tuple(tail.file("events").objects(self._events)),
         )
         added = len(found.steps) or found.losses or found.queue or found.events
-        return found if added else None
+        if not added and (info.role != "trainer" or info is tail.told):
+            return None
+        tail.told = info
+        return found
 
 
 def _steps(file: FileTail) -> Steps:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 RECENT_NS = 10_000_000_000
 """The recent steps are those that ended in so long a time before the end of the latest."""
+LATER_NS = 1 << 62
+"""After whatever has happened by now, by any clock."""
 COUNTED_EVENTS = ("checkpoint", "compile", "gc", "validation")
 
 
@@ -203,9 +205,16 @@ class RunSoFar:
         return max((one.steps for one in self._trainers.values()), default=0)
 
     def trainings(self) -> tuple[Ranks, ...]:
-        """Those with steps, in the order in which they began, as in the diagnosis."""
-        training = {name: one for name, one in self._trainers.items() if one.steps}
-        key = [(name, _identity(one.info)) for name, one in training.items()]
+        """Those with steps, in the order in which they began, as in the diagnosis.
+
+        One that crashed within its first step has its number there, and so it has here.
+        """
+        training = {
+            name: one
+            for name, one in self._trainers.items()
+            if one.steps or one.info.role == "trainer"
+        }
+        key = [(name, bool(one.steps), _identity(one.info)) for name, one in training.items()]
         if self._grouped[0] != key:
             self._grouped = key, tuple(_group(training))
         return self._grouped[1]
@@ -217,16 +226,19 @@ def _identity(info: ProcessInfo) -> object:
 
 def _group(trainers: dict[str, Trainer]) -> Iterable[Ranks]:
     processes = [
-        ProcessRecord(
-            replace(
-                one.info,
-                role="trainer",
-                ended_ns=one.last_end_ns if one.info.ended_ns is None else one.info.ended_ns,
-            ),
-            name,
-        )
+        ProcessRecord(replace(one.info, role="trainer", ended_ns=_end_ns(one)), name)
         for name, one in trainers.items()
     ]
     sessions, _ = build_sessions(processes)
     for number, session in enumerate(sessions, 1):
-        yield Ranks(number, tuple(trainers[one.folder] for one in session.trainers))
+        ranks = [trainers[one.folder] for one in session.trainers]
+        with_steps = tuple(one for one in ranks if one.steps)
+        if with_steps:
+            yield Ranks(number, with_steps)
+
+
+def _end_ns(trainer: Trainer) -> int:
+    """When it ended or was last seen; one without a step may live still."""
+    if trainer.info.ended_ns is not None:
+        return trainer.info.ended_ns
+    return trainer.last_end_ns if trainer.steps else LATER_NS

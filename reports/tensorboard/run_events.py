@@ -94,6 +94,8 @@ class RunEvents:
         name = PurePath(folder).name
         if not len(steps) and name not in self._trainers:  # its first step has not been seen yet
             self._early_losses.setdefault(name, []).extend(losses)
+            if info.role == "trainer":  # also one that never completes a step has its number
+                self.places.place(name, info)
             return
         place = self.places.place(name, info)
         if place is None:

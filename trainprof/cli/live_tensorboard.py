@@ -15,7 +15,7 @@ from trainprof.errors import TrainprofError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.records import RunInfo
 from trainprof.profiler.store.reader import read_run
-from trainprof.profiler.store.tail import Look, NewRecords, RunTail
+from trainprof.profiler.store.tail import Look, RunTail
 from trainprof.reports.tensorboard.places import Places
 from trainprof.reports.tensorboard.run_events import RunEvents, write_run
 
@@ -100,8 +100,7 @@ class LiveTensorBoard:
         places = Places()
         for session in run.sessions:
             for trainer in session.trainers:
-                if len(trainer.steps):
-                    places.place(trainer.folder, trainer.info)
+                places.place(trainer.folder, trainer.info)
         if places.by_process == self._events.places.by_process:
             self._events.finish(diagnosis)
         else:  # a rank was not known when its curves began
@@ -123,11 +122,6 @@ class LiveTensorBoard:
         return look.behind
 
     def _add(self, look: Look) -> None:
-        for one in sorted(look.records, key=_began_ns):
+        for one in sorted(look.records, key=lambda records: records.info.started_ns):
             self._events.add(one.folder, one.info, one.steps, one.losses)
         self._events.add_samples(look.samples)
-
-
-def _began_ns(records: NewRecords) -> int:
-    """When the first of its new steps began."""
-    return records.steps.columns["start_ns"][0] if len(records.steps) else 0

@@ -131,6 +131,19 @@ def test_a_rank_that_was_not_known_at_first_is_put_right_at_the_end(training, tm
         assert shown(tmp_path / "live" / "run" / part) == shown(exported / part)
 
 
+def test_a_training_that_crashed_within_its_first_step_has_its_number(training, tmp_path):
+    live = LiveTensorBoard(training.folder, tmp_path / "live", training.info)
+    training.process(10, ended_ns=BEGAN + 1)
+    training.process(100)
+    training.steps(100, 3)
+    live.look()
+    assert "step/seconds" in shown(tmp_path / "live" / "run" / "training-2")
+    exported = finished(live, training)
+    assert {"step/seconds", "trainprof/diagnosis"} <= set(shown(exported / "training-2"))
+    for part in (".", "training-2"):
+        assert shown(tmp_path / "live" / "run" / part) == shown(exported / part)
+
+
 def test_nothing_but_its_own_files_is_ever_removed(training):
     """TensorBoard's folder may be the one in which the runs themselves are recorded."""
     live = LiveTensorBoard(training.folder, training.folder.parent, training.info)

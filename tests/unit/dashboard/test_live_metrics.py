@@ -24,8 +24,9 @@ from trainprof.cli.settings import Settings
 from trainprof.errors import RunFolderError, UsageError
 from trainprof.profiler.model.diagnosis import Evidence, Finding, Location
 from trainprof.profiler.model.phases import PHASES
-from trainprof.profiler.model.records import NO_LOADER, StepRecord
+from trainprof.profiler.model.records import NO_LOADER, GpuSample, ProcessInfo, StepRecord
 from trainprof.profiler.store.reader import read_run
+from trainprof.profiler.store.writer import write_process_info
 from trainprof.reports.openmetrics.families import MOST_RANKS
 from trainprof.reports.openmetrics.quantities import GPU, MACHINE, RANK, STEPS
 
@@ -281,6 +282,35 @@ def test_of_many_ranks_the_lowest_are_told_in_full(tmp_path):
     assert value(found, "steps_total", training="1", rank="65") == 66
 
 
+def process(run, pid, started_ns, **fields):
+    """Says of a process that it trains."""
+    folder = run.folder / "procs" / f"vm-{pid}-{BASE_NS}"
+    folder.mkdir(exist_ok=True)
+    info = ProcessInfo(pid, 10, "vm", "trainer", started_ns=started_ns, **fields)
+    write_process_info(str(folder), info)
+
+
+@pytest.mark.parametrize("ended_ns", [BASE_NS - 1, None])
+def test_a_training_that_crashed_within_its_first_step_has_its_number(run, ended_ns):
+    process(run, 99, BASE_NS - 1_000_000_000, ended_ns=ended_ns)
+    found = page(live(run.steps(60).flush()))
+    run.write_info(status="complete")
+    assert judge(run.folder, Settings(calibration=False)).run.session + 1 == 2
+    assert value(found, "steps_total", training="2", rank="0") == 60
+    assert {dict(labels).get("training") for _, labels in found} == {None, "2"}
+
+
+def test_a_rank_that_has_not_completed_a_step_trains_with_the_others(tmp_path):
+    run = RunWriter(tmp_path / "run", ranks=2)
+    process(run, 101, BASE_NS + 1_000_000, rank=1, world_size=2)
+    metrics = live(run.steps(3, rank=1).flush())
+    found = page(metrics)
+    assert value(found, "ranks", training="1") == 1
+    assert value(found, "steps_total", training="1", rank="1") == 3
+    run.steps(2, rank=0).flush()
+    assert value(page(metrics), "ranks", training="1") == 2
+
+
 def test_a_rank_that_is_lost_keeps_its_counts(tmp_path):
     run = RunWriter(tmp_path / "run", ranks=2)
     metrics = live(run)
@@ -340,6 +370,20 @@ def test_every_metric_is_named_in_the_document(run):
 def test_units_end_the_names():
     for one in (*STEPS, *RANK, *MACHINE, *GPU):
         assert not one.unit or one.name.endswith(f"_{one.unit}"), one.name
+
+
+def test_what_other_reports_draw_is_told_in_base_units():
+    gpu = GpuSample(0, utilization_share=0.5, memory_used_bytes=7, power_w=70.5)
+    gpu = dataclasses.replace(gpu, temperature_c=41, sm_clock_mhz=1500)
+    measured = {one.name: value for one in GPU if (value := one.read(gpu)) is not None}
+    assert measured == {
+        "gpu_utilization_ratio": 0.5,
+        "gpu_memory_used_bytes": 7,
+        "gpu_power_watts": 70.5,
+        "gpu_temperature_celsius": 41,
+        "gpu_sm_clock_hertz": 1.5e9,
+    }
+    assert {one.read(GpuSample(0)) for one in GPU} == {None}
 
 
 def test_a_run_that_cannot_be_read_is_served_no_more_and_that_is_said(run, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """A run folder read as it grows gives what one look at its end would give."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from run_writer import RunWriter
 from trainprof.errors import RunFolderError
 from trainprof.profiler.store.reader import read_run
 from trainprof.profiler.store.tail import FileTail, RunTail
+from trainprof.profiler.store.writer import write_process_info
 
 
 def test_each_look_gives_only_what_was_added(tmp_path):
@@ -23,6 +25,18 @@ def test_each_look_gives_only_what_was_added(tmp_path):
     run.steps(2).flush()
     (second,) = tail.look().records
     assert list(second.steps.columns["index"]) == [3, 4]
+
+
+def test_what_is_new_of_a_process_that_trains_is_told_once_also_without_a_step(tmp_path):
+    run = RunWriter(tmp_path / "run")
+    tail = RunTail(run.folder)
+    (begun,) = tail.look().records
+    assert (begun.info.role, len(begun.steps), begun.events) == ("trainer", 0, ())
+    assert [tail.look().records for _ in range(5)] == [()] * 5
+    (folder,) = run.folder.glob("procs/*")
+    write_process_info(str(folder), dataclasses.replace(begun.info, ended_ns=7))
+    told = [one for _ in range(8) for one in tail.look().records]
+    assert [one.info.ended_ns for one in told] == [7]
 
 
 def test_no_sample_comes_before_what_its_time_counts_from(tmp_path):
