@@ -17,26 +17,53 @@ class Reading(Generic[T]):
 
     Attributes:
         name: With the unit at its end. title: In words, with the unit.
-        read: Gives the value; None where it was not measured.
+        meaning: In a sentence. read: Gives the value; None where it was not measured.
     """
 
     name: str
     title: str
+    meaning: str
     read: Callable[[T], float | None]
 
 
 MACHINE: tuple[Reading[MachineSample], ...] = (
-    Reading("cpu_busy_share", "CPU busy (share)", lambda one: one.cpu_busy_share),
+    Reading(
+        "cpu_busy_share",
+        "CPU busy (share)",
+        "Part of the CPU cores that the machine keeps busy.",
+        lambda one: one.cpu_busy_share,
+    ),
     Reading(
         "memory_available_bytes",
         "memory available (bytes)",
+        "Memory that could still be had, of the machine or of its container.",
         lambda one: one.memory_available_bytes,
     ),
 )
 GPU: tuple[Reading[GpuSample], ...] = (
-    Reading("utilization_share", "use (share)", lambda one: one.utilization_share),
-    Reading("memory_used_bytes", "memory used (bytes)", lambda one: one.memory_used_bytes),
-    Reading("power_w", "power (W)", lambda one: one.power_w),
-    Reading("temperature_c", "temperature (°C)", lambda one: one.temperature_c),
-    Reading("sm_clock_mhz", "SM clock (MHz)", lambda one: one.sm_clock_mhz),
+    Reading(
+        "utilization_share",
+        "use (share)",
+        "Part of the time in which a kernel ran, as NVML tells it.",
+        lambda one: one.utilization_share,
+    ),
+    Reading(
+        "memory_used_bytes",
+        "memory used (bytes)",
+        "Memory of the GPU that is in use, by whatever process.",
+        lambda one: one.memory_used_bytes,
+    ),
+    Reading("power_w", "power (W)", "Power that it draws.", lambda one: one.power_w),
+    Reading(
+        "temperature_c",
+        "temperature (°C)",
+        "Temperature of the GPU.",
+        lambda one: one.temperature_c,
+    ),
+    Reading(
+        "sm_clock_mhz",
+        "SM clock (MHz)",
+        "Clock of its multiprocessors.",
+        lambda one: one.sm_clock_mhz,
+    ),
 )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from trainprof.profiler.model.records import GpuSample, MachineSample
+from trainprof.reports import machine_readings
+from trainprof.reports.machine_readings import Reading
 from trainprof.reports.openmetrics.run_so_far import Trainer
 
 T = TypeVar("T")
@@ -39,6 +41,28 @@ def _seconds(ns: int | None) -> float | None:
 
 def _of_us(us: int | None) -> float | None:
     return None if us is None else us / 1e6
+
+
+BASE_UNITS = {
+    "share": ("ratio", 1),
+    "bytes": ("bytes", 1),
+    "w": ("watts", 1),
+    "c": ("celsius", 1),
+    "mhz": ("hertz", 1_000_000),
+}
+"""Unit at the end of a reading's name -> base unit, and how many of these it is."""
+
+
+def _drawn(of: str, reading: Reading[T]) -> Quantity[T]:
+    """A reading that other reports draw curves of."""
+    name, _, unit = reading.name.rpartition("_")
+    base_unit, scale = BASE_UNITS[unit]
+
+    def read(one: T) -> float | None:
+        value = reading.read(one)
+        return None if value is None else value * scale
+
+    return Quantity(f"{of}_{name}_{base_unit}", reading.meaning, base_unit, read)
 
 
 STEPS: tuple[Quantity[Trainer], ...] = (
@@ -85,18 +109,7 @@ RANK: tuple[Quantity[Trainer], ...] = (
 """Of the ranks that are shown in full."""
 
 MACHINE: tuple[Quantity[MachineSample], ...] = (
-    Quantity(
-        "machine_cpu_busy_ratio",
-        "Part of the CPU cores that the machine keeps busy.",
-        "ratio",
-        lambda one: one.cpu_busy_share,
-    ),
-    Quantity(
-        "machine_memory_available_bytes",
-        "Memory that could still be had, of the machine or of its container.",
-        "bytes",
-        lambda one: one.memory_available_bytes,
-    ),
+    *(_drawn("machine", one) for one in machine_readings.MACHINE),
     Quantity(
         "machine_memory_size_bytes",
         "Memory of the machine, or the limit of its container.",
@@ -168,25 +181,13 @@ MACHINE: tuple[Quantity[MachineSample], ...] = (
 )
 
 GPU: tuple[Quantity[GpuSample], ...] = (
-    Quantity(
-        "gpu_utilization_ratio",
-        "Part of the time in which a kernel ran, as NVML tells it.",
-        "ratio",
-        lambda one: one.utilization_share,
-    ),
-    Quantity(
-        "gpu_memory_used_bytes",
-        "Memory of the GPU that is in use, by whatever process.",
-        "bytes",
-        lambda one: one.memory_used_bytes,
-    ),
+    *(_drawn("gpu", one) for one in machine_readings.GPU),
     Quantity(
         "gpu_memory_size_bytes",
         "Memory of the GPU.",
         "bytes",
         lambda one: one.memory_total_bytes,
     ),
-    Quantity("gpu_power_watts", "Power that it draws.", "watts", lambda one: one.power_w),
     Quantity(
         "gpu_power_limit_watts",
         "Power that it may draw.",
@@ -199,18 +200,6 @@ GPU: tuple[Quantity[GpuSample], ...] = (
         "joules",
         lambda one: one.energy_total_j,
         True,
-    ),
-    Quantity(
-        "gpu_temperature_celsius",
-        "Temperature of the GPU.",
-        "celsius",
-        lambda one: one.temperature_c,
-    ),
-    Quantity(
-        "gpu_sm_clock_hertz",
-        "Clock of its multiprocessors.",
-        "hertz",
-        lambda one: None if one.sm_clock_mhz is None else one.sm_clock_mhz * 1e6,
     ),
     Quantity(
         "gpu_power_throttled_seconds",
