@@ -100,7 +100,6 @@ class Board:
         folder: Of the run, for the commands that are shown.
 
     Attributes:
-        selected: The rank that is looked at; None for all.
         diagnosis: The latest one; None before the first.
         behind: The past of the run is still being read.
         tune: That the run belongs to; None where it is none of a tune.
@@ -115,10 +114,10 @@ class Board:
         self.machine = Machine()
         self.events: deque[ShownEvent] = deque(maxlen=MOST_EVENTS)
         self.diagnosis: Diagnosis | None = None
-        self.selected: int | None = None
         self.behind = False
         self.tune: TuneProgress | None = None
         self.unix_s = 0.0
+        self._selected: int | None = None
         self._training: list[str] = []
         self._now_s = 0.0
 
@@ -172,6 +171,7 @@ class Board:
         if tune.run_folder != self.folder:
             board = Board(tune.run_folder)
             board.diagnosis, board.unix_s = self.diagnosis, self.unix_s
+            board._selected = self._selected
         board.tune = tune
         return board
 
@@ -184,15 +184,20 @@ class Board:
         """The ranks of the training that began last, by rank."""
         return [self.ranks[name] for name in self._training]
 
+    @property
+    def selected(self) -> int | None:
+        """The rank that is looked at; None for all, also until the one that was chosen trains."""
+        return self._selected if self._selected in {one.rank for one in self.training()} else None
+
     def chosen(self) -> list[RankBoard]:
         """The ranks that are looked at."""
-        return [one for one in self.training() if self.selected in (None, one.rank)]
+        selected = self.selected
+        return [one for one in self.training() if selected in (None, one.rank)]
 
     def select(self, offset: int) -> None:
         """Goes on to the next rank, or back; all ranks together come before the first."""
         choices = [None, *(one.rank for one in self.training())]
-        position = choices.index(self.selected) if self.selected in choices else 0
-        self.selected = choices[(position + offset) % len(choices)]
+        self._selected = choices[(choices.index(self.selected) + offset) % len(choices)]
 
     def live(self, ranks: Iterable[RankBoard]) -> Live:
         """The last `LIVE_S` seconds of these ranks together."""
@@ -298,8 +303,6 @@ class Board:
         ]
         sessions, _ = build_sessions(processes)
         self._training = [one.folder for one in sessions[-1].trainers]
-        if self.selected is not None and self.selected not in {r.rank for r in self.training()}:
-            self.selected = None
 
 
 def by_second(steps: Steps, origin_ns: int) -> list[Second]:

@@ -6,14 +6,14 @@ Colour repeats what a letter, a word or a bar already says, so that nothing is l
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding, PhaseTime, StepSummary
 from trainprof.profiler.model.phases import PHASES
 from trainprof.reports import numbers
-from trainprof.reports.dashboard.board import LIVE_S, Board, Live, ShownEvent
+from trainprof.reports.dashboard.board import LIVE_S, Board, ShownEvent
 from trainprof.reports.dashboard.machine import Gauge
 from trainprof.reports.dashboard.trials import standing, tuned_script
 from trainprof.reports.phases import FOLDED, PhaseRow, bar_cells, phase_label, phase_rows
@@ -158,12 +158,12 @@ def phase_lines(board: Board, width: int) -> list[Text]:
     """Two bars, of the last seconds and of the run so far, and a legend of the larger parts."""
     live = board.live(board.chosen())
     bar_width = width - _LABEL_WIDTH
-    rows_live = _live_rows(live)
+    rows_live = _rows(live.shares)
     lines = []
     if not board.over:
         bar = _bar(rows_live, bar_width) if rows_live else Text("no step ended")
         lines.append(_labelled(f"last {LIVE_S} s", bar))
-    rows = _diagnosed_rows(board)
+    rows = _rows(_diagnosed_shares(board))
     bar = _bar(rows, bar_width) if rows else Text(_not_diagnosed(board))
     lines.append(_labelled("all steps" if board.is_diagnosed else "unchanged", bar))
     lines.append(_labelled("", _legend(rows or rows_live, bar_width)))
@@ -176,23 +176,22 @@ def _not_diagnosed(board: Board) -> str:
     return "too few steady steps"
 
 
-def _live_rows(live: Live) -> list[PhaseRow]:
-    phases = {name: PhaseTime(share, 0.0) for name, share in live.shares.items()}
+def _rows(shares: Mapping[str, float]) -> list[PhaseRow]:
+    phases = {name: PhaseTime(share, 0.0) for name, share in shares.items()}
     return phase_rows(StepSummary(0, 0, phases=phases))
 
 
-def _diagnosed_rows(board: Board) -> list[PhaseRow]:
+def _diagnosed_shares(board: Board) -> Mapping[str, float]:
     """Of all ranks the diagnosed step; of one rank its own shares, from the same diagnosis."""
     diagnosis = board.diagnosis
     if diagnosis is None:
-        return []
-    if board.selected is None:
-        return phase_rows(diagnosis.steps)
+        return {}
     for rank in diagnosis.ranks:
         if rank.rank == board.selected and rank.phases_share:
-            phases = {name: PhaseTime(share, 0.0) for name, share in rank.phases_share.items()}
-            return phase_rows(StepSummary(rank.steps, rank.steps, phases=phases))
-    return phase_rows(diagnosis.steps) if len(board.training()) < 2 else []
+            return rank.phases_share
+    if board.selected is not None and len(board.training()) > 1:
+        return {}
+    return {name: time.share for name, time in diagnosis.steps.phases.items()}
 
 
 def _bar(rows: list[PhaseRow], width: int) -> Text:
@@ -229,11 +228,9 @@ def _data_wait_share(board: Board) -> float | None:
     """Now, or of the whole run once it is over; None where no loader was seen."""
     if not any(rank.waits for rank in board.chosen()):
         return None
-    live = _live_rows(board.live(board.chosen()))
-    whole = board.over and board.is_diagnosed
-    rows = (_diagnosed_rows(board) or live) if whole else live
-    found = [row.time.share for row in rows if row.phase == "data_wait"]
-    return found[0] if found else (0.0 if rows else None)
+    whole = _diagnosed_shares(board) if board.over and board.is_diagnosed else {}
+    shares = whole or board.live(board.chosen()).shares
+    return shares.get("data_wait", 0.0) if shares else None
 
 
 def _gauge(share: float | None, width: int) -> Text:
@@ -333,6 +330,8 @@ def detail_lines(board: Board, chosen: int | None) -> list[Text]:
 
 def verdict_line(board: Board) -> Text:
     """What the latest diagnosis says in one sentence."""
+    if board.diagnosis is None and board.tune is not None and not board.tune.over:
+        return Text("The tune diagnoses the unchanged script once that has run.")
     if board.diagnosis is None:
         return Text("The run is being diagnosed …" if board.ranks else "No diagnosis yet.")
     word, text = verdict_parts(board.diagnosis)

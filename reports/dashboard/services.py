@@ -14,6 +14,7 @@ class Services:
 
     Attributes:
         diagnose: The diagnosis of the run as far as it got; None where there is none yet.
+        recorded: The one that the run folder holds; None where there is none. That is only read.
         trace: Asks for a trace of the next steps; says what became of it.
         stacks: The Python stacks of a process now, one line a frame; or why there are none.
         page: The page of a rule, in Markdown.
@@ -22,6 +23,7 @@ class Services:
     """
 
     diagnose: Callable[[], Diagnosis | None]
+    recorded: Callable[[], Diagnosis | None]
     trace: Callable[[], str]
     stacks: Callable[[int], str]
     page: Callable[[str], str]

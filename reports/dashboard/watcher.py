@@ -10,6 +10,7 @@ from collections.abc import Callable
 from textual.message import Message
 
 from trainprof.errors import RunFolderError
+from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.store.layout import BASELINE_FOLDER
 from trainprof.profiler.store.status import read_status
 from trainprof.profiler.store.tail import Look, RunTail
@@ -35,7 +36,8 @@ class Watcher:
 
     Args:
         post: Takes a message, from any thread.
-        tune: The tune whose present run is looked at; its unchanged run is what is diagnosed.
+        tune: The tune whose present run is looked at; its unchanged run is what is diagnosed, by
+            the tune itself while it goes on.
     """
 
     def __init__(
@@ -139,23 +141,35 @@ class Watcher:
         self._taken.wait(5.0)
 
     def _diagnose(self) -> None:
-        diagnosed: tuple[int, bool] | None = None
+        diagnosed: tuple[int, bool, bool] | None = None
         while not self._stop.is_set():
-            final, over = self._is_final, self._over.is_set()
-            now = (self._steps, over)
-            if now != diagnosed and (over or self._steps >= FIRST_DIAGNOSIS_STEPS):
-                before_s = _cpu_of_children_s()
-                diagnosis = self._services.diagnose()
-                cost_s = _cpu_of_children_s() - before_s
-                if diagnosis is not None and not self._stop.is_set():
-                    self._post(Diagnosed(diagnosis))
+            final, over, measures = self._is_final, self._over.is_set(), self._measures()
+            now, wait_s = (self._steps, over, measures), IDLE_S
+            if now != diagnosed and measures:
+                diagnosed = now if over and self._show(self._services.recorded()) else None
+            elif now != diagnosed and (over or self._steps >= FIRST_DIAGNOSIS_STEPS):
+                wait_s = self._diagnose_anew()
                 diagnosed = now
                 if final:
                     return
-                wait_s = max(DIAGNOSE_EVERY_S, cost_s / DIAGNOSE_COST_SHARE)
-            else:
-                wait_s = IDLE_S
             (self._stop if over else self._over).wait(wait_s)
+
+    def _measures(self) -> bool:
+        """Whether a trial may be measured now, which a diagnosis beside it would disturb."""
+        return self._tune is not None and (self._told is None or not self._told.over)
+
+    def _diagnose_anew(self) -> float:
+        """Shows a new diagnosis; gives the seconds to wait until the next."""
+        before_s = _cpu_of_children_s()
+        self._show(self._services.diagnose())
+        cost_s = _cpu_of_children_s() - before_s
+        return max(DIAGNOSE_EVERY_S, cost_s / DIAGNOSE_COST_SHARE)
+
+    def _show(self, diagnosis: Diagnosis | None) -> bool:
+        """Posts a diagnosis, if there is one."""
+        if diagnosis is not None and not self._stop.is_set():
+            self._post(Diagnosed(diagnosis))
+        return diagnosis is not None
 
 
 def _cpu_of_children_s() -> float:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ pytest.importorskip("torch")
 pytest.importorskip("textual")
 
 from trainprof.cli.dashboard_services import services_of_tune
-from trainprof.profiler.store.layout import BASELINE_FOLDER
+from trainprof.profiler.store.layout import BASELINE_FOLDER, TUNE_FILE
 from trainprof.profiler.store.tail import RunTail
 from trainprof.profiler.store.tune_progress import TuneTail, attempts_of, is_tune
 from trainprof.profiler.store.tune_result import read_tune
@@ -61,6 +62,7 @@ def test_each_trial_is_seen_while_it_runs_and_the_result_at_the_end(tmp_path):
     assert purposes >= {"baseline", "noise", "pair"}
     trials = {name for purpose, name in seen["steps"] if purpose in ("noise", "pair")}
     assert len(trials) >= 4
+    assert seen["diagnosed"] >= {"noise", "pair"}  # beside the trial stands what the tune told
     assert seen["verdicts"] - {None}
     result = read_tune(folder)
     assert result is not None
@@ -76,13 +78,19 @@ async def _watched(folder, tune):
     while not is_tune(folder):
         assert tune.poll() is None, tune.stderr.read()
         await asyncio.sleep(0.05)
+    services = services_of_tune(folder)
+
+    def diagnose():
+        assert (folder / TUNE_FILE).exists(), "diagnosed while the tune measures"
+        return services.diagnose()
+
     app = DashboardApp(
         RunTail(folder / BASELINE_FOLDER),
-        services_of_tune(folder),
+        replace(services, diagnose=diagnose),
         tune=TuneTail(folder),
         environment={},
     )
-    seen = {"steps": set(), "verdicts": set(), "last": None}
+    seen = {"steps": set(), "verdicts": set(), "diagnosed": set(), "last": None}
     async with app.run_test(size=(80, 24)) as pilot:
         while tune.poll() is None or app.board.tune is None or app.board.tune.result is None:
             board = app.board
@@ -91,10 +99,13 @@ async def _watched(folder, tune):
                 seen["verdicts"] |= {one.verdict for one in board.tune.attempts}
                 if board.tune.run is not None and board.training():
                     seen["steps"].add((board.tune.run.purpose, board.tune.run.folder))
+                    if board.diagnosis is not None:
+                        seen["diagnosed"].add(board.tune.run.purpose)
             await pilot.pause(0.02)
             if tune.poll() not in (None, 0):
                 break
         seen["last"] = app.board.tune
+        seen["verdicts"] |= {one.verdict for one in app.board.tune.attempts}
     return seen
 
 

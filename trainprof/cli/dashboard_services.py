@@ -17,7 +17,8 @@ import msgspec
 from trainprof.cli.looking_thread import step_back
 from trainprof.errors import TrainprofError
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding
-from trainprof.profiler.store.layout import BASELINE_FOLDER
+from trainprof.profiler.store.layout import BASELINE_FOLDER, DIAGNOSIS_FILE
+from trainprof.profiler.store.lines import UNREADABLE
 from trainprof.profiler.store.trace_files import DEFAULT_STEPS
 from trainprof.reports.dashboard.services import Services
 from trainprof.reports.source import short_path
@@ -31,6 +32,7 @@ def services_of(
     """The services of one run folder; `supervisor` is the process that Ctrl-C goes to."""
     return Services(
         diagnose=lambda: diagnosed(folder, calibration=calibration),
+        recorded=lambda: recorded(folder),
         trace=lambda: _traced(folder),
         stacks=_stacks,
         page=_page,
@@ -40,7 +42,7 @@ def services_of(
 
 
 def services_of_tune(folder: Path, *, calibration: bool = True) -> Services:
-    """The services of a tune: of its unchanged run, and without what would disturb a trial."""
+    """The services of a tune: of its unchanged run, and no trace, which would disturb a trial."""
     disturbs = "A trace would disturb the trial that is measured now."
     services = services_of(folder / BASELINE_FOLDER, calibration=calibration)
     return replace(services, trace=lambda: disturbs)
@@ -65,6 +67,14 @@ def diagnosed(folder: Path, *, calibration: bool = True) -> Diagnosis | None:
         )
         return msgspec.json.decode(done.stdout, type=Diagnosis)
     except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def recorded(folder: Path) -> Diagnosis | None:
+    """What a run folder holds as the diagnosis of its run; None where it cannot be read."""
+    try:
+        return msgspec.json.decode((folder / DIAGNOSIS_FILE).read_bytes(), type=Diagnosis)
+    except (OSError, *UNREADABLE):
         return None
 
 

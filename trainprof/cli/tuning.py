@@ -24,7 +24,9 @@ from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.plan import Plan, plan_to_json
 from trainprof.profiler.model.tuning import TuneResult
 from trainprof.profiler.samplers.hardware import read_hardware
+from trainprof.profiler.store.layout import DIAGNOSIS_FILE
 from trainprof.profiler.store.secrets import mask_secrets
+from trainprof.reports.json_report import JsonReport
 from trainprof.reports.source import short_path
 from trainprof.rules.calibration import add_cases, calibration_path
 from trainprof.rules.experiments.asked import asked_candidates
@@ -38,12 +40,7 @@ from trainprof.rules.experiments.runner import ProcessRunner, how_it_ended
 from trainprof.rules.experiments.trial import Trial
 from trainprof.rules.experiments.trial_journal import About, Journal, Options, ResumedRunner
 from trainprof.rules.experiments.trial_length import TrialLength, trial_length
-from trainprof.rules.experiments.tune import (
-    EQUAL_PAIRS,
-    BaselineFailed,
-    Outcome,
-    Tune,
-)
+from trainprof.rules.experiments.tune import EQUAL_PAIRS, BaselineFailed, Outcome, Tune
 from trainprof.rules.experiments.watching import Progress
 from trainprof.rules.fixes.registry import fix_named
 from trainprof.rules.source_edits.written import digest
@@ -185,6 +182,8 @@ class Tuning:
             diagnosis = judge(run, self._settings)
         except RunFolderError as error:
             raise UsageError(f"the unchanged run left no records: {error}") from None
+        # Whoever watches reads it: to diagnose the run once more would disturb a trial.
+        self._record(str(run / DIAGNOSIS_FILE), JsonReport().render(diagnosis))
         if diagnosis.steps is None or not diagnosis.steps.mean_s:
             raise UsageError(f"nothing can be tuned: {diagnosis.headline}")
         return diagnosis

@@ -5,6 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from trainprof.cli import tuning
+from trainprof.cli.dashboard_services import recorded
+from trainprof.profiler.model.diagnosis import Diagnosis, RunSummary, StepSummary
+from trainprof.profiler.store.layout import BASELINE_FOLDER, DIAGNOSIS_FILE
 from trainprof.rules.calibration import Case
 from trainprof.rules.experiments.trial import Trial
 from trainprof.rules.experiments.trial_journal import Options
@@ -43,6 +46,20 @@ def test_a_state_folder_that_cannot_be_written_is_said(begin, monkeypatch, tmp_p
 
     path = tmp_path / "train.py" / "trainprof" / "calibration.json"
     assert said == [f"{path} cannot be written (Not a directory)"]
+
+
+def test_what_it_diagnosed_is_kept_for_whoever_watches(begin, monkeypatch, tmp_path):
+    steps = StepSummary(400, 380, mean_s=0.02)
+    diagnosis = Diagnosis(1, "run", RunSummary("complete"), "healthy", "No bottleneck.", steps)
+    monkeypatch.setattr(tuning, "judge", lambda *_: diagnosis)
+    run = tmp_path / BASELINE_FOLDER
+    run.mkdir(parents=True)
+    assert recorded(run) is None
+    assert begin()._diagnosis(run) == diagnosis
+    assert recorded(run) == diagnosis
+    torn = (run / DIAGNOSIS_FILE).read_bytes()[:-9]
+    (run / DIAGNOSIS_FILE).write_bytes(torn)
+    assert recorded(run) is None
 
 
 def test_after_an_interrupt_a_trial_that_hangs_is_known_by_those_before(begin):

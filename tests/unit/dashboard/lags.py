@@ -16,7 +16,9 @@ PATIENCE_S = 60.0
 
 def lags_s(folder, ranks, steps_per_s, seconds):
     """For each flush of the writer, until the screen was painted with its steps."""
-    nothing = Services(lambda: None, str, lambda pid: "", lambda rule: "", lambda finding: None)
+    nothing = Services(
+        lambda: None, lambda: None, str, lambda pid: "", lambda rule: "", lambda finding: None
+    )
     command = [sys.executable, str(WRITER), str(folder), str(ranks), str(steps_per_s), str(seconds)]
     writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     painted, flushes = [], []

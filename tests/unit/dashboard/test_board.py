@@ -5,11 +5,18 @@ import math
 import pytest
 from run_writer import SHARES, STARTED_UNIX_S, RunWriter
 
-from trainprof.profiler.model.diagnosis import Diagnosis, RunSummary, StepSummary
+from trainprof.profiler.model.diagnosis import Diagnosis, PhaseTime, RunSummary, StepSummary
 from trainprof.profiler.store.tail import RunTail
+from trainprof.profiler.store.tune_progress import TuneProgress
 from trainprof.reports.dashboard.board import LIVE_S, Board
 from trainprof.reports.dashboard.history import History
-from trainprof.reports.dashboard.panels import loss_line, sparkline, stack_lines, step_lines
+from trainprof.reports.dashboard.panels import (
+    data_line,
+    loss_line,
+    sparkline,
+    stack_lines,
+    step_lines,
+)
 
 
 def _board(run, now_s=6.0, status="running"):
@@ -26,6 +33,19 @@ def test_live_is_what_the_last_seconds_held(tmp_path):
     assert live.step_s == pytest.approx(0.05)
     for phase, share in SHARES.items():
         assert live.shares[phase] == pytest.approx(share, abs=0.001)
+
+
+def test_a_wait_that_is_too_short_for_a_legend_is_told_beside_its_label(tmp_path):
+    shares = {"data_wait": 0.004, "forward": 0.9}
+    run = RunWriter(tmp_path / "run").steps(100, shares=shares).flush()
+    board = _board(run)
+    assert "0.4 % of the step" in data_line(board, 80).plain
+    phases = {name: PhaseTime(share, 0.05 * share) for name, share in shares.items()}
+    summary = RunSummary(status="complete")
+    steps = StepSummary(100, 90, 0.05, phases=phases)
+    board = _board(run, status="complete")
+    board.diagnosis = Diagnosis(1, "run", summary, "healthy", "", steps)
+    assert "0.4 % of the step" in data_line(board, 80).plain
 
 
 def test_old_steps_are_not_live(tmp_path):
@@ -57,10 +77,36 @@ def test_ranks_are_chosen_in_a_circle(tmp_path):
         seen.append(board.selected)
         board.select(1)
     assert seen == [None, 0, 1, 2, None]
-    board.selected = None
-    board.select(-1)
+    board.select(-2)
     assert board.selected == 2
     assert [one.rank for one in board.chosen()] == [2]
+
+
+def test_the_chosen_rank_stays_chosen_in_each_trial_that_has_it(tmp_path):
+    def follow(board, name, ranks):
+        run = RunWriter(tmp_path / name, ranks=ranks)
+        board = board.follow(TuneProgress(tmp_path, run.folder))
+        tail, seen = RunTail(run.folder), []
+        for rank in range(ranks):  # one after the other
+            run.steps(10, rank=rank).flush()
+            board.take(tail.look())
+            seen.append(board.selected)
+        return board, seen
+
+    board, _ = follow(Board(tmp_path), "first", 2)
+    board.select(-1)
+    assert board.selected == 1
+    board, seen = follow(board, "second", 2)
+    assert seen == [None, 1]
+    assert [one.rank for one in board.chosen()] == [1]
+    board, seen = follow(board, "of one process", 1)
+    assert seen == [None]
+    assert len(board.chosen()) == 1
+    board, seen = follow(board, "fourth", 2)
+    assert seen == [None, 1]
+    board.select(1)
+    _, seen = follow(board, "all again", 2)
+    assert seen == [None, None]
 
 
 def test_only_the_training_that_began_last_counts(tmp_path):

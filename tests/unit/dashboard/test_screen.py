@@ -76,6 +76,7 @@ class Asked:
 
         return Services(
             diagnose=note("diagnose", None),
+            recorded=note("recorded", None),
             trace=note("trace", "a.json.gz opens in ui.perfetto.dev."),
             stacks=note("stacks", "Thread 1\n    step (train.py:9)"),
             page=note("page", "# A rule\n\nWhy it costs time."),

@@ -26,7 +26,7 @@ from trainprof.profiler.store.tune_progress import TuneTail, is_tune
 from trainprof.reports.dashboard.app import DashboardApp
 from trainprof.reports.dashboard.board import Board
 from trainprof.reports.dashboard.messages import Diagnosed, Looked, Tuned
-from trainprof.reports.dashboard.panels import title_line
+from trainprof.reports.dashboard.panels import title_line, verdict_line
 from trainprof.reports.dashboard.trials import run_words, trial_line, trial_lines
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "docs"))
@@ -148,6 +148,16 @@ def test_the_next_trial_has_an_empty_board_and_keeps_the_diagnosis(tuned):
         assert app.board.diagnosis is DIAGNOSIS
 
     show(tuned.folder, script)
+
+
+def test_before_the_tune_has_diagnosed_anything_no_diagnosis_is_under_way(tuned):
+    board = Board(tuned.folder).follow(TuneTail(tuned.folder).look())
+    board.take(RunTail(tuned.folder / TRIAL).look())
+    told = "The tune diagnoses the unchanged script once that has run."
+    assert verdict_line(board).plain == told
+    tuned.add(TuneEnded("interrupted"))
+    over = board.follow(TuneTail(tuned.folder).look())
+    assert verdict_line(over).plain != told
 
 
 def test_all_views_are_reached_and_no_trace_is_taken_of_a_trial(tuned):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from run_writer import RunWriter
@@ -19,14 +20,23 @@ TRIAL = "trials/001-unchanged/run"
 
 
 class Screen:
-    """Takes what a watcher posts, at once; diagnoses are counted."""
+    """Takes what a watcher posts, at once; counts how often it had the run diagnosed.
+
+    `recorded` is what the run folder holds as its diagnosis.
+    """
 
     def __init__(self, tail, tune=None):
         self.messages = []
+        self.asked = 0
+        self.recorded = None
         self.new = threading.Condition()
         services = Asked().services()
-        object.__setattr__(services, "diagnose", lambda: DIAGNOSIS)
+        services = replace(services, diagnose=self._diagnose, recorded=lambda: self.recorded)
         self.watcher = Watcher(tail, services, self._take, tune)
+
+    def _diagnose(self):
+        self.asked += 1
+        return DIAGNOSIS
 
     def _take(self, message):
         with self.new:
@@ -99,26 +109,28 @@ def test_the_run_that_a_tune_has_come_to_is_followed(tmp_path, fast, monkeypatch
     try:
         screen.wait_for(lambda: shown() is not None)
         tune.add(TuneRun("baseline", "baseline/run", 400))
-        RunWriter(tmp_path / "baseline" / "run").steps(30).flush()
-        screen.wait_for(lambda: screen.steps() == 30)
-        assert screen.count(Diagnosed) == 0  # too few steps, while it runs
+        RunWriter(tmp_path / "baseline" / "run").steps(60).flush()
+        screen.wait_for(lambda: screen.steps() == 60)
         tune.add(TuneRun("noise", TRIAL, 36, pair=1, pairs_at_most=4))
         RunWriter(tmp_path / TRIAL).steps(20).flush()
-        screen.wait_for(lambda: screen.steps() == 50)
-        screen.wait_for(lambda: screen.count(Diagnosed) == 1)  # of the unchanged run, at its end
+        screen.wait_for(lambda: screen.steps() == 80)
+        screen.recorded = DIAGNOSIS  # of the unchanged run, by the tune
+        screen.wait_for(lambda: screen.count(Diagnosed) == 1)
         assert shown().run_folder == tmp_path / TRIAL
+        assert screen.asked == 0
         alive["is"] = False
         screen.wait_for(lambda: shown().status == "killed")
-        screen.wait_for(lambda: screen.steps() == 80)  # back at the unchanged run
+        screen.wait_for(lambda: screen.steps() == 140)  # back at the unchanged run
+        screen.wait_for(lambda: screen.asked == 1)  # nothing is measured any more
         alive["is"] = True
         tune.begin().add(TuneRun("noise", "trials/002-unchanged/run", 36))
         RunWriter(tmp_path / "trials" / "002-unchanged" / "run").steps(7).flush()
-        screen.wait_for(lambda: screen.steps() == 87)  # it was resumed
+        screen.wait_for(lambda: screen.steps() == 147)  # it was resumed
         tune.add(TuneEnded("complete"))
         fast["status"] = "complete"
         screen.wait_for(lambda: shown().status == "complete")
         screen.watcher._threads[0].join(60.0)
         assert not screen.watcher._threads[0].is_alive()
-        assert screen.count(Diagnosed) == 1
+        assert screen.asked == 1
     finally:
         screen.watcher.stop()
