@@ -16,7 +16,8 @@ import psutil
 
 from trainprof.profiler.model.records import COMPILED
 from trainprof.profiler.model.run import MISSING
-from trainprof.profiler.store.reader import read_run
+from trainprof.profiler.store.lines import Problems
+from trainprof.profiler.store.reader import read_run, read_run_info
 from trainprof.rules.statistics.steady import find_window
 
 TRAINING = Path(__file__).with_name("overhead_training.py")
@@ -52,7 +53,7 @@ def watched(options: tuple[str, ...], steps: int, folder: Path) -> Watched:
         folder: Where the run is written.
 
     Raises:
-        RuntimeError: the training failed, or did not end.
+        RuntimeError: the training failed, did not end, or was too short.
     """
     script = [str(TRAINING), "--size", SIZE, "--steps", str(steps), "--warm-up", str(steps // 10)]
     script += ["--block", str(steps)]
@@ -67,10 +68,14 @@ def watched(options: tuple[str, ...], steps: int, folder: Path) -> Watched:
     )
     try:
         looks = list(_looks(child, folder, leaves="--tui" in options))
+        status = child.wait()
     finally:
         child.close(force=True)
-    if child.exitstatus:
-        raise RuntimeError(f"{' '.join(options)}: the training ended with {child.exitstatus}")
+    if status != 0:
+        told = status if status is not None else f"signal {child.signalstatus}"
+        raise RuntimeError(f"{' '.join(options)}: the training ended with {told}")
+    if len(looks) < 2:
+        raise RuntimeError("the training was over before it could be looked at twice")
     (begun_s, begun_cpu_s), (ended_s, ended_cpu_s) = looks[0], looks[-1]
     return Watched(*steady_means(folder), (ended_cpu_s - begun_cpu_s) / (ended_s - begun_s))
 
@@ -78,7 +83,6 @@ def watched(options: tuple[str, ...], steps: int, folder: Path) -> Watched:
 def _looks(child: pexpect.spawn, folder: Path, *, leaves: bool) -> Iterator[tuple[float, float]]:
     """(time, CPU seconds of those who watch) while the training makes steps."""
     end_s = time.perf_counter() + PATIENCE_S
-    left = not leaves
     while True:
         if time.perf_counter() > end_s:
             raise RuntimeError("the training does not end")
@@ -92,12 +96,21 @@ def _looks(child: pexpect.spawn, folder: Path, *, leaves: bool) -> Iterator[tupl
         cpu_s = _watchers_cpu_s(child.pid)
         if cpu_s is not None and next(folder.glob("procs/*/steps.jsonl"), None):
             yield time.perf_counter(), cpu_s
-        elif cpu_s is None and not left and (folder / "run.json").exists():
+        elif leaves and _has_ended(folder):
             child.send("q")  # the dashboard stays until it is left
 
 
+def _has_ended(folder: Path) -> bool:
+    """Whether the run says so: before that, `q` would leave a dashboard that still shows it."""
+    info = read_run_info(folder, Problems())
+    return info is not None and info.status != "running"
+
+
 def _watchers_cpu_s(pid: int) -> float | None:
-    """CPU time of a command and what it has started but the training; None where none runs."""
+    """CPU time of a command and what it has started but the training.
+
+    None where no training runs, or where one of them ended in this moment.
+    """
     try:
         command = psutil.Process(pid)
         family = [command, *command.children(recursive=True)]

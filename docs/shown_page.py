@@ -1,7 +1,8 @@
 """Holds every number that report.html shows in a browser against diagnosis.json.
 
-Not looked at are the source lines, diffs and pages of rules in `pre`, which are texts of files, and
-the ticks of axes, which are no values; the curves are held against the series point by point.
+Not looked at are the source lines, diffs and pages of rules in `pre`, which are texts of files, the
+ticks of axes, which are no values, and the tables that charts make of their own points; the curves
+are held against the series point by point.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from shown_numbers import (
 
 from trainprof.profiler.model.phases import PHASES
 from trainprof.reports import numbers
+from trainprof.reports.html.over_time import MOST_CHARTS
 from trainprof.reports.phases import phase_label
 from trainprof.reports.text import SHORT, printable
 
@@ -85,6 +87,8 @@ def page_differs(browser: Any, diagnosis: Json, run: Json) -> list[str]:
         browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         browser.wait(OPENED)
     shown, drawn = browser.run(TEXTS), browser.run(CURVES)
+    if "verdict" not in shown:
+        return ["the page has no verdict"]
     return unexplained(shown, sources_of_page(diagnosis, run)) + curves_differ(drawn, diagnosis)
 
 
@@ -193,6 +197,10 @@ def curves_differ(drawn: Mapping[str, Sequence[Json]], diagnosis: Json) -> list[
             continue
         for series, curve in zip(charts[name], curves, strict=True):
             found += [f"{series['name']}: {one}" for one in _points_differ(series, curve)]
+    wanted = [name for name, of in charts.items() if any(one["buckets"] for one in of)]
+    absent = [name for name in wanted if name not in drawn]
+    if len(wanted) <= MOST_CHARTS:  # else the page says how many it leaves out
+        found += [f"{name}: not drawn" for name in absent]
     return found
 
 

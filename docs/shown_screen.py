@@ -31,6 +31,7 @@ from trainprof.profiler.store.tune_progress import TuneProgress
 from trainprof.reports import numbers
 from trainprof.reports.dashboard.board import LIVE_S, Board
 from trainprof.reports.json_report import JsonReport
+from trainprof.reports.phases import phase_label
 
 Json = Any
 BARS = ("all steps", "unchanged")
@@ -56,8 +57,9 @@ def lines_of(svg: str) -> list[str]:
 
 def screen_differs(svg: str, sources: dict[str, Sources]) -> list[str]:
     """The lines with a number that has no source, as "label: line"."""
-    found, above = [], ""
-    for line in lines_of(svg):
+    lines = lines_of(svg)
+    found, above = [] if lines else ["no line of text is in the picture"], ""
+    for line in lines:
         label = line[1:11].strip()
         part = above if not label and above in BARS else label  # its legend
         own = sources.get(part, sources[""])
@@ -77,20 +79,27 @@ def _whole_only(line: str, sources: Sources) -> str:
         source[:length]
         for source in (*sources.texts, *sources.printed)
         for length in range(1, len(source))
-        if body.endswith(source[:length])
+        if re.search(rf"(?<![\w.]){re.escape(source[:length])}$", body)
     )
     return body.removesuffix(max(beginnings, key=len, default=""))
 
 
 def sources_of_screen(board: Board) -> dict[str, Sources]:
-    """What may stand on the screen now, by the label of its line; "" is any other line."""
+    """What may stand on the screen now, by the label of its line; "" is any other line.
+
+    Of a board that shows all ranks together.
+    """
     if board.diagnosis is None:
         return {"": made((), ())}
     diagnosis = json.loads(JsonReport().render(board.diagnosis))
-    live = board.live(board.chosen())
-    shares = made((), map(numbers.share, live.shares.values()))
     of_steps = diagnosis["steps"]["phases"]
-    phases = joined(sources_of({"phases": of_steps}), made((), folded_phases(of_steps)))
+    parts = {phase_label(name): numbers.share(one["share"]) for name, one in of_steps.items()}
+    parts["other"] = folded_phases(of_steps)[0]
+    phases = made((), (f"{label} {share}" for label, share in parts.items()))
+    shares = board.live(board.chosen()).shares
+    if of_steps and board.over and board.is_diagnosed:
+        shares = {name: one["share"] for name, one in of_steps.items()}
+    waits = numbers.share(shares.get("data_wait", 0.0))
     around = joined(_found(diagnosis), of_run(diagnosis["run"]), _around(board))
     if board.tune is not None:
         around = joined(around, _tune(board, board.tune))
@@ -99,9 +108,9 @@ def sources_of_screen(board: Board) -> dict[str, Sources]:
         "loss": made((), _losses(board)),
         "all steps": phases,
         "unchanged": phases,
-        "data wait": joined(phases if board.over else shares, made((), _ready(board))),
+        "data wait": made((), [waits, *_ready(board)]),
         "seen": _evidence(diagnosis),
-        "ranks": made((), _ranks(board)),
+        "ranks": made((), _slowest(board)),
         "": around,
     }
 
@@ -120,12 +129,15 @@ def _evidence(diagnosis: Json) -> Sources:
     return made(texts_in(seen), (text for one in seen for text in with_unit(one)))
 
 
-def _ranks(board: Board) -> Iterator[str]:
-    """Each rank with its mean step, now or of the whole run."""
-    diagnosed = board.diagnosis.ranks if board.over and board.diagnosis else ()
+def _slowest(board: Board) -> Iterator[str]:
+    """The rank with the longest mean step, now or of the whole run; any of those that are equal."""
     steps_s = {rank.rank: board.live([rank]).step_s for rank in board.training()}
-    for rank, step_s in (steps_s | {one.rank: one.mean_s for one in diagnosed}).items():
-        yield f"slowest: {rank}, {numbers.seconds(step_s)} a step"
+    if board.over and board.is_diagnosed and board.diagnosis is not None:
+        steps_s = {one.rank: one.mean_s for one in board.diagnosis.ranks}
+    longest_s = max((one for one in steps_s.values() if one is not None), default=None)
+    for rank, step_s in steps_s.items():
+        if step_s is not None and step_s == longest_s:
+            yield f"slowest: {rank}, {numbers.seconds(step_s)} a step"
 
 
 def _rate(board: Board, diagnosis: Json) -> Iterator[str]:
@@ -135,7 +147,7 @@ def _rate(board: Board, diagnosis: Json) -> Iterator[str]:
     yield f"{numbers.significant(live.rate)} steps/s"
     if not board.over:
         yield f"{numbers.seconds(live.step_s)} a step now"
-    yield from (f"{numbers.count(rank.steps)} steps" for rank in board.chosen())
+    yield f"{numbers.count(max(rank.steps for rank in board.chosen()))} steps"
 
 
 def _tune(board: Board, tune: TuneProgress) -> Sources:

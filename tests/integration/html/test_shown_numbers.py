@@ -51,3 +51,12 @@ def test_wrong_numbers_are_named(browser, tmp_path):
     for named in expected:
         assert sum(one.startswith(named) for one in found) == 1, (named, found)
     assert len(found) == len(expected)
+
+
+def test_what_is_not_on_the_page_is_named(browser, tmp_path):
+    path, diagnosis = page_of(RUN, tmp_path)
+    browser.open(path)
+    browser.run("document.getElementById('chart-step-time').remove()")
+    assert page_differs(browser, diagnosis, {}) == ["chart-step-time: not drawn"]
+    browser.run("document.getElementById('verdict').remove()")
+    assert page_differs(browser, diagnosis, {}) == ["the page has no verdict"]
