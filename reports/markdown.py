@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import DeviceTime, Diagnosis, Finding, ThreadTime
-from trainprof.reports import numbers, sentences
+from trainprof.reports import numbers, sentences, trace_sentences
 from trainprof.reports.next_commands import next_commands
 from trainprof.reports.phases import phase_rows
 from trainprof.reports.source import place, source_line
@@ -104,11 +104,11 @@ def _phases(diagnosis: Diagnosis) -> Iterator[str]:
 
 def _device(device: DeviceTime) -> Iterator[str]:
     yield ""
-    yield escaped(sentences.device_heading(device))
+    yield escaped(trace_sentences.device_heading(device))
     yield ""
     yield "| the device | share | time |"
     yield "|---|--:|--:|"
-    for label, share, seconds in sentences.device_lines(device):
+    for label, share, seconds in trace_sentences.device_lines(device):
         idle = "idle: " if label.startswith(" ") else ""
         yield (
             f"| {idle}{escaped(label.strip())} | {numbers.share(share)} "
@@ -119,27 +119,27 @@ def _device(device: DeviceTime) -> Iterator[str]:
 def _critical_path(diagnosis: Diagnosis) -> Iterator[str]:
     if diagnosis.critical_path is not None:
         yield ""
-        yield escaped(sentences.path_heading(diagnosis.critical_path))
+        yield escaped(trace_sentences.path_heading(diagnosis.critical_path))
         yield ""
         yield "| on the path | share | time |"
         yield "|---|--:|--:|"
-        for label, share, seconds in sentences.path_lines(diagnosis.critical_path):
+        for label, share, seconds in trace_sentences.path_lines(diagnosis.critical_path):
             yield f"| {escaped(label)} | {numbers.share(share)} | {numbers.seconds(seconds)} |"
     if diagnosis.what_if:
         yield ""
-        yield f"| {' | '.join(sentences.CHANGE_HEADINGS)} |"
+        yield f"| {' | '.join(trace_sentences.CHANGE_HEADINGS)} |"
         yield "|---|--:|--:|---|"
         for change in diagnosis.what_if:
-            yield f"| {' | '.join(map(escaped, sentences.change_cells(change)))} |"
+            yield f"| {' | '.join(map(escaped, trace_sentences.change_cells(change)))} |"
 
 
 def _thread(thread: ThreadTime) -> Iterator[str]:
     yield ""
-    yield escaped(sentences.thread_heading(thread))
+    yield escaped(trace_sentences.thread_heading(thread))
     yield ""
     yield "| the thread | share | time |"
     yield "|---|--:|--:|"
-    for label, share, seconds in sentences.thread_lines(thread):
+    for label, share, seconds in trace_sentences.thread_lines(thread):
         yield f"| {escaped(label)} | {numbers.share(share)} | {numbers.seconds(seconds)} |"
 
 
@@ -147,11 +147,11 @@ def _kernels(diagnosis: Diagnosis) -> Iterator[str]:
     if not diagnosis.kernels:
         return
     yield ""
-    yield sentences.KERNELS_HEADING
+    yield trace_sentences.KERNELS_HEADING
     yield ""
     yield "| kernels | share | count | precision | tensor cores | mostly |"
     yield "|---|--:|--:|---|--:|---|"
-    for family, share, count, precision, cores, example in sentences.kernel_lines(
+    for family, share, count, precision, cores, example in trace_sentences.kernel_lines(
         diagnosis.kernels
     ):
         yield (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainprof.profiler.model.diagnosis import DeviceTime, Diagnosis
-from trainprof.reports import numbers, sentences
+from trainprof.reports import numbers, trace_sentences
 from trainprof.reports.html import blocks
 from trainprof.reports.html.blocks import Block
 from trainprof.reports.html.colours import OTHER, PHASE_COLOURS, phase_colour
@@ -39,7 +39,7 @@ def _blocks(diagnosis: Diagnosis) -> Iterator[Block]:
 def _device_bar(device: DeviceTime) -> Block:
     """What a device did in the steps of a trace; the table below has its idle time by causes."""
     colours = (*PHASE_COLOURS.values(),)
-    lines = [one for one in sentences.device_lines(device) if not one[0].startswith(" ")]
+    lines = [one for one in trace_sentences.device_lines(device) if not one[0].startswith(" ")]
     parts = [
         {
             "letter": printable(label[:1].upper()),
@@ -53,7 +53,7 @@ def _device_bar(device: DeviceTime) -> Block:
     ]
     return {
         "kind": "bar",
-        "label": sentences.device_heading(device),
+        "label": trace_sentences.device_heading(device),
         "captioned": True,
         "parts": parts,
     }

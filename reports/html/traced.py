@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from trainprof.profiler.model.diagnosis import Diagnosis, OperatorTime, OperatorTimes
-from trainprof.reports import numbers, sentences
+from trainprof.reports import numbers, trace_sentences
 from trainprof.reports.html import blocks
 from trainprof.reports.html.blocks import Block
 from trainprof.reports.text import SHORT, printable
@@ -30,18 +30,18 @@ def devices_section(diagnosis: Diagnosis) -> Block:
 
 def _devices(diagnosis: Diagnosis) -> Iterator[Block]:
     for device in diagnosis.devices:
-        heading = sentences.device_heading(device)
-        yield _time_table(heading, "the device", sentences.device_lines(device))
+        heading = trace_sentences.device_heading(device)
+        yield _time_table(heading, "the device", trace_sentences.device_lines(device))
     thread = diagnosis.training_thread
     if thread is not None:
-        heading = sentences.thread_heading(thread)
-        yield _time_table(heading, "the thread", sentences.thread_lines(thread))
+        heading = trace_sentences.thread_heading(thread)
+        yield _time_table(heading, "the thread", trace_sentences.thread_lines(thread))
 
 
 def kernels_section(diagnosis: Diagnosis) -> Block:
     """The kernels of the busiest device by family."""
-    shown = [one for one in diagnosis.kernels if one.share >= sentences.LEAST_KERNEL_SHARE]
-    lines = sentences.kernel_lines(shown)
+    shown = [one for one in diagnosis.kernels if one.share >= trace_sentences.LEAST_KERNEL_SHARE]
+    lines = trace_sentences.kernel_lines(shown)
     rows = [
         (
             printable(name, SHORT),
@@ -53,7 +53,7 @@ def kernels_section(diagnosis: Diagnosis) -> Block:
         )
         for (name, share, count, precision, cores, example), one in zip(lines, shown, strict=True)
     ]
-    heading = sentences.KERNELS_HEADING
+    heading = trace_sentences.KERNELS_HEADING
     table = blocks.table(heading, KERNEL_HEADINGS, rows, " ## # ", sortable=True)
     return blocks.section("kernels", "Kernels", [table] if rows else [])
 
@@ -123,13 +123,13 @@ def path_section(diagnosis: Diagnosis) -> Block:
 def _path(diagnosis: Diagnosis) -> Iterator[Block]:
     path = diagnosis.critical_path
     if path is not None:
-        heading = sentences.path_heading(path)
-        yield _time_table(heading, "on the path", sentences.path_lines(path))
+        heading = trace_sentences.path_heading(path)
+        yield _time_table(heading, "on the path", trace_sentences.path_lines(path))
     if diagnosis.what_if:
-        rows = [sentences.change_cells(change) for change in diagnosis.what_if]
+        rows = [trace_sentences.change_cells(change) for change in diagnosis.what_if]
         yield blocks.table(
             "What changes would do, by a replay of what waits for what",
-            sentences.CHANGE_HEADINGS,
+            trace_sentences.CHANGE_HEADINGS,
             rows,
             " ## ",
         )

@@ -17,7 +17,7 @@ from trainprof.profiler.model.diagnosis import (
     PhaseTime,
 )
 from trainprof.profiler.model.phases import PHASE_INDEX
-from trainprof.reports import numbers, sentences
+from trainprof.reports import numbers, sentences, trace_sentences
 from trainprof.reports.next_commands import next_commands
 from trainprof.reports.phases import PhaseRow, bar_cells, phase_rows
 from trainprof.reports.source import place, source_line
@@ -87,15 +87,15 @@ class Layout:
             yield from self._phases(rows)
         for device in diagnosis.devices:
             yield Text()
-            yield Text(sentences.device_heading(device), style="bold")
-            yield _time_table(sentences.device_lines(device))
+            yield Text(trace_sentences.device_heading(device), style="bold")
+            yield _time_table(trace_sentences.device_lines(device))
         if diagnosis.training_thread is not None:
             yield Text()
-            yield Text(sentences.thread_heading(diagnosis.training_thread), style="bold")
-            yield _time_table(sentences.thread_lines(diagnosis.training_thread))
+            yield Text(trace_sentences.thread_heading(diagnosis.training_thread), style="bold")
+            yield _time_table(trace_sentences.thread_lines(diagnosis.training_thread))
         if diagnosis.kernels:
             yield Text()
-            yield Text(sentences.KERNELS_HEADING, style="bold")
+            yield Text(trace_sentences.KERNELS_HEADING, style="bold")
             yield _kernel_table(diagnosis.kernels, self.width)
         yield from _critical_path(diagnosis)
         for number, finding in enumerate(diagnosis.findings, start=1):
@@ -210,15 +210,15 @@ def _legend(rows: list[PhaseRow], with_states: bool) -> Table:
 def _critical_path(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     if diagnosis.critical_path is not None:
         yield Text()
-        yield Text(sentences.path_heading(diagnosis.critical_path), style="bold")
-        yield _time_table(sentences.path_lines(diagnosis.critical_path))
+        yield Text(trace_sentences.path_heading(diagnosis.critical_path), style="bold")
+        yield _time_table(trace_sentences.path_lines(diagnosis.critical_path))
     if diagnosis.what_if:
         yield Text()
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-        for heading in sentences.CHANGE_HEADINGS:
+        for heading in trace_sentences.CHANGE_HEADINGS:
             table.add_column(heading, overflow="fold")
         for change in diagnosis.what_if:
-            table.add_row(*map(Text, sentences.change_cells(change)))
+            table.add_row(*map(Text, trace_sentences.change_cells(change)))
         yield table
 
 
@@ -241,7 +241,7 @@ def _kernel_table(kernels: Sequence[KernelTime], width: int) -> Table:
     table.add_column("tensor\ncores", justify="right", no_wrap=True)
     rest = max(width - KERNEL_NUMBERS_WIDTH, 12)
     table.add_column("mostly", no_wrap=True, overflow="ellipsis", max_width=rest)
-    for family, share, count, precision, cores, example in sentences.kernel_lines(kernels):
+    for family, share, count, precision, cores, example in trace_sentences.kernel_lines(kernels):
         table.add_row(
             Text(printable(family, SHORT)),
             numbers.share(share),

@@ -40,7 +40,6 @@ from trainprof.reports.github import GithubReport
 from trainprof.reports.json_report import JsonReport, diagnosis_schema
 from trainprof.reports.markdown import MarkdownReport
 from trainprof.reports.next_commands import next_commands
-from trainprof.reports.sentences import kernel_name
 from trainprof.reports.terminal import TerminalReport
 
 RUN = RunSummary(
@@ -459,19 +458,3 @@ def test_a_trace_shows_which_kernels_its_device_ran(report_name):
         assert part in text
     assert "pooling" not in text
     assert "namespace" not in text
-
-
-@pytest.mark.parametrize(
-    ("name", "short"),
-    [
-        ("void at::native::(anonymous namespace)::reduce_kernel<512, 1>(int)", "reduce_kernel"),
-        (
-            "void cutlass::Kernel2<cutlass_80_s16816gemm_bf16>(cutlass::P)",
-            "cutlass_80_s16816gemm_bf16",
-        ),
-        ("volta_sgemm_64x64_tn", "volta_sgemm_64x64_tn"),
-        ("<>", "<>"),
-    ],
-)
-def test_kernels_have_short_names(name, short):
-    assert kernel_name(name) == short
