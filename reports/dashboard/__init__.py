@@ -1,1 +1,1 @@
-"""The live dashboard: what is shown (board), how it reads (panels), and the screen (app)."""
+"""The live dashboard: what is shown (board), how it reads (panels, views), and the screen (app)."""

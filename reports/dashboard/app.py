@@ -20,7 +20,7 @@ from textual.widgets import ContentSwitcher, Input, OptionList
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.store.tail import RunTail
 from trainprof.profiler.store.tune_progress import TuneTail
-from trainprof.reports.dashboard import panels
+from trainprof.reports.dashboard import panels, views
 from trainprof.reports.dashboard.board import Board
 from trainprof.reports.dashboard.messages import Answered, Diagnosed, Failed, Looked, Tuned
 from trainprof.reports.dashboard.output import Output
@@ -227,7 +227,7 @@ class DashboardApp(App[None]):
         self._part("data").show([*data, *([ranks] if ranks is not None else [])])
         most = 2 if height < 24 else min(8, 2 + (height - 22) // 2)
         self._part("machine").show(panels.machine_lines(board, inner, most))
-        self._part("verdict").show([self._verdict(), panels.views_line(board, self._view())])
+        self._part("verdict").show([self._verdict(), views.views_line(board, self._view())])
         self._paint_view(self._view())
         self._part("keys").show([Text(KEYS)])
 
@@ -247,15 +247,15 @@ class DashboardApp(App[None]):
         elif view == "findings":
             findings = self.query_one(Findings)
             findings.show(board.diagnosis)
-            self._part("detail").show(panels.detail_lines(board, findings.highlighted))
+            self._part("detail").show(views.detail_lines(board, findings.highlighted))
         elif view == "output":
             self.query_one(OutputPane).refresh_lines()
         elif view == "events":
             several = len(board.training()) > 1
-            events = [panels.event_line(one, ranks=several) for one in reversed(board.events)]
+            events = [views.event_line(one, ranks=several) for one in reversed(board.events)]
             self._part("event-lines").show(events or [Text("No event so far.")])
         else:
-            self._part("stack-lines").show(panels.stack_lines(board.diagnosis))
+            self._part("stack-lines").show(views.stack_lines(board.diagnosis))
 
     def _part(self, name: str) -> Lines:
         return self.query_one(f"#{name}", Lines)

@@ -1,6 +1,7 @@
-"""The parts of the screen as lines of text, from the board alone. No textual in here.
+"""The parts of the screen above its views, as lines of text from the board alone.
 
-Colour repeats what a letter, a word or a bar already says, so that nothing is lost without it.
+Colour repeats what a letter, a word or a bar already says, so that nothing is lost without it. No
+textual in here.
 """
 
 from __future__ import annotations
@@ -10,20 +11,17 @@ from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 
-from trainprof.profiler.model.diagnosis import Diagnosis, Finding, PhaseTime, StepSummary
-from trainprof.profiler.model.phases import PHASES
+from trainprof.profiler.model.diagnosis import PhaseTime, StepSummary
 from trainprof.reports import numbers
-from trainprof.reports.dashboard.board import LIVE_S, Board, ShownEvent
+from trainprof.reports.dashboard.board import LIVE_S, Board
 from trainprof.reports.dashboard.machine import Gauge
 from trainprof.reports.dashboard.trials import standing, tuned_script
-from trainprof.reports.phases import FOLDED, PhaseRow, bar_cells, phase_label, phase_rows
-from trainprof.reports.sentences import evidence_line, gain_line, verdict_parts
-from trainprof.reports.source import place
+from trainprof.reports.phases import FOLDED, PhaseRow, bar_cells, phase_rows
+from trainprof.reports.sentences import verdict_parts
 from trainprof.reports.terminal.sections import fill_style
-from trainprof.reports.text import SHORT, printable
+from trainprof.reports.text import printable
 
 _LEVELS = "▁▂▃▄▅▆▇█"
-_SEVERITY_STYLES = {"critical": "bold black on light_coral", "warn": "bold black on gold1"}
 _LABEL_WIDTH = 10
 STALLED_S = 20.0
 """Without a step for so long, and ten of its steps, the training is said to stand still."""
@@ -100,7 +98,7 @@ def step_lines(board: Board, width: int) -> list[Text]:
     chosen = board.chosen()
     if not chosen:
         waits = "no step was recorded" if board.over else "no step yet: the training starts"
-        return [_labelled("steps", Text(waits)), Text("")]
+        return [labelled("steps", Text(waits)), Text("")]
     live = board.live(chosen)
     steps = max(rank.steps for rank in chosen)
     words = [f"{numbers.count(steps)} steps"]
@@ -115,8 +113,8 @@ def step_lines(board: Board, width: int) -> list[Text]:
         words.append(f"{steady} a steady step" if board.is_diagnosed else f"unchanged {steady}")
     rates = sparkline(board.rates(), width - _LABEL_WIDTH)
     return [
-        _labelled("steps", Text(" · ".join(words))),
-        _labelled("steps/s", Text(rates, style="green")),
+        labelled("steps", Text(" · ".join(words))),
+        labelled("steps/s", Text(rates, style="green")),
     ]
 
 
@@ -145,13 +143,13 @@ def loss_line(board: Board, width: int) -> Text:
     known = [value for value in means if value is not None and math.isfinite(value)]
     losses = [rank.loss for rank in board.chosen() if rank.loss is not None]
     if not losses:
-        return _labelled("loss", Text("not seen"))
+        return labelled("loss", Text("not seen"))
     low, high = min(known, default=0.0), max(known, default=0.0)
     shifted = [None if value is None else value - low for value in means]
     ends = f" · means {numbers.significant(low)} to {numbers.significant(high)}" if known else ""
     text = f" {_loss(losses)}{'' if board.over else ' now'}{ends}"
     bar = sparkline(shifted, width - _LABEL_WIDTH - len(text))
-    return _labelled("loss", Text.assemble((bar, "magenta"), text))
+    return labelled("loss", Text.assemble((bar, "magenta"), text))
 
 
 def phase_lines(board: Board, width: int) -> list[Text]:
@@ -162,11 +160,11 @@ def phase_lines(board: Board, width: int) -> list[Text]:
     lines = []
     if not board.over:
         bar = _bar(rows_live, bar_width) if rows_live else Text("no step ended")
-        lines.append(_labelled(f"last {LIVE_S} s", bar))
+        lines.append(labelled(f"last {LIVE_S} s", bar))
     rows = _rows(_diagnosed_shares(board))
     bar = _bar(rows, bar_width) if rows else Text(_not_diagnosed(board))
-    lines.append(_labelled("all steps" if board.is_diagnosed else "unchanged", bar))
-    lines.append(_labelled("", _legend(rows or rows_live, bar_width)))
+    lines.append(labelled("all steps" if board.is_diagnosed else "unchanged", bar))
+    lines.append(labelled("", _legend(rows or rows_live, bar_width)))
     return lines
 
 
@@ -221,7 +219,7 @@ def data_line(board: Board, width: int) -> Text:
     queue = f"queue {numbers.count(min(ready))} ready" if ready else "queue not measured"
     part = "not measured" if share is None else f"{numbers.share(share)} of the step"
     words = f" {part} · {queue}"
-    return _labelled("data wait", Text.assemble(_gauge(share, min(30, width // 3)), words))
+    return labelled("data wait", Text.assemble(_gauge(share, min(30, width // 3)), words))
 
 
 def _data_wait_share(board: Board) -> float | None:
@@ -248,7 +246,7 @@ def machine_lines(board: Board, width: int, most: int = 4) -> list[Text]:
     if board.selected is not None:
         order = [*_rank_gauges(board), *order]
     if not order:
-        return [_labelled("machine", Text("no sample yet"))]
+        return [labelled("machine", Text("no sample yet"))]
     columns = 2 if width >= 70 else 1
     column = width // columns - (columns - 1)
     cells = [_gauge_cell(gauge, column) for gauge in order[: most * columns]]
@@ -258,7 +256,7 @@ def machine_lines(board: Board, width: int, most: int = 4) -> list[Text]:
         lines.append(line)
     left = len(order) - len(cells)
     if left > 0:
-        lines[-1] = _labelled("", Text(f"and {left + columns} more; a taller window shows them"))
+        lines[-1] = labelled("", Text(f"and {left + columns} more; a taller window shows them"))
     return lines
 
 
@@ -292,40 +290,12 @@ def rank_line(board: Board, width: int) -> Text | None:
     if board.over and diagnosis is not None:
         known = {one.rank: one.mean_s for one in diagnosis.ranks if one.mean_s is not None}
     if not known:
-        return _labelled("ranks", Text("no step ended"))
+        return labelled("ranks", Text("no step ended"))
     slowest = max(known, key=lambda rank: known[rank])
     words = f" slowest: {slowest}, {numbers.seconds(known[slowest])} a step"
     values = [known.get(rank.rank) for rank in training]
     bar = sparkline(values, width - _LABEL_WIDTH - len(words))
-    return _labelled("ranks", Text.assemble((bar, "yellow"), words))
-
-
-def finding_line(finding: Finding) -> Text:
-    """Severity, rule, gain and what was found, in one line."""
-    gain = ""
-    if finding.gain is not None:
-        gain = f"{numbers.ratio(finding.gain.low, finding.gain.high)} faster · "
-    severity = printable(finding.severity, 10)
-    text = finding.summary or finding.title
-    return Text.assemble(
-        (f" {severity} ", _SEVERITY_STYLES.get(severity, "bold")),
-        (f" {printable(finding.rule, 40)} ", "bold"),
-        f"{gain}{printable(text)}",
-    )
-
-
-def detail_lines(board: Board, chosen: int | None) -> list[Text]:
-    """The evidence, the fix and the gain of one finding, a line each."""
-    findings = board.diagnosis.findings if board.diagnosis is not None else ()
-    if chosen is None or chosen >= len(findings):
-        return []
-    finding = findings[chosen]
-    rows = [("fix", printable(fix.text)) for fix in finding.fixes[:1]]
-    rows.append(("gain", gain_line(finding)))
-    rows += [("seen", evidence_line(one)) for one in finding.evidence]
-    if finding.where is not None:
-        rows.insert(0, ("at", place(finding.where)))
-    return [_labelled(label, Text(text)) for label, text in rows]
+    return labelled("ranks", Text.assemble((bar, "yellow"), words))
 
 
 def verdict_line(board: Board) -> Text:
@@ -338,84 +308,6 @@ def verdict_line(board: Board) -> Text:
     return Text.assemble((word, "bold"), text)
 
 
-def views_line(board: Board, current: str) -> Text:
-    """The lower views; the one that is shown stands in brackets."""
-    findings = len(board.diagnosis.findings) if board.diagnosis is not None else 0
-    trials = len(board.tune.attempts) if board.tune is not None else 0
-    labels = {
-        **({"trials": f"trials {trials}"} if board.tune is not None else {}),
-        "findings": f"findings {findings}",
-        "stacks": "hot stacks",
-        "events": f"events {len(board.events)}",
-        "output": "output",
-    }
-    text = Text()
-    for name, label in labels.items():
-        shown = f"[{label}]" if name == current else f" {label} "
-        text.append(shown, style="bold" if name == current else "")
-        text.append(" ")
-    if board.events:
-        text.append(" latest: ")
-        text.append_text(event_line(board.events[-1], ranks=len(board.training()) > 1))
-    return text
-
-
-def event_line(shown: ShownEvent, *, ranks: bool) -> Text:
-    """When, what and how long; whose, where there are several ranks."""
-    event = shown.event
-    at = numbers.seconds(float(round(shown.at_s, 1)))
-    whose = f" rank {shown.rank}" if ranks else ""
-    took = f" took {numbers.seconds(event.duration_ns / 1e9)}" if event.duration_ns else ""
-    note = _event_note(event.data)
-    return Text(f"at {at}{whose}: {printable(event.kind, SHORT)}{took}{note}")
-
-
-def _event_note(data: dict[str, object]) -> str:
-    words = []
-    for key in ("file", "message", "manual", "frames", "recompiles", "reason"):
-        value = data.get(key)
-        if isinstance(value, bool) and value:
-            words.append(key)
-        elif value and not isinstance(value, bool):
-            words.append(
-                printable(value, SHORT) if key in ("file", "message") else f"{key} {value}"
-            )
-    return f" ({', '.join(words)})" if words else ""
-
-
-def stack_lines(diagnosis: Diagnosis | None, most: int = 40) -> list[Text]:
-    """The hottest stacks of each phase, from the diagnosis."""
-    if diagnosis is None or not diagnosis.stacks:
-        return [Text("No stacks were sampled so far.")]
-    sampled = [
-        (time_ms, phase, stack)
-        for phase, stacks in diagnosis.stacks.items()
-        for stack, time_ms in stacks.items()
-    ]
-    total_ms = sum(time_ms for time_ms, _, _ in sampled)
-    order = {name: position for position, name in enumerate(PHASES)}
-    sampled.sort(key=lambda one: (-one[0], order.get(one[1], len(order)), one[2]))
-    return [
-        Text.assemble(
-            (f"{numbers.share(time_ms / total_ms):>6} ", "bold"),
-            (f"{phase_label(phase)}: ", "bold"),
-            printable(" < ".join(_short_frames(stack))),
-        )
-        for time_ms, phase, stack in sampled[:most]
-    ]
-
-
-def _short_frames(stack: str) -> list[str]:
-    """The innermost frame first, files by their last name; ours are left out."""
-    frames = []
-    for frame in reversed(stack.split(";")):
-        function, _, file = frame.rpartition(" (")
-        if not function:
-            frames.append(frame)
-        elif "/profiler/agent/" not in file:
-            frames.append(f"{function} ({file.rpartition('/')[2]}")
-    return frames
-
-
-def _labelled(label: str, text: Text) -> Text:
+def labelled(label: str, text: Text) -> Text:
+    """A line that begins with its label in bold."""
     return Text.assemble((f"{label:<{_LABEL_WIDTH}}", "bold"), text)

@@ -1,4 +1,4 @@
-"""The widgets: each shows lines that panels.py has made, and repaints only when they change."""
+"""The widgets: each shows lines that were made elsewhere, and repaints only when they change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from trainprof.profiler.model.diagnosis import Diagnosis
-from trainprof.reports.dashboard.panels import finding_line
+from trainprof.reports.dashboard.views import finding_line
 
 
 class Lines(Static):

@@ -10,13 +10,8 @@ from trainprof.profiler.store.tail import RunTail
 from trainprof.profiler.store.tune_progress import TuneProgress
 from trainprof.reports.dashboard.board import LIVE_S, Board
 from trainprof.reports.dashboard.history import History
-from trainprof.reports.dashboard.panels import (
-    data_line,
-    loss_line,
-    sparkline,
-    stack_lines,
-    step_lines,
-)
+from trainprof.reports.dashboard.panels import data_line, loss_line, sparkline, step_lines
+from trainprof.reports.dashboard.views import stack_lines
 
 
 def _board(run, now_s=6.0, status="running"):
