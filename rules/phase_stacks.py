@@ -11,7 +11,7 @@ import numpy as np
 
 from trainprof.profiler.model.diagnosis import Location
 from trainprof.profiler.model.stacks import Frame, Stack
-from trainprof.rules.signals.loader import loader_workers
+from trainprof.rules.signals.loader_workers import loader_workers
 from trainprof.rules.signals.training import Training
 from trainprof.rules.stack_phases import (
     fetch_depth,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
 
 from trainprof.profiler.model.phases import PHASE_INDEX
-from trainprof.profiler.model.records import EPOCH_BOUNDARY, Event, Fetch, ProcessSample
-from trainprof.profiler.model.run import ProcessRecord
+from trainprof.profiler.model.records import EPOCH_BOUNDARY, Event
 from trainprof.profiler.model.signals import Signal
+from trainprof.rules.signals.loader_workers import (
+    MOST_READ,
+    memory_readings,
+    queued_per_cpu_s,
+    steady_fetches,
+    worker_failure,
+)
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.steps import phase_states, read_steps
 from trainprof.rules.signals.training import Training, evenly, location
@@ -20,9 +25,6 @@ from trainprof.rules.statistics.intervals import (
     mean_interval,
     ratio_intervals,
 )
-
-MOST_READ = 4_000
-"""Records of one kind that are looked at; a longer series is read at even distances."""
 
 REPRESENTATIVE = 0.5
 """Mean wait of the steps with readings over the mean of all; below, they missed the long ones."""
@@ -239,11 +241,9 @@ def _producer(training: Training, sheet: Sheet) -> None:
     if training.loader.workers == 0:
         _loop_as_producer(training, sheet)
         return
-    fetches = [
-        fetch for worker in loader_workers(training) for fetch in _steady_fetches(training, worker)
-    ]
+    fetches = steady_fetches(training)
     if not fetches:
-        failed = _worker_failure(training)
+        failed = worker_failure(training)
         for name in names:
             reason = failed or "no worker wrote down what it made"
             sheet.miss(name, reason, lost=failed is not None)
@@ -256,7 +256,7 @@ def _producer(training: Training, sheet: Sheet) -> None:
         interval = mean_interval(np.array(times, dtype=np.float64) / 1e9)
         sheet.put_interval(name, interval, method="timed in the workers", samples=count)
     _spread(np.array([fetch.wall_ns for fetch in fetches], dtype=np.float64) / 1e9, sheet)
-    queued = _queued_per_cpu_s(training)
+    queued = queued_per_cpu_s(training)
     cpu_s = sheet.value("loader.producer_cpu_s")
     assert isinstance(cpu_s, float)
     sheet.put(
@@ -301,62 +301,6 @@ def _spread(seconds: Floats, sheet: Sheet) -> None:
     p99_s = float(np.quantile(seconds, 0.99)) if enough else None
     reason = f"fewer than {LEAST_FOR_P99} batches were timed"
     sheet.put("loader.producer_p99_s", p99_s, samples=len(seconds), reason=reason)
-
-
-def _queued_per_cpu_s(training: Training) -> float | None:
-    """Seconds that the workers queued for a CPU, per second that they had one."""
-    pids = {worker.info.pid for worker in loader_workers(training)}
-    start, end = training.span_ns
-    first: dict[int, ProcessSample] = {}
-    last: dict[int, ProcessSample] = {}
-    for sample in training.run.samples:
-        if not start <= sample.at_ns <= end:
-            continue
-        for process in sample.processes:
-            if process.pid in pids and process.run_delay_total_ns is not None:
-                first.setdefault(process.pid, process)
-                last[process.pid] = process
-    cpu_s = sum(last[pid].cpu_total_s - first[pid].cpu_total_s for pid in first)
-    queued_ns = sum(
-        (last[pid].run_delay_total_ns or 0) - (first[pid].run_delay_total_ns or 0) for pid in first
-    )
-    return queued_ns / 1e9 / cpu_s if cpu_s > 0 else None
-
-
-def loader_workers(training: Training) -> list[ProcessRecord]:
-    """The processes that worked for the training's loader.
-
-    A worker does not know its loader: it belongs to the iterator that was begun last before it.
-    """
-    key = training.loader.key
-    starts = sorted(training.events("loader_start"), key=lambda event: event.start_ns)
-    times = [event.start_ns for event in starts]
-    workers = []
-    for worker in training.session.workers:
-        place = bisect_left(times, worker.info.started_ns) - 1
-        if place < 0 or starts[place].data.get("loader") == key:
-            workers.append(worker)
-    return workers
-
-
-def _steady_fetches(training: Training, worker: ProcessRecord) -> list[Fetch]:
-    """Batches that a worker began inside the window, or any if it began none there."""
-    fetches = worker.fetches
-    start, end = training.span_ns
-    first = bisect_left(fetches, start, key=lambda fetch: fetch.start_ns)
-    stop = bisect_left(fetches, end, key=lambda fetch: fetch.start_ns)
-    if first == stop:
-        return []
-    share = max(MOST_READ // max(len(training.session.workers), 1), 50)
-    return [fetches[first + place] for place in evenly(stop - first, share)]
-
-
-def _worker_failure(training: Training) -> str | None:
-    for worker in training.session.workers:
-        for event in worker.events:
-            if event.kind == "collector_failed":
-                return f"timing in the workers failed ({event.data.get('error')})"
-    return None
 
 
 def _queue(training: Training, sheet: Sheet) -> None:
@@ -409,16 +353,7 @@ def _starts(training: Training, sheet: Sheet) -> None:
 def _worker_memory(training: Training, sheet: Sheet) -> None:
     """Proportional memory of the workers of one epoch: those that live at the last reading."""
     names = ("loader.worker_pss_bytes", "loader.worker_pss_growth_bytes_per_step")
-    pids = (
-        {worker.info.pid for worker in loader_workers(training)}
-        if training.loader.workers
-        else set()
-    )
-    readings = []
-    for sample in training.run.samples:
-        held = {p.pid: p.pss_bytes for p in sample.processes if p.pid in pids and p.pss_bytes}
-        if held:
-            readings.append((sample.at_ns, held))
+    readings = memory_readings(training) if training.loader.workers else []
     if not readings:
         for name in names:
             sheet.miss(name, "no worker lived long enough for its memory to be read")

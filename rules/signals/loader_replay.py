@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainprof.profiler.model.signals import Signal
-from trainprof.rules.signals.loader import loader_workers
+from trainprof.rules.signals.loader_workers import loader_workers
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training
 from trainprof.rules.statistics.intervals import Floats

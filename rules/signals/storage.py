@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trainprof.profiler.model.records import ProcessSample
 from trainprof.profiler.model.signals import Signal
-from trainprof.rules.signals.loader import loader_workers
+from trainprof.rules.signals.loader_workers import loader_workers
 from trainprof.rules.signals.sheet import Description, Sheet
 from trainprof.rules.signals.training import Training
 
