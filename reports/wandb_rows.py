@@ -190,9 +190,18 @@ def config_of(run: Run, diagnosis: Diagnosis) -> dict[str, Any]:
         "usable_cores": hardware.usable_cores,
         "memory_total_bytes": hardware.memory_total_bytes,
         "gpus": list(hardware.gpus),
-        "facts": _plain(diagnosis.facts),
+        "facts": _plain(_measured(diagnosis.facts)),
     }
     return {name: value for name, value in told.items() if value not in (None, [], {})}
+
+
+def _measured(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts without the hundreds of signals that had nothing to measure."""
+    signals = facts.get("signals") or {}
+    return {
+        **facts,
+        "signals": {name: one for name, one in signals.items() if one["value"] is not None},
+    }
 
 
 def summary_of(diagnosis: Diagnosis) -> dict[str, Any]:

@@ -111,6 +111,11 @@ def test_a_run_comes_back_as_it_was_recorded(recorded, offline, tmp_path, capsys
     diagnosis = judge(folder, Settings())
     assert found.summary["trainprof/step_s"] == diagnosis.steps.mean_s
     assert found.summary["trainprof/verdict"] == diagnosis.verdict
+    signals = found.config["trainprof"]["facts"]["signals"]
+    assert signals["step.mean_s"]["value"] == diagnosis.steps.mean_s
+    assert set(signals) == {
+        name for name, one in diagnosis.facts["signals"].items() if one["value"] is not None
+    }
     for name, phase in diagnosis.steps.phases.items():
         assert found.summary[f"trainprof/{name}_share"] == phase.share
     (table,) = path.parent.glob("files/media/table/trainprof_findings*.json")
