@@ -35,6 +35,7 @@ from trainprof.reports.phases import phase_label
 
 Json = Any
 BARS = ("all steps", "unchanged")
+DETAILS = ("at", "found", "fix", "gain", "seen")
 COLUMN = 12.2
 """Width of a character in a picture that rich makes."""
 _TEXT = re.compile(r'<text [^>]*?x="([\d.]+)" y="([\d.]+)"[^>]*clip-path[^>]*>(.*?)</text>')
@@ -57,24 +58,37 @@ def lines_of(svg: str) -> list[str]:
 
 def screen_differs(svg: str, sources: dict[str, Sources]) -> list[str]:
     """The lines with a number that has no source, as "label: line"."""
-    lines = lines_of(svg)
+    lines = _unwrapped(lines_of(svg))
     found, above = [] if lines else ["no line of text is in the picture"], ""
     for line in lines:
         label = line[1:11].strip()
         part = above if not label and above in BARS else label  # its legend
         own = sources.get(part, sources[""])
-        if not own.explains(_whole_only(line, own)):
+        whole = line.rstrip()
+        if whole.endswith("…"):
+            whole = _whole_only(whole[:-1], own)
+        elif label in DETAILS and not own.explains(whole):  # the window may end below it
+            whole = _whole_only(whole, own)
+        if not own.explains(whole):
             found.append(f"{label}: {line.strip()!r}")
         above = label
     return found
 
 
-def _whole_only(line: str, sources: Sources) -> str:
+def _unwrapped(lines: list[str]) -> list[str]:
+    """The lines, those of a text that the screen has wrapped joined to one."""
+    whole: list[str] = []
+    for line in lines:
+        label = whole[-1][1:11].strip() if whole else ""
+        if label in DETAILS and line.strip() and not line[1:11].strip():
+            whole[-1] = f"{whole[-1].rstrip()} {line.strip()}"
+        else:
+            whole.append(line)
+    return whole
+
+
+def _whole_only(body: str, sources: Sources) -> str:
     """The line without a text at its end that the screen has cut, and that has a source."""
-    body = line.rstrip()
-    if not body.endswith("…"):
-        return body
-    body = body[:-1]
     beginnings = (
         source[:length]
         for source in (*sources.texts, *sources.printed)
@@ -143,7 +157,7 @@ def _slowest(board: Board) -> Iterator[str]:
 def _rate(board: Board, diagnosis: Json) -> Iterator[str]:
     live = board.live(board.chosen())
     steady = numbers.seconds(diagnosis["steps"]["mean_s"])
-    yield f"{steady} a steady step" if board.is_diagnosed else f"unchanged {steady}"
+    yield f"{'steady' if board.is_diagnosed else 'unchanged'} {steady}"
     yield f"{numbers.significant(live.rate)} steps/s"
     if not board.over:
         yield f"{numbers.seconds(live.step_s)} a step now"

@@ -71,7 +71,7 @@ def ending(run: RunSummary) -> str:
         took = "" if run.wall_s is None else f" in {numbers.seconds(run.wall_s)}"
         return f"complete{took}"
     if run.status == "crashed":
-        return f"crashed{_with_status(run.exit_status)}{after}"
+        return f"crashed{with_status(run.exit_status)}{after}"
     if run.status == "stopped":
         by = "--steps" if run.stopped_by == "steps" else printable(run.stopped_by or "", SHORT)
         return f"stopped{' by ' + by if by else ''}{after}"
@@ -82,7 +82,8 @@ def ending(run: RunSummary) -> str:
     return printable(run.status, SHORT)
 
 
-def _with_status(exit_status: int | None) -> str:
+def with_status(exit_status: int | None) -> str:
+    """What a crash ended with, to be put after "crashed"; empty where it is not known."""
     if exit_status is None:
         return ""
     try:
@@ -97,7 +98,7 @@ def caution(diagnosis: Diagnosis) -> str | None:
     if diagnosis.source == "trace" or run.status not in ("crashed", "incomplete", "running"):
         return None
     what = {
-        "crashed": f"The script crashed{_with_status(run.exit_status)}",
+        "crashed": f"The script crashed{with_status(run.exit_status)}",
         "incomplete": "The run was killed or is torn",
         "running": "The run goes on",
     }[run.status]

@@ -37,7 +37,17 @@ PAINT_EVERY_S = 0.3
 VIEWS = ("findings", "stacks", "events", "output")
 TRIALS = "trials"
 """The first of the views, where a tune is looked at."""
-KEYS = "t trace s stacks space freeze r rank tab view enter page c copy ? help q quit"
+KEYS = {
+    "t": "trace",
+    "s": "stacks",
+    "space": "freeze",
+    "r": "rank",
+    "tab": "view",
+    "enter": "page",
+    "c": "copy",
+    "?": "help",
+    "q": "quit",
+}
 
 
 class DashboardApp(App[None]):
@@ -229,7 +239,7 @@ class DashboardApp(App[None]):
         self._part("machine").show(panels.machine_lines(board, inner, most))
         self._part("verdict").show([self._verdict(), views.views_line(board, self._view())])
         self._paint_view(self._view())
-        self._part("keys").show([Text(KEYS)])
+        self._part("keys").show([_keys()])
 
     def _verdict(self) -> Text:
         if self._failure:
@@ -247,7 +257,8 @@ class DashboardApp(App[None]):
         elif view == "findings":
             findings = self.query_one(Findings)
             findings.show(board.diagnosis)
-            self._part("detail").show(views.detail_lines(board, findings.highlighted))
+            details = views.detail_lines(board, findings.highlighted, self.size.width - 2)
+            self._part("detail").show(details)
         elif view == "output":
             self.query_one(OutputPane).refresh_lines()
         elif view == "events":
@@ -363,6 +374,11 @@ class DashboardApp(App[None]):
     def _read_stacks(self, pid: int) -> None:
         text = self._services.stacks(pid)
         self.post_message(Answered(f"Stacks of process {pid}", text, is_page=True))
+
+
+def _keys() -> Text:
+    pairs = [Text.assemble((key, "bold"), " ", does) for key, does in KEYS.items()]
+    return Text(" ").join(pairs)
 
 
 def _too_small(width: int, height: int) -> str:

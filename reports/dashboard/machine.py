@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from trainprof.profiler.model.records import MachineSample, Sample
 from trainprof.reports.dashboard.history import History
 
+_FIRST = ("cpu", "memory", "disk", "network")
 STALE_S = 5.0
 """The last sample of a run often lacks what needs two; the one before serves as well."""
 
@@ -43,7 +44,7 @@ class Machine:
     """What the samples tell.
 
     Attributes:
-        gauges: By name, in the order in which they are shown.
+        gauges: By name.
         process_cpu: Cores that each process with its children keeps busy, by process id.
         at_s: Of the latest sample, in seconds of the run.
     """
@@ -52,6 +53,12 @@ class Machine:
     process_cpu: dict[int, Gauge] = field(default_factory=dict)
     at_s: float = 0.0
     _before: Sample | None = None
+
+    def ordered(self) -> list[Gauge]:
+        """As they are shown: in the same order whatever the first sample held, the GPUs last."""
+        last = len(_FIRST)
+        names = sorted(self.gauges, key=lambda one: _FIRST.index(one) if one in _FIRST else last)
+        return [self.gauges[name] for name in names]
 
     def take(self, sample: Sample, at_s: float) -> None:
         """Adds a sample at a time of the run."""

@@ -13,16 +13,16 @@ from rich.text import Text
 
 from trainprof.profiler.model.diagnosis import PhaseTime, StepSummary
 from trainprof.reports import numbers
-from trainprof.reports.dashboard.board import LIVE_S, Board
+from trainprof.reports.dashboard.board import FIRST_DIAGNOSIS_STEPS, LIVE_S, Board
 from trainprof.reports.dashboard.machine import Gauge
 from trainprof.reports.dashboard.trials import standing, tuned_script
 from trainprof.reports.phases import FOLDED, PhaseRow, bar_cells, phase_rows
-from trainprof.reports.sentences import verdict_parts
+from trainprof.reports.sentences import verdict_parts, with_status
 from trainprof.reports.terminal.sections import fill_style
 from trainprof.reports.text import printable
 
 _LEVELS = "▁▂▃▄▅▆▇█"
-_LABEL_WIDTH = 10
+LABEL_WIDTH = 10
 STALLED_S = 20.0
 """Without a step for so long, and ten of its steps, the training is said to stand still."""
 
@@ -86,8 +86,8 @@ def _standing(board: Board) -> str:
     now = numbers.seconds(float(round(board.now_s)))
     if board.status == "running":
         return f"running for {now}"
-    if board.status == "crashed" and info and info.exit_status is not None:
-        return f"crashed with exit status {info.exit_status} after {now}"
+    if board.status == "crashed" and info:
+        return f"crashed{with_status(info.exit_status)} after {now}"
     if board.status == "incomplete":
         return f"killed after {now}"
     return f"{board.status} after {now}"
@@ -110,8 +110,8 @@ def step_lines(board: Board, width: int) -> list[Text]:
     summary = step_summary(board)
     if summary is not None and summary.mean_s is not None:
         steady = numbers.seconds(summary.mean_s)
-        words.append(f"{steady} a steady step" if board.is_diagnosed else f"unchanged {steady}")
-    rates = sparkline(board.rates(), width - _LABEL_WIDTH)
+        words.append(f"{'steady' if board.is_diagnosed else 'unchanged'} {steady}")
+    rates = sparkline(board.rates(), width - LABEL_WIDTH)
     return [
         labelled("steps", Text(" · ".join(words))),
         labelled("steps/s", Text(rates, style="green")),
@@ -148,14 +148,14 @@ def loss_line(board: Board, width: int) -> Text:
     shifted = [None if value is None else value - low for value in means]
     ends = f" · means {numbers.significant(low)} to {numbers.significant(high)}" if known else ""
     text = f" {_loss(losses)}{'' if board.over else ' now'}{ends}"
-    bar = sparkline(shifted, width - _LABEL_WIDTH - len(text))
+    bar = sparkline(shifted, width - LABEL_WIDTH - len(text))
     return labelled("loss", Text.assemble((bar, "magenta"), text))
 
 
 def phase_lines(board: Board, width: int) -> list[Text]:
     """Two bars, of the last seconds and of the run so far, and a legend of the larger parts."""
     live = board.live(board.chosen())
-    bar_width = width - _LABEL_WIDTH
+    bar_width = width - LABEL_WIDTH
     rows_live = _rows(live.shares)
     lines = []
     if not board.over:
@@ -235,14 +235,12 @@ def _gauge(share: float | None, width: int) -> Text:
     if share is None:
         return Text("[" + "?" * width + "]")
     cells = max(0, min(width, round(share * width)))
-    return Text.assemble("[", ("#" * cells, "orange1"), "." * (width - cells), "]")
+    return Text.assemble("[", ("#" * cells, "dark_orange3"), "." * (width - cells), "]")
 
 
 def machine_lines(board: Board, width: int, most: int = 4) -> list[Text]:
     """Sparklines of the machine and its GPUs, two to a line where there is room."""
-    gauges = list(board.machine.gauges.values())
-    gpus = [one for one in gauges if one.label.startswith("GPU")]
-    order = [*(one for one in gauges if one not in gpus), *gpus]
+    order = board.machine.ordered()
     if board.selected is not None:
         order = [*_rank_gauges(board), *order]
     if not order:
@@ -272,9 +270,9 @@ def _rank_gauges(board: Board) -> list[Gauge]:
 
 def _gauge_cell(gauge: Gauge, width: int) -> Text:
     value = numbers.quantity(gauge.value, gauge.unit)
-    head = f"{gauge.label[:10]:<{_LABEL_WIDTH}}{value:<13}"
+    head = f"{gauge.label[:10]:<{LABEL_WIDTH}}{value:<13}"
     bar = sparkline(gauge.history.means(), width - len(head), gauge.full)
-    cell = Text.assemble((head[:_LABEL_WIDTH], "bold"), head[_LABEL_WIDTH:], (bar, "cyan"))
+    cell = Text.assemble((head[:LABEL_WIDTH], "bold"), head[LABEL_WIDTH:], (bar, "cyan"))
     cell.pad_right(max(0, width - cell.cell_len))
     return cell
 
@@ -294,7 +292,7 @@ def rank_line(board: Board, width: int) -> Text | None:
     slowest = max(known, key=lambda rank: known[rank])
     words = f" slowest: {slowest}, {numbers.seconds(known[slowest])} a step"
     values = [known.get(rank.rank) for rank in training]
-    bar = sparkline(values, width - _LABEL_WIDTH - len(words))
+    bar = sparkline(values, width - LABEL_WIDTH - len(words))
     return labelled("ranks", Text.assemble((bar, "yellow"), words))
 
 
@@ -302,12 +300,17 @@ def verdict_line(board: Board) -> Text:
     """What the latest diagnosis says in one sentence."""
     if board.diagnosis is None and board.tune is not None and not board.tune.over:
         return Text("The tune diagnoses the unchanged script once that has run.")
-    if board.diagnosis is None:
+    if board.diagnosis is None and board.over:
         return Text("The run is being diagnosed …" if board.ranks else "No diagnosis yet.")
+    if board.diagnosis is None:
+        steps = max((rank.steps for rank in board.ranks.values()), default=0)
+        if steps < FIRST_DIAGNOSIS_STEPS:
+            return Text(f"The first diagnosis comes after {FIRST_DIAGNOSIS_STEPS} steps.")
+        return Text("The run is being diagnosed …")
     word, text = verdict_parts(board.diagnosis)
     return Text.assemble((word, "bold"), text)
 
 
 def labelled(label: str, text: Text) -> Text:
     """A line that begins with its label in bold."""
-    return Text.assemble((f"{label:<{_LABEL_WIDTH}}", "bold"), text)
+    return Text.assemble((f"{label:<{LABEL_WIDTH}}", "bold"), text)

@@ -5,13 +5,15 @@ The lines about a tune's trials are in trials.py, those of the script's output i
 
 from __future__ import annotations
 
+import textwrap
+
 from rich.text import Text
 
 from trainprof.profiler.model.diagnosis import Diagnosis, Finding
 from trainprof.profiler.model.phases import PHASES
 from trainprof.reports import numbers
 from trainprof.reports.dashboard.board import Board, ShownEvent
-from trainprof.reports.dashboard.panels import labelled
+from trainprof.reports.dashboard.panels import LABEL_WIDTH, labelled
 from trainprof.reports.phases import phase_label
 from trainprof.reports.sentences import evidence_line, gain_line
 from trainprof.reports.source import place
@@ -56,8 +58,8 @@ def finding_line(finding: Finding) -> Text:
     )
 
 
-def detail_lines(board: Board, chosen: int | None) -> list[Text]:
-    """The evidence, the fix and the gain of one finding, a line each."""
+def detail_lines(board: Board, chosen: int | None, width: int) -> list[Text]:
+    """Place, fix, gain and evidence of one finding; first what it is, where the list cuts that."""
     findings = board.diagnosis.findings if board.diagnosis is not None else ()
     if chosen is None or chosen >= len(findings):
         return []
@@ -67,7 +69,16 @@ def detail_lines(board: Board, chosen: int | None) -> list[Text]:
     rows += [("seen", evidence_line(one)) for one in finding.evidence]
     if finding.where is not None:
         rows.insert(0, ("at", place(finding.where)))
-    return [labelled(label, Text(text)) for label, text in rows]
+    if finding_line(finding).cell_len > width:
+        rows.insert(0, ("found", printable(finding.summary or finding.title)))
+    return [line for label, text in rows for line in _wrapped(label, text, width)]
+
+
+def _wrapped(label: str, text: str, width: int) -> list[Text]:
+    """A text of as many lines as it takes, its label before the first."""
+    parts = textwrap.wrap(text, max(width - LABEL_WIDTH, 20)) or [""]
+    labels = [label, *[""] * (len(parts) - 1)]
+    return [labelled(one, Text(part)) for one, part in zip(labels, parts, strict=True)]
 
 
 def stack_lines(diagnosis: Diagnosis | None, most: int = 40) -> list[Text]:

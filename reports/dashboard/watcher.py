@@ -15,6 +15,7 @@ from trainprof.profiler.store.layout import BASELINE_FOLDER
 from trainprof.profiler.store.status import read_status
 from trainprof.profiler.store.tail import Look, RunTail
 from trainprof.profiler.store.tune_progress import TuneProgress, TuneTail
+from trainprof.reports.dashboard.board import FIRST_DIAGNOSIS_STEPS
 from trainprof.reports.dashboard.messages import Diagnosed, Failed, Looked, Tuned
 from trainprof.reports.dashboard.services import Services
 
@@ -27,8 +28,6 @@ DIAGNOSE_COST_SHARE = 0.02
 """Of a core, that a training then lacks: a diagnosis that costs much is asked for less often."""
 IDLE_S = 0.5
 TUNE_COMPLETE = ("complete", "failed", "dry run")
-FIRST_DIAGNOSIS_STEPS = 50
-"""With fewer a diagnosis says that there is not enough evidence: it leaves out the first ones."""
 
 
 class Watcher:

@@ -8,9 +8,16 @@ from run_writer import SHARES, STARTED_UNIX_S, RunWriter
 from trainprof.profiler.model.diagnosis import Diagnosis, PhaseTime, RunSummary, StepSummary
 from trainprof.profiler.store.tail import RunTail
 from trainprof.profiler.store.tune_progress import TuneProgress
-from trainprof.reports.dashboard.board import LIVE_S, Board
+from trainprof.reports.dashboard.board import FIRST_DIAGNOSIS_STEPS, LIVE_S, Board
 from trainprof.reports.dashboard.history import History
-from trainprof.reports.dashboard.panels import data_line, loss_line, sparkline, step_lines
+from trainprof.reports.dashboard.panels import (
+    data_line,
+    loss_line,
+    sparkline,
+    step_lines,
+    title_line,
+    verdict_line,
+)
 from trainprof.reports.dashboard.views import stack_lines
 
 
@@ -60,6 +67,22 @@ def test_the_present_of_a_finished_run_is_its_end(tmp_path):
     run = RunWriter(tmp_path / "run").steps(100).flush()
     board = _board(run, now_s=10_000.0, status="complete")
     assert board.now_s == pytest.approx(6.0)
+
+
+def test_a_crash_is_told_in_the_words_of_the_report(tmp_path):
+    run = RunWriter(tmp_path / "run", status="crashed", exit_status=137)
+    board = _board(run.steps(100).flush(), status="crashed")
+    assert "crashed, killed by SIGKILL after 6 s" in title_line(board, 80).plain
+    run.write_info(exit_status=1)
+    assert "crashed with exit status 1 after" in title_line(_board(run, 6.0, "crashed"), 80).plain
+
+
+def test_a_diagnosis_is_only_said_to_be_under_way_once_there_are_steps_enough(tmp_path):
+    run = RunWriter(tmp_path / "run").steps(FIRST_DIAGNOSIS_STEPS - 1).flush()
+    told = "The first diagnosis comes after 50 steps."
+    assert verdict_line(_board(run)).plain == told
+    assert verdict_line(_board(run, status="complete")).plain == "The run is being diagnosed …"
+    assert verdict_line(_board(run.steps(1).flush())).plain == "The run is being diagnosed …"
 
 
 def test_ranks_are_chosen_in_a_circle(tmp_path):
@@ -138,6 +161,17 @@ def test_rates_of_the_machine_come_from_its_counters(tmp_path):
     assert board.machine.gauges["disk"].value == pytest.approx(1000)
     assert board.machine.process_cpu[100].value == pytest.approx(0.5)
     assert "network" not in board.machine.gauges  # not measured is no zero
+
+
+def test_gauges_stand_in_the_same_order_whatever_the_first_sample_held(tmp_path):
+    run = RunWriter(tmp_path / "run")
+    memory = {"memory_total_bytes": 8 << 30, "memory_available_bytes": 6 << 30}
+    run.sample(0, cpu=None, gpus=(0.5,), **memory)  # what needs two samples comes later
+    for second in (1, 2):
+        counted = {"disk_read_total_bytes": second, "net_sent_total_bytes": second}
+        run.sample(second, cpu=0.5, gpus=(0.5,), **memory, **counted)
+    labels = [one.label for one in _board(run.flush()).machine.ordered()]
+    assert labels == ["CPU", "memory", "disk", "network", "GPU 0", "GPU 0 mem"]
 
 
 def test_a_value_that_is_no_longer_measured_is_not_shown(tmp_path):
