@@ -64,7 +64,7 @@ def device_work(trace: Trace, start_ns: int, end_ns: int) -> DeviceWork:
     starts = np.maximum(events.start_ns[places] - start_ns, 0)
     ends = np.maximum(events.end_ns[places] - start_ns, 0)
     call = _filled(call, stream)
-    names = np.array([bool(COMMUNICATION.search(name)) for name in trace.names], bool)
+    talks = trace.named(COMMUNICATION.search)
     kinds = events.kind[places]
     return DeviceWork(
         event=places,
@@ -74,7 +74,7 @@ def device_work(trace: Trace, start_ns: int, end_ns: int) -> DeviceWork:
         before=_before(starts, ends, stream),
         call=call,
         launched_ns=np.where(call >= 0, events.start_ns[call] - start_ns, 0),
-        communicates=(kinds == Kind.KERNEL) & names[events.name[places]],
+        communicates=(kinds == Kind.KERNEL) & talks[places],
         copies=kinds != Kind.KERNEL,
     )
 

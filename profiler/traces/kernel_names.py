@@ -104,16 +104,20 @@ _TENSOR_CORES = re.compile(
 """As cuBLAS, cuDNN, CUTLASS, Tensile and MIOpen name kernels of tensor (or matrix) cores."""
 _NO_TENSOR_CORES = re.compile(r"simt|xmma\w*_f32f32_f32f32_f32")
 
-_ARCHITECTURES = (
-    (re.compile(r"(^|[_ ])volta_"), (7, 0)),
-    (re.compile(r"(^|[_ ])turing_"), (7, 5)),
-    (re.compile(r"(^|[_ ])ampere_|sm80_|cutlass_80_"), (8, 0)),
-    (re.compile(r"sm86_"), (8, 6)),
-    (re.compile(r"sm89_"), (8, 9)),
-    (re.compile(r"sm90_|nvjet_"), (9, 0)),
-    (re.compile(r"sm100_"), (10, 0)),
-)
-"""A kernel that was built for an architecture runs on that and later ones only."""
+_ARCHITECTURES = {
+    "volta_": (7, 0),
+    "turing_": (7, 5),
+    "ampere_": (8, 0),
+    "sm80_": (8, 0),
+    "cutlass_80_": (8, 0),
+    "sm86_": (8, 6),
+    "sm89_": (8, 9),
+    "sm90_": (9, 0),
+    "nvjet_": (9, 0),
+    "sm100_": (10, 0),
+}
+"""A kernel that was built for an architecture runs on that and later ones only. Plain text, as
+patterns take ten times as long, and names are long."""
 
 
 MOST_READ = 2_000
@@ -163,7 +167,13 @@ def least_capability(names: list[str]) -> tuple[int, int] | None:
     """The least compute capability of a device of NVIDIA that runs these; None if none tells."""
     found = [
         least
-        for pattern, least in _ARCHITECTURES
-        if any(pattern.search(name[:MOST_READ]) for name in names)
+        for word, least in _ARCHITECTURES.items()
+        if any(_has_word(name[:MOST_READ], word) for name in names)
     ]
     return max(found, default=None)
+
+
+def _has_word(name: str, word: str) -> bool:
+    """Whether it stands in a name, and is not the end of a longer word."""
+    place = name.find(word)
+    return place >= 0 and not name[max(place - 1, 0) : place].isalpha()

@@ -186,9 +186,9 @@ class DeviceWork:
     """
 
     def __init__(self, trace: Trace) -> None:
-        self._events = trace.of_kind(*ON_DEVICE)
-        talks = np.array([bool(COMMUNICATION.search(name)) for name in trace.names], bool)
-        self._talks = talks[self._events.name] if len(talks) else np.zeros(0, bool)
+        chosen = trace.events.of(*ON_DEVICE)
+        self._events = trace.events.where(chosen)
+        self._talks = trace.named(COMMUNICATION.search)[chosen]
         numbers, counts = np.unique(self._events.device, return_counts=True)
         kept = np.sort(np.argsort(-counts, kind="stable")[:MOST_DEVICES])
         self.numbers: list[int] = numbers[kept].tolist()

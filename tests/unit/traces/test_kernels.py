@@ -134,7 +134,8 @@ def test_names_tell_family_precision_and_tensor_cores(name, told):
 def test_kernels_tell_the_least_that_a_device_must_have():
     assert least_capability(["volta_sgemm_64x64_nt", "Kernel"]) == (7, 0)
     assert least_capability(["volta_sgemm_64x64_nt", "ampere_sgemm_32x32_nt"]) == (8, 0)
-    assert least_capability(["maxwell_sgemm_128x64_nn", "reduce_kernel"]) is None
+    assert least_capability(["void cutlass::Kernel<cutlass_80_tensorop>(int)"]) == (8, 0)
+    assert least_capability(["maxwell_sgemm_128x64_nn", "manufacturing_kernel"]) is None
 
 
 def real(name):
