@@ -37,17 +37,10 @@ PAINT_EVERY_S = 0.3
 VIEWS = ("findings", "stacks", "events", "output")
 TRIALS = "trials"
 """The first of the views, where a tune is looked at."""
-KEYS = {
-    "t": "trace",
-    "s": "stacks",
-    "space": "freeze",
-    "r": "rank",
-    "tab": "view",
-    "enter": "page",
-    "c": "copy",
-    "?": "help",
-    "q": "quit",
-}
+
+
+OF_THE_BOARD = ("trace", "stacks", "freeze", "rank", "view", "copy_fix", "help", "output", "search")
+"""What keys do there, and not below a page that is read."""
 
 
 class DashboardApp(App[None]):
@@ -76,6 +69,7 @@ class DashboardApp(App[None]):
         Binding("question_mark", "help", "help"),
         Binding("o", "output", "output"),
         Binding("slash", "search", "search"),
+        Binding("escape", "leave_search", "leave the search"),
         Binding("ctrl+c", "interrupt", "interrupt", priority=True),
         Binding("q", "quit", "quit"),
     ]
@@ -239,7 +233,7 @@ class DashboardApp(App[None]):
         self._part("machine").show(panels.machine_lines(board, inner, most))
         self._part("verdict").show([self._verdict(), views.views_line(board, self._view())])
         self._paint_view(self._view())
-        self._part("keys").show([_keys()])
+        self._part("keys").show([panels.keys_line()])
 
     def _verdict(self) -> Text:
         if self._failure:
@@ -278,6 +272,10 @@ class DashboardApp(App[None]):
         if self.board.goes_on and time.monotonic() - self._painted_s > 1.0:
             self.board.tick(self._clock(), self.board.status)
             self.paint()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether a key does something now."""
+        return action not in OF_THE_BOARD or len(self.screen_stack) < 2
 
     def action_freeze(self) -> None:
         """Holds the screen still, or lets it go on; records are read all the same."""
@@ -318,6 +316,12 @@ class DashboardApp(App[None]):
         self._show_view("output")
         if message.value and not self.query_one(OutputPane).search(message.value):
             self.notify("The output has no such line.", markup=False)
+
+    def action_leave_search(self) -> None:
+        """Asks for no words any more."""
+        if self.query_one("#search", Input).display:
+            self.query_one("#search", Input).display = False
+            self._show_view("output")
 
     def action_interrupt(self) -> None:
         """Ctrl-C: the script's, where the dashboard belongs to its run; else it quits."""
@@ -374,11 +378,6 @@ class DashboardApp(App[None]):
     def _read_stacks(self, pid: int) -> None:
         text = self._services.stacks(pid)
         self.post_message(Answered(f"Stacks of process {pid}", text, is_page=True))
-
-
-def _keys() -> Text:
-    pairs = [Text.assemble((key, "bold"), " ", does) for key, does in KEYS.items()]
-    return Text(" ").join(pairs)
 
 
 def _too_small(width: int, height: int) -> str:

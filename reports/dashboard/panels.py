@@ -25,6 +25,17 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 LABEL_WIDTH = 10
 STALLED_S = 20.0
 """Without a step for so long, and ten of its steps, the training is said to stand still."""
+_KEYS = {
+    "t": "trace",
+    "s": "stacks",
+    "space": "freeze",
+    "r": "rank",
+    "tab": "view",
+    "enter": "page",
+    "c": "copy",
+    "?": "help",
+    "q": "quit",
+}
 
 
 def sparkline(values: Sequence[float | None], width: int, full: float | None = None) -> str:
@@ -309,6 +320,12 @@ def verdict_line(board: Board) -> Text:
         return Text("The run is being diagnosed …")
     word, text = verdict_parts(board.diagnosis)
     return Text.assemble((word, "bold"), text)
+
+
+def keys_line() -> Text:
+    """The keys, and what each does in a word."""
+    pairs = [Text.assemble((key, "bold"), " ", does) for key, does in _KEYS.items()]
+    return Text(" ").join(pairs)
 
 
 def labelled(label: str, text: Text) -> Text:

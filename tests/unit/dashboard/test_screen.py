@@ -220,6 +220,38 @@ def test_light_and_without_colour_say_the_same(tmp_path, monkeypatch, environmen
     drive(tmp_path, script, environment=environment)
 
 
+def test_below_a_page_no_key_of_the_board_does_anything(tmp_path):
+    async def script(app, pilot):
+        for key in ("question_mark", "question_mark", "tab", "slash", "space", "t"):
+            await pilot.press(key)
+            await pilot.pause()
+        assert len(app.screen_stack) == 2
+        await pilot.press("escape")
+        await pilot.pause()
+        assert len(app.screen_stack) == 1
+        assert app.query_one("#views").current == "findings"
+        assert not app.query_one("#search").display
+        assert "FROZEN" not in screen_text(app)
+
+    assert drive(tmp_path, script) == []
+
+
+def test_a_search_is_left_without_words(tmp_path):
+    async def script(app, pilot):
+        await pilot.press("slash")
+        await pilot.pause()
+        assert app.query_one("#search").display
+        await pilot.press("l", "escape")
+        await pilot.pause()
+        assert not app.query_one("#search").display
+        assert app.focused.id == "output"
+        await pilot.press("tab")
+        await pilot.pause()
+        assert app.query_one("#views").current == "findings"
+
+    drive(tmp_path, script)
+
+
 def test_freezing_holds_the_screen_and_reads_on(tmp_path):
     run = _run(tmp_path)
 
