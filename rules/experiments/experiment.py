@@ -10,7 +10,7 @@ from trainprof.profiler.model.tuning import Pair
 from trainprof.rules.experiments.candidates import SAFETIES, Candidate
 from trainprof.rules.experiments.loss_check import LossCheck
 from trainprof.rules.experiments.trial import Trial
-from trainprof.rules.statistics.pairs import Ratio, paired_ratio
+from trainprof.rules.statistics.pairs import LOOKS, Ratio, paired_ratio
 
 
 @dataclass(slots=True)
@@ -54,6 +54,14 @@ class Experiment:
     def speedup(self) -> float:
         """The ratio's point; 0 without a pair."""
         return self.ratio.point if self.ratio else 0.0
+
+    @property
+    def nearly_proven(self) -> bool:
+        """Faster by an interval that does not share its error with other candidates and looks."""
+        if len(self.log_ratios) < LOOKS[0]:
+            return False
+        low = paired_ratio(self.log_ratios).low
+        return low is not None and low > 1.0
 
     @property
     def safety(self) -> str:

@@ -13,7 +13,7 @@ from trainprof.profiler.model.tuning import RefusedFix, TriedFix, TriedTogether,
 from trainprof.rules.calibration import Case
 from trainprof.rules.experiments.candidates import Candidate, Refused
 from trainprof.rules.experiments.experiment import Experiment
-from trainprof.rules.experiments.tune import Outcome
+from trainprof.rules.experiments.outcome import Outcome
 from trainprof.rules.statistics.pairs import (
     LEAST_RATIO,
     LEVEL,

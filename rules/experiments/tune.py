@@ -9,9 +9,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from trainprof.profiler.model.plan import Plan
 from trainprof.profiler.model.tuning import Pair
@@ -20,9 +18,11 @@ from trainprof.rules.experiments.candidates import Candidate, Refused, without_o
 from trainprof.rules.experiments.delays import Delays
 from trainprof.rules.experiments.experiment import Experiment, plan_with
 from trainprof.rules.experiments.measured_pair import FAILED, pair_of
+from trainprof.rules.experiments.outcome import Outcome
 from trainprof.rules.experiments.short_pairs import Choose, ShortPairs
 from trainprof.rules.experiments.start_cost import break_even_steps, why_it_does_not_pay
 from trainprof.rules.experiments.trial import Trial
+from trainprof.rules.experiments.trial_budget import OutOfTime, Runner, TrialBudget
 from trainprof.rules.experiments.watching import Progress, Watch
 from trainprof.rules.statistics.pairs import LOOKS, decide, detectable, paired_ratio
 
@@ -39,40 +39,6 @@ ROOM_FOR_CHOICE = 2.0
 
 Again = Callable[[Plan], Sequence[Candidate]]
 """Diagnoses a run under a plan, and says what to try next."""
-
-
-class Runner(Protocol):
-    """Runs the script once under a plan."""
-
-    def run(self, plan: Plan, steps: int, label: str, seed_shift: int = 0) -> Trial:
-        """One trial in a fresh process; `seed_shift` is added to the seeds that the script sets."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a tune found, whole or interrupted.
-
-    Attributes:
-        final: The experiment whose ratio is the tune's: the combination, or the only one kept.
-        experiments: Of single fixes, in order. combinations: Of several, against the original.
-        refused: Fixes that were not tried.
-        equal_log_ratios: Of the pairs of unchanged runs that count. equal_pairs: All of them.
-        dropped: Pairs left out because a trial had to wait for a CPU.
-        ended: "complete", "budget" or "interrupted".
-    """
-
-    final: Experiment | None
-    experiments: tuple[Experiment, ...]
-    refused: tuple[Refused, ...]
-    equal_log_ratios: tuple[float, ...]
-    ended: str
-    combinations: tuple[Experiment, ...] = ()
-    dropped: int = 0
-    equal_pairs: tuple[Pair, ...] = ()
-
-
-class OutOfTime(Exception):
-    """The budget does not hold another trial."""
 
 
 class BaselineFailed(Exception):
@@ -110,18 +76,14 @@ class Tune:
         choose: Choose | None = None,
         short_steps: int | None = None,
     ) -> None:
-        self._runner = runner
         self._refused = list(refused)
-        self._steps = steps
-        self._clock = clock
-        self._until = clock() + budget_s
+        self._budget = TrialBudget(runner, steps=steps, budget_s=budget_s, clock=clock)
         self._tell = tell
         self._watch = watch or Watch()
         self._run_steps = run_steps
         self._again = again
         self._choose = choose
         self._short_steps = short_steps or steps
-        self._trial_s: list[float] = []
         self._equal: list[float] = []
         self._equal_pairs: list[Pair] = []
         self._equal_dropped = 0
@@ -183,42 +145,6 @@ class Tune:
         kept = [one for one in self._combinations if one.verdict == "keep"]
         return max([*self._ranked(), *kept], key=lambda one: one.speedup, default=None)
 
-    # Trials.
-
-    def _trial(
-        self, plan: Plan, label: str, seed_shift: int = 0, steps: int | None = None
-    ) -> Trial:
-        if self._time_of(1) > self._left_s():
-            raise OutOfTime
-        started = self._clock()
-        trial = self._runner.run(plan, steps or self._steps, label, seed_shift)
-        self._trial_s.append(trial.took_s or self._clock() - started)
-        return trial
-
-    def _both(self, arms: Sequence[tuple[Plan, str]]) -> list[Trial]:
-        """The two trials of a pair; the first alone where it failed.
-
-        What an interrupted tune left of a pair is too old to be half of one now.
-        """
-        trials = []
-        for plan, label in arms:
-            trials.append(self._trial(plan, label))
-            if trials[-1].seconds is None:
-                return trials
-        if trials[0].earlier and not trials[1].earlier:
-            trials[0] = self._trial(*arms[0])
-        return trials if trials[0].seconds is not None else trials[:1]
-
-    def _run_with_seed(self, shift: int) -> Trial:
-        self._say("seed", f"unchanged, seed {shift}", shift - 1, MOST_SEEDS)
-        return self._trial(Plan(()), f"seed{shift}", shift)
-
-    def _left_s(self) -> float:
-        return max(self._until - self._clock(), 0.0)
-
-    def _time_of(self, trials: int) -> float:
-        return trials * (statistics.median(self._trial_s) if self._trial_s else 0.0)
-
     def _say(
         self,
         purpose: str,
@@ -229,17 +155,23 @@ class Tune:
         experiment: Experiment | None = None,
     ) -> None:
         ratio = paired_ratio(ratios) if ratios else None
-        left_s = self._left_s()
+        left_s = self._budget.left_s
         self._tell(Progress(purpose, name, pair + 1, most, ratio, left_s, experiment))
+
+    # Unchanged runs.
+
+    def _run_with_seed(self, shift: int) -> Trial:
+        self._say("seed", f"unchanged, seed {shift}", shift - 1, MOST_SEEDS)
+        return self._budget.trial(Plan(()), f"seed{shift}", shift)
 
     def _measure_noise(self) -> None:
         """Pairs of unchanged runs."""
         while len(self._equal) < EQUAL_PAIRS:
-            first_look_s = self._time_of(2 + 2 * LOOKS[0])
-            if len(self._equal) >= LEAST_EQUAL_PAIRS and first_look_s > self._left_s():
+            first_look = 2 + 2 * LOOKS[0]
+            if len(self._equal) >= LEAST_EQUAL_PAIRS and not self._budget.holds(first_look):
                 return
             self._say("noise", "unchanged", len(self._equal), EQUAL_PAIRS, self._equal)
-            trials = self._both([(Plan(()), "unchanged")] * 2)
+            trials = self._budget.pair([(Plan(()), "unchanged")] * 2)
             first, second = trials[0].seconds, trials[-1].seconds
             if first is None or second is None:
                 raise BaselineFailed(trials[-1].problem or "the unchanged script gave no time")
@@ -272,7 +204,7 @@ class Tune:
                 later = [one for one in LOOKS if one > look]
                 if experiment.verdict is None:
                     self._pairs_until(look, experiment)
-                while later and experiment.verdict is None and _is_nearly_proven(experiment):
+                while later and experiment.verdict is None and experiment.nearly_proven:
                     self._pairs_until(later.pop(0), experiment)
 
     def _leave_out_what_cannot_be_seen(self, experiment: Experiment) -> None:
@@ -290,25 +222,24 @@ class Tune:
 
     def _choose_setting(self, experiment: Experiment) -> None:
         """As short pairs like it best; what proves it are the planned pairs, which are fresh."""
-        needed_s = ROOM_FOR_CHOICE * self._time_of(2 * LOOKS[0])
-        if self._choose is None or self._left_s() < needed_s:
+        if self._choose is None or not self._budget.holds(ROOM_FOR_CHOICE * 2 * LOOKS[0]):
             return
         pairs = ShortPairs(partial(self._short_trial, experiment), experiment.base)
-        chosen = self._choose(experiment.candidates[0], pairs, self._left_s())
+        chosen = self._choose(experiment.candidates[0], pairs, self._budget.left_s)
         experiment.candidates = (chosen,)
 
     def _short_trial(
         self, experiment: Experiment, applied: tuple[Candidate, ...], label: str
     ) -> Trial:
         self._say("setting", label, 0, 1, experiment=experiment)
-        return self._trial(plan_with(applied), label, steps=self._short_steps)
+        return self._budget.trial(plan_with(applied), label, steps=self._short_steps)
 
     def _pairs_until(self, look: int, experiment: Experiment) -> None:
         """Pairs up to a look, if the time holds them, and the decision."""
         missing = look - len(experiment.log_ratios)
         several = len(self._ranked()) > 1 and experiment not in self._combinations
         reserve = LOOKS[0] if several else 0
-        if self._time_of(2 * (missing + reserve)) > self._left_s():
+        if not self._budget.holds(2 * (missing + reserve)):
             self._cut_short = True
             return
         while experiment.verdict is None and len(experiment.log_ratios) < look:
@@ -328,7 +259,7 @@ class Tune:
         if self._unchanged_first(experiment):
             arms.reverse()
         old_first = arms[0][1] != name
-        trials = self._both(arms)
+        trials = self._budget.pair(arms)
         if trials[-1].seconds is None:
             failed = trials[-1]
             experiment.measured.append(pair_of(trials, old_first=old_first, left_out=FAILED))
@@ -435,8 +366,9 @@ class Tune:
     def _second_round(self) -> None:
         """What became worth its while with what is kept: the next bottleneck."""
         best = self._best()
-        needed_s = self._time_of(2 * 2 * LOOKS[0])
-        if self._again is None or best is None or self._cut_short or needed_s > self._left_s():
+        if self._again is None or best is None or self._cut_short:
+            return
+        if not self._budget.holds(2 * 2 * LOOKS[0]):
             return
         tried = [one.candidates[0].application for one in self._experiments]
         more = [
@@ -460,11 +392,3 @@ def _unfinished(experiment: Experiment, ended: str) -> str:
     if not pairs:
         return f"no time was left for the {LOOKS[0]} pairs that a verdict takes"
     return f"no time was left after {pairs} pairs, which do not show a gain"
-
-
-def _is_nearly_proven(experiment: Experiment) -> bool:
-    """Faster by an interval that does not share its error with other candidates and looks."""
-    if len(experiment.log_ratios) < LOOKS[0]:
-        return False
-    low = paired_ratio(experiment.log_ratios).low
-    return low is not None and low > 1.0

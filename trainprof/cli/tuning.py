@@ -33,6 +33,7 @@ from trainprof.rules.experiments.asked import asked_candidates
 from trainprof.rules.experiments.candidates import Candidate, Refused, candidates_of, measured
 from trainprof.rules.experiments.experiment import Experiment
 from trainprof.rules.experiments.machine import machine_class
+from trainprof.rules.experiments.outcome import Outcome
 from trainprof.rules.experiments.preflight import look_at_machine
 from trainprof.rules.experiments.progress_file import ProgressFile
 from trainprof.rules.experiments.result import cases_of, dry_result, plan_of, proof_of, result_of
@@ -40,7 +41,7 @@ from trainprof.rules.experiments.runner import ProcessRunner, how_it_ended
 from trainprof.rules.experiments.trial import Trial
 from trainprof.rules.experiments.trial_journal import About, Journal, Options, ResumedRunner
 from trainprof.rules.experiments.trial_length import TrialLength, trial_length
-from trainprof.rules.experiments.tune import EQUAL_PAIRS, BaselineFailed, Outcome, Tune
+from trainprof.rules.experiments.tune import EQUAL_PAIRS, BaselineFailed, Tune
 from trainprof.rules.experiments.watching import Progress
 from trainprof.rules.fixes.registry import fix_named
 from trainprof.rules.source_edits.written import digest

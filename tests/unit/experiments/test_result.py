@@ -9,8 +9,8 @@ from trainprof.profiler.model.diagnosis import Gain
 from trainprof.profiler.model.plan import Application
 from trainprof.rules.experiments.candidates import Candidate, Refused
 from trainprof.rules.experiments.experiment import Experiment
+from trainprof.rules.experiments.outcome import Outcome
 from trainprof.rules.experiments.result import cases_of, plan_of, result_of
-from trainprof.rules.experiments.tune import Outcome
 
 
 def experiment(fix, verdict, *ratios, **params):
