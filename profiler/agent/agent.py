@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 import time
 from typing import Any
 
-from ..model.records import Event, Fact, MemoryPoint, ProcessInfo, QueueDepth
-from ..store.writer import ProcessWriter, write_process_info
-from . import boot, guard, tracebacks
+from ..model.records import Event, Fact, MemoryPoint
+from ..store.writer import ProcessWriter
+from . import guard, tracebacks
 from .dataset_copy import DatasetCopy
-from .evaluations import RecentMarks
+from .describe.memory import resident_bytes
 from .facts import FactCollector
 from .hooks_training import TrainingHooks
 from .hooks_worker import WorkerHooks
 from .kineto import import_annotations
+from .mark_drain import MarkDrain
 from .observers import Observers
 from .operator_window import OperatorWindow
 from .patching import Patches
 from .plan_fixes import PlanFixes
+from .process_identity import ProcessIdentity
 from .recorder import Recorder
 from .segment import Segmenter
 from .stacks import InsideSampler
-from .trace_requests import TraceRequests, Trainer
+from .trace_requests import TraceRequests
 from .trace_size import Load
 from .trace_window import TraceWindow
 from .trial_records import TrialRecords
@@ -44,8 +45,6 @@ CALM_TICK_S = 0.25
 MEMORY_EACH_TICK_SECONDS = 30
 """So long after the training began memory is read at each tick, then once a second: growth shows in
 a run of a few seconds too."""
-RAW_STEPS = 200
-"""The raw marks of this many first steps are kept (marks.jsonl)."""
 
 
 class StopTraining(SystemExit):
@@ -64,27 +63,22 @@ class Agent:
     def __init__(self, torch: Any, run: str, folder: str, started_ns: int) -> None:
         self._torch = torch
         self._run = run
-        self._folder = folder
-        self._started_ns = started_ns
-        self._pid = os.getpid()
-        self._role = "other"
+        self._identity = ProcessIdentity(torch, run, folder, started_ns)
         self._limit = int(os.environ.get("TRAINPROF_STEPS") or 0)
         self._patches = Patches()
-        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._ended: str | None = None
-        self._rank: tuple[int | None, int | None] = (None, None)
-        self._begin_recording()
+        self.recorder = Recorder()
         self._nvtx = _nvtx_ranges(torch, self.recorder)
         limit = self._check_limit if self._limit else None
         self.hooks = TrainingHooks(torch, self.recorder, self._activate, limit)
+        self._begin_recording()
         self._workers = WorkerHooks(torch, self._open_as_worker)
         self._observers = Observers(torch, self.recorder)
         self._fixes = PlanFixes(torch, os.environ.get("TRAINPROF_PLAN"))
         self._trial = TrialRecords(torch, os.environ.get("TRAINPROF_TRIAL"))
         self._facts = FactCollector(torch, self.hooks, self.recorder)
-        self._dataset = DatasetCopy(torch, lambda: self._folder)
+        self._dataset = DatasetCopy(torch, lambda: self._identity.folder)
         asked = os.environ.get("TRAINPROF_TRACE") or "auto"
         self._operators = OperatorWindow(torch, self.hooks, self.recorder, enabled=asked != "off")
         window = TraceWindow(torch, self.recorder, self._count_steps, lambda: self._operators.idle)
@@ -92,15 +86,12 @@ class Agent:
         self._traces = TraceRequests(torch, self.hooks, run, window, asked)
 
     def _begin_recording(self) -> None:
-        self.recorder = getattr(self, "recorder", None) or Recorder()
-        self.recorder.begin()
         self._segmenter = Segmenter()
+        self._mark_drain = MarkDrain(self.recorder, self._segmenter, self.hooks.loaders)
         self._stacks = InsideSampler(self._run)
-        self._recent = RecentMarks()
         self._writer: ProcessWriter | None = None
         self._seconds = 0  # rounds of what is done once a second
         self._next_second_ns = 0
-        self._marks_seen = 0
         self._thread_cpu_ns = 0
 
     # Beginning.
@@ -147,33 +138,33 @@ class Agent:
         guard.attempt("agent", self._become_trainer)
 
     def _become_trainer(self) -> None:
-        self._role = "trainer"
+        self._identity.role = "trainer"
         self.recorder.started = True
         self.recorder.flags_due = True
         self.hooks.modules.hold()
         self.hooks.optimizers.hold()
         self._open_folder()
-        guard.attempt("traces", self._traces.begin, self._as_trainer())
+        guard.attempt("traces", self._traces.begin, self._identity.trainer())
         self._start_thread()
 
     def _open_as_worker(self) -> ProcessWriter:
-        self._role = "worker"
+        self._identity.role = "worker"
         return self._open_folder()
 
     def _open_folder(self) -> ProcessWriter:
-        if self._folder == "":  # a forked child: boot never ran in it
-            self._started_ns = time.perf_counter_ns()
-            self._folder = boot.process_folder(self._run, self._started_ns)
-            os.makedirs(self._folder, exist_ok=True)
+        self._identity.make_folder()
         if self._writer is None:
-            self._writer = ProcessWriter(self._folder, self._started_ns)
-        guard.attempt("stacks", self._stacks.open, self._folder, self.recorder.thread)
+            self._writer = ProcessWriter(self._identity.folder, self._identity.started_ns)
+        guard.attempt("stacks", self._stacks.open, self._identity.folder, self.recorder.thread)
         self._write_info()
         from multiprocessing import util
 
         # Children of multiprocessing skip atexit.
         util.Finalize(None, self.close, args=("exit",), exitpriority=10)
         return self._writer
+
+    def _write_info(self) -> None:
+        self._identity.write(self._segmenter.seen, self._stacks.thread)
 
     def _start_thread(self) -> None:
         self._stop.clear()
@@ -216,41 +207,7 @@ class Agent:
 
     def _drain(self) -> None:
         """Moves the marks into steps, and the steps into the writer's buffers."""
-        with self._lock:
-            marks = self.recorder.marks
-            take = marks.popleft
-            arrived = [take() for _ in range(len(marks))]
-            if not arrived:
-                return
-            self._marks_seen += len(arrived)
-            writer = self._writer
-            if writer is not None and self._segmenter.count < RAW_STEPS:
-                writer.marks(mark[:4] for mark in arrived)
-            self._segmenter.feed(arrived)
-            self._recent.keep(arrived)
-            self._write_steps()
-
-    def _write_steps(self) -> None:
-        writer = self._writer
-        measure = self._segmenter.measure
-        if writer is None:
-            return
-        for record in self._segmenter.take():
-            writer.step(record)
-        for step, value in measure.losses:
-            writer.loss(step, value)
-        for step, loader, wait_ns, ready in measure.queue:
-            writer.queue(QueueDepth(step, f"l{loader}", wait_ns, ready))
-        for start_ns, duration_ns in measure.validations:
-            how = self._recent.evaluation(start_ns, duration_ns)
-            writer.event(Event("validation", start_ns, duration_ns, how))
-        for loader, start_ns, duration_ns in self._segmenter.loader_starts:
-            data = {"loader": f"l{loader}", "workers": self.hooks.loaders.workers(loader)}
-            writer.event(Event("loader_start", start_ns, duration_ns, data))
-        self._segmenter.loader_starts.clear()
-        measure.losses.clear()
-        measure.queue.clear()
-        measure.validations.clear()
+        self._mark_drain.drain(self._writer)
 
     def _once_a_second(self, writer: ProcessWriter) -> None:
         for event in [*self._observers.take_events(), *self.hooks.graphs.take_events()]:
@@ -263,13 +220,13 @@ class Agent:
         self._write_failures(writer)
 
     def _read_memory(self, writer: ProcessWriter) -> None:
-        rss_bytes = _resident_bytes()
+        rss_bytes = resident_bytes()
         if rss_bytes is not None:
             writer.memory(MemoryPoint(self._segmenter.count, time.perf_counter_ns(), rss_bytes))
 
     def _copy_dataset(self, writer: ProcessWriter) -> None:
         """For the probe; never on the training thread, which calls us too (fork, end)."""
-        if threading.current_thread() is self._thread and self._rank[0] in (None, 0):
+        if threading.current_thread() is self._thread and self._identity.is_first_rank:
             copied = self._dataset.attempt(
                 self.hooks.loaders, self._segmenter.training_loaders, self._segmenter.count
             )
@@ -281,18 +238,9 @@ class Agent:
         return self._segmenter.count
 
     def _look_for_requests(self, writer: ProcessWriter) -> None:
-        with self._lock:
-            steps, seen = self._segmenter.count, self._segmenter.seen
+        steps, seen = self._mark_drain.progress()
         load = Load(self._operators.events_per_step, seen["backwards"] // max(steps, 1) or 1)
-        self._traces.tick(writer, self._as_trainer(), steps, load)
-
-    def _as_trainer(self) -> Trainer:
-        rank, size = self._rank
-        folder = os.path.basename(self._folder)
-        if (size or 1) < 2:
-            return Trainer(folder, folder, None, None)
-        restarts = _integer("TORCHELASTIC_RESTART_COUNT") or 0
-        return Trainer(folder, f"{_launch_key(size)}#{restarts}", rank, size)
+        self._traces.tick(writer, self._identity.trainer(), steps, load)
 
     def _write_failures(self, writer: ProcessWriter) -> None:
         for collector, at_ns, error in guard.failures[:]:
@@ -312,7 +260,7 @@ class Agent:
 
     def _leave_stop_mark(self) -> None:
         """Tells the supervisor, which ends what does not end by itself."""
-        with open(os.path.join(self._folder, "stopped"), "w"):
+        with open(os.path.join(self._identity.folder, "stopped"), "w"):
             pass
 
     # The public API.
@@ -343,12 +291,12 @@ class Agent:
 
     def close(self, how: str) -> None:
         """Writes all that is left; hooks that outlive this do nothing. Never raises."""
-        if self.recorder.closed or os.getpid() != self._pid:
+        if self.recorder.closed or os.getpid() != self._identity.pid:
             return
         if self._nvtx is not None:
             guard.attempt("nvtx", self._nvtx.close)
         self.recorder.close()
-        self._ended = how
+        self._identity.ended = how
         guard.attempt("plan", self._fixes.end)
         guard.attempt("operators", self._operators.uninstall)
         guard.attempt("traces end", self._traces.end)
@@ -367,12 +315,10 @@ class Agent:
         self._write_info()
 
     def _close_last_step(self) -> None:
-        with self._lock:
-            self._segmenter.finish()
-            self._write_steps()
+        self._mark_drain.finish(self._writer)
 
     def _write_last_facts(self) -> None:
-        if self._writer is not None and self._role == "trainer":
+        if self._writer is not None and self._identity.role == "trainer":
             guard.attempt("facts", self._facts.write, self._writer, self._segmenter, self._seconds)
             guard.attempt("operators", self._operators.finish, self._writer)
             guard.attempt("traces", self._traces.finish, self._writer)
@@ -380,9 +326,8 @@ class Agent:
             for fact in guard.attempt("trial", self._trial.facts) or ():
                 self._writer.fact(fact)
             self._read_memory(self._writer)
-            self._facts.write_cost(
-                self._writer, self._segmenter.count, self._marks_seen, self._thread_cpu_ns
-            )
+            marks = self._mark_drain.marks_seen
+            self._facts.write_cost(self._writer, self._segmenter.count, marks, self._thread_cpu_ns)
 
     def _os_exit(self, original: Any) -> Any:
         def _exit(status: int) -> None:
@@ -401,7 +346,7 @@ class Agent:
     # Forking: Python 3.12 warns about a fork while threads run, so ours is away meanwhile.
 
     def _before_fork(self) -> None:
-        self._forking = self._thread is not None and os.getpid() == self._pid
+        self._forking = self._thread is not None and os.getpid() == self._identity.pid
         if self._forking:
             guard.attempt("operators", self._operators.abandon)
             guard.attempt("traces", self._traces.abandon)
@@ -414,14 +359,10 @@ class Agent:
 
     def _after_fork_in_child(self) -> None:
         self._thread = None
-        self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._pid = os.getpid()
-        self._role = "other"
-        self._folder = ""
-        self._ended = None
-        self._rank = (None, None)
+        self._identity.after_fork()
         guard.reset()
+        self.recorder.begin()
         self._begin_recording()
         self.recorder.follow_thread()
         self.hooks.after_fork()
@@ -436,46 +377,6 @@ class Agent:
         self._traces.after_fork()
         self._observers.after_fork()
 
-    # Who this process is.
-
-    def _write_info(self) -> None:
-        if self._folder:
-            write_process_info(self._folder, self._info())
-
-    def _info(self) -> ProcessInfo:
-        rank = self._rank = self._read_rank()
-        return ProcessInfo(
-            pid=self._pid,
-            parent_pid=os.getppid(),
-            host=os.uname().nodename,
-            role=self._role,
-            argv=tuple(boot.command(sys.orig_argv)),
-            started_ns=self._started_ns,
-            ended_ns=time.perf_counter_ns() if self._ended else None,
-            ended=self._ended,
-            rank=rank[0],
-            local_rank=_integer("LOCAL_RANK"),
-            world_size=rank[1],
-            restart_count=_integer("TORCHELASTIC_RESTART_COUNT"),
-            launch_key=_launch_key(rank[1]),
-            python=".".join(map(str, sys.version_info[:3])),
-            executable=sys.executable,
-            torch=str(self._torch.__version__),
-            clock={"unix_s": time.time(), "perf_ns": float(time.perf_counter_ns())},
-            seen=dict(self._segmenter.seen),
-            thread=self._stacks.thread,
-        )
-
-    def _read_rank(self) -> tuple[int | None, int | None]:
-        """Rank and world size; once known they stay, as the script may end the group before us."""
-        distributed: Any = getattr(self._torch, "distributed", None)
-        available = distributed is not None and distributed.is_available()
-        if available and distributed.is_initialized():
-            return distributed.get_rank(), distributed.get_world_size()
-        if self._rank[0] is not None:
-            return self._rank
-        return _integer("RANK"), _integer("WORLD_SIZE")
-
 
 def _nvtx_ranges(torch: Any, recorder: Recorder) -> Any:
     """None without `run --nvtx`: nothing of it is loaded then."""
@@ -484,26 +385,3 @@ def _nvtx_ranges(torch: Any, recorder: Recorder) -> Any:
     from .nvtx_ranges import NvtxRanges
 
     return NvtxRanges(recorder, torch)
-
-
-def _integer(variable: str) -> int | None:
-    text = os.environ.get(variable, "")
-    return int(text) if text.isdigit() else None
-
-
-def _launch_key(world_size: int | None) -> str | None:
-    """What ranks of one training share, and two trainings do not."""
-    environ = os.environ
-    run_id = environ.get("TORCHELASTIC_RUN_ID")
-    port = environ.get("MASTER_PORT")
-    if run_id or port:
-        return f"{run_id or ''}@{environ.get('MASTER_ADDR', '')}:{port or ''}"
-    return f"parent-{os.getppid()}" if world_size and world_size > 1 else None
-
-
-def _resident_bytes() -> int | None:
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return None

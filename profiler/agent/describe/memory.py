@@ -1,7 +1,8 @@
-"""Peak memory of the process and of its accelerator."""
+"""Memory of the process, now and at most, and of its accelerator."""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -22,6 +23,15 @@ def read_peak_memory(torch: Any) -> MemoryFact:
     if peak is not None:
         fact["peak_rss_bytes"] = peak
     return fact
+
+
+def resident_bytes() -> int | None:
+    """Resident size of the process now; None where /proc does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def _peak_rss_bytes() -> int | None:
