@@ -9,13 +9,13 @@ the update itself, at the end of a cycle of optimizers; with neither it is each 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Any
 
 from ..model import records
 from ..model.records import StepRecord
 from . import marks as m
-from .measure import Repetition, StepMeasure
+from .measure import StepMeasure
+from .repetitions import Repetitions
 from .splitting import after_first_backward, first_update_end
 
 Mark = tuple[Any, ...]
@@ -24,7 +24,6 @@ MAX_UPDATES_PER_BATCH = 8
 """More updates by one optimizer without an ask: the loop keeps its batch, it has no loader."""
 MAX_BACKWARDS_WITHOUT_UPDATE = 64
 """More backwards without any update ever seen: each backward group becomes a step."""
-MOST_REPETITIONS_AT_ONCE = 64
 MOST_OPTIMIZERS = 64
 """Whose updates are counted, each by itself."""
 MAX_MARKS_WITHOUT_TRAINING = 20_000
@@ -55,9 +54,9 @@ class Segmenter:
         self.count = 0
         self.training_loaders: set[int] = set()
         self.trained_modules: set[int] = set()
-        self._repeated = 0  # steps of the repetition that `_seen` does not hold yet
         self._seen = {"asks": 0, "forwards": 0, "backwards": 0, "updates": 0}
         self.measure = StepMeasure(self.training_loaders, self.trained_modules)
+        self._repetitions = Repetitions(self.measure, self._seen)
         self.loader_starts: list[tuple[int, int, int]] = []  # loader, start_ns, duration_ns
         self._iterators: dict[int, int] = {}  # loader -> when its iterator began to be made
         self._steps: list[StepRecord] = []
@@ -65,9 +64,6 @@ class Segmenter:
         self._open: list[int] = []  # open structural kinds, to know what is nested
         self._waiting: list[Mark] = []  # the beginning of a step that looks like the last ones
         self._fresh = False  # nothing was fed since the last cut
-        self._repetition: Repetition | None = None
-        self._last_shape: Repetition | None = None
-        self._seen_before = dict(self._seen)
         self._backward_in_optimizer = False  # since the last optimizer step began
         self._explicit = False  # the script calls trainprof.step()
         self._ever_updated = False
@@ -95,12 +91,17 @@ class Segmenter:
         self._waiting = []
         position = 0
         while position < len(arrived):
-            if self._fresh and self._repetition is not None:
-                taken = self._feed_repetitions(arrived, position)
-                if taken:
-                    position += taken
-                    continue
-                if self._may_still_repeat(arrived, position):
+            if self._fresh and (shape := self._repetitions.shape) is not None:
+                if len(self._marks) + len(arrived) - position >= shape.length:
+                    steps, self._marks, taken = self._repetitions.take(
+                        self._marks, arrived, position, self.count
+                    )
+                    if steps:
+                        self._steps += steps
+                        self.count += len(steps)
+                        position += taken
+                        continue
+                elif shape.begins_with(self._marks + arrived[position:]):
                     self._waiting = arrived[position:]
                     return
             self._fresh = False
@@ -113,78 +114,11 @@ class Segmenter:
         if not self._backwards and len(self._marks) > MAX_MARKS_WITHOUT_TRAINING:
             self._forget_half()
 
-    def _feed_repetitions(self, arrived: list[Mark], position: int) -> int:
-        """Takes all following steps of the same shape as the last two; returns their marks.
-
-        Right after a cut the segmenter's state is what it was after the cut before, so a step of
-        the same shape needs no handlers: only its times differ. This is most steps of most runs.
-        They are taken in portions that double, so that a loop whose steps change their shape all
-        the time does not look at the same marks again and again.
-        """
-        repetition = self._repetition
-        assert repetition is not None
-        held, portion, taken = len(self._marks), 1, 0
-        while True:
-            length = repetition.length - held + (portion - 1) * repetition.cut
-            window = arrived[position + taken : position + taken + length]
-            wanted = (len(window) + held - repetition.length) // repetition.cut + 1
-            if wanted < 1:
-                return taken
-            repeated = self._repeat(self._marks + window, wanted, repetition)
-            taken += repeated * repetition.cut
-            if repeated < portion:
-                return taken
-            portion = min(2 * portion, MOST_REPETITIONS_AT_ONCE)
-
-    def _repeat(self, marks: list[Mark], wanted: int, repetition: Repetition) -> int:
-        """Takes steps from the front of `marks` while they have the shape; returns how many."""
-        kinds, times, objects, extras = islice(zip(*marks, strict=False), 4)
-        length, stride = repetition.length, repetition.cut
-        first = count = 0
-        while count < wanted:
-            last = first + length
-            if (
-                kinds[first:last] != repetition.kinds
-                or objects[first:last] != repetition.objects
-                or len(marks[first + 1]) > 4
-            ):
-                break
-            self._steps.append(
-                self.measure.repeat(
-                    self.count + count,
-                    times[first:last],
-                    extras[first:last],
-                    marks[first + stride],
-                    repetition,
-                )
-            )
-            first += stride
-            count += 1
-        self.count += count
-        self._repeated += count
-        self._marks = marks[first : first + length - stride]
-        return count
-
-    def _may_still_repeat(self, arrived: list[Mark], position: int) -> bool:
-        """Whether the marks at the end of a delivery are the beginning of one more such step."""
-        repetition = self._repetition
-        assert repetition is not None
-        marks = self._marks + arrived[position:]
-        return len(marks) < repetition.length and repetition.begins_with(marks)
-
     @property
     def seen(self) -> dict[str, int]:
         """Counters of structural marks, for a run that ends without steps."""
-        repetition = self._repetition
-        if repetition is not None and self._repeated:
-            for name, times in repetition.seen.items():
-                self._seen[name] += times * self._repeated
-            self._repeated = 0
+        self._repetitions.count_seen()
         return self._seen
-
-    def _forget_repetition(self) -> None:
-        self._seen = self.seen
-        self._repetition = None
 
     def take(self) -> list[StepRecord]:
         """The steps completed since the last call."""
@@ -199,7 +133,7 @@ class Segmenter:
 
     def finish(self) -> None:
         """Closes the last step: at its last update, or as a partial step at its last backward."""
-        self._forget_repetition()
+        self._repetitions.forget()
         self.feed(())
         if self._partial_end >= 0:
             self._cut(self._partial_end, records.PARTIAL)
@@ -331,12 +265,8 @@ class Segmenter:
         if self._updated and optimizer in self._updated_by:
             if not self._asked_training:
                 self._cut(self._last_update)
-            elif self._updates >= MAX_UPDATES_PER_BATCH and self._asks_once():
+            elif self._updates >= MAX_UPDATES_PER_BATCH and not self._asks_after_update:
                 self._split_updates(optimizer)
-
-    def _asks_once(self) -> bool:
-        """Whether no loader was asked since the first update of this step."""
-        return not self._asks_after_update
 
     def _optimizer_end(self, mark: Mark) -> None:
         self._close(m.OPTIMIZER)
@@ -365,8 +295,7 @@ class Segmenter:
         self._update(mark)
 
     def _step(self, mark: Mark) -> None:
-        if not self._explicit:
-            self._explicit = True
+        self._explicit = True
         if len(self._marks) > 1:
             self._cut(len(self._marks) - 1)
 
@@ -392,18 +321,9 @@ class Segmenter:
             record = self.measure.step(self.count, marks, rest[0], flags)
             self._steps.append(record)
             self.count += 1
-            self._note_repetition(record, position)
+            self._repetitions.note(record, self._marks, position)
         self._restart(rest)
         self._fresh = True
-
-    def _note_repetition(self, record: StepRecord, position: int) -> None:
-        """Remembers the shape of this step; two alike in a row make a repetition."""
-        counted = self.seen
-        seen = {name: times - self._seen_before.get(name, 0) for name, times in counted.items()}
-        self._seen_before = dict(counted)
-        shape = self.measure.repetition(record, self._marks, position, seen)
-        self._repetition = shape if shape is not None and shape == self._last_shape else None
-        self._last_shape = shape
 
     def _restart(self, rest: list[Mark]) -> None:
         """Begins a new step with `rest`, without letting it cut again."""

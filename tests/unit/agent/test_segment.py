@@ -219,7 +219,7 @@ def test_repeated_steps_are_measured_as_if_each_came_alone(with_states):
     alone = Segmenter()
     for mark in marks:
         alone.feed([mark])
-        alone._forget_repetition()
+        alone._repetitions.forget()
     alone.finish()
     steps = segment(marks)
     assert steps == alone.take()
