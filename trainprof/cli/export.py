@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from trainprof.cli.settings import Settings, load_settings
+from trainprof.cli.trace_paths import keep_traces, traces_among
 from trainprof.errors import UsageError
 
 FORMATS = ("perfetto", "csv", "parquet", "tensorboard", "wandb")
@@ -76,13 +77,17 @@ def _export_tables(run: str | None, to: str, out: Path, settings: Settings) -> N
 def _export_picture(run: str | None, out: Path) -> None:
     if out.exists() and not out.is_file():
         raise UsageError(f"{out} is no file that can be written over; name another with --out.")
-    trace = Path(run) if run is not None and Path(run).is_file() else None
-    if trace is None:
-        _export_run(run, out, load_settings())
-    elif out.exists() and out.samefile(trace):
-        raise UsageError(f"{out} is the trace itself; name another file with --out.")
+    traces = traces_among((run,)) if run is not None else []
+    if len(traces) > 1:
+        raise UsageError(
+            f"{run} holds {len(traces)} traces, and a picture is of one; name one of them, such as "
+            f"{traces[0]}."
+        )
+    if traces:
+        keep_traces(out, traces)
+        _export_trace(traces[0], out, load_settings())
     else:
-        _export_trace(trace, out, load_settings())
+        _export_run(run, out, load_settings())
     click.echo(f"{out} opens in https://ui.perfetto.dev.", err=True)
 
 

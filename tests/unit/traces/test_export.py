@@ -174,6 +174,30 @@ def test_the_same_trace_gives_the_same_packed_bytes(tmp_path):
     assert gzip.decompress(first).startswith(b'{"traceEvents":[')
 
 
+def test_of_a_folder_the_only_trace_is_drawn_and_of_several_one_has_to_be_named(tmp_path, capsys):
+    folder, out = tmp_path / "traces", tmp_path / "picture.json"
+    folder.mkdir()
+    command = ["export", str(folder), "--to", "perfetto", "--out", str(out)]
+    first = TraceBuilder().step(1, 0, 100).write(folder / "rank0.pt.trace.json")
+    assert main(command) == 0
+    alone = out.read_bytes()
+    assert main(["export", str(first), *command[2:]]) == 0
+    assert out.read_bytes() == alone
+    out.unlink()
+    TraceBuilder().step(1, 0, 100).write(folder / "rank1.pt.trace.json")
+    capsys.readouterr()
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert f"holds 2 traces, and a picture is of one; name one of them, such as {first}." in told
+    assert not out.exists()
+
+
+def test_a_trace_that_is_not_there_is_no_missing_run(tmp_path, capsys):
+    path = str(tmp_path / "none.json.gz")
+    assert main(["export", path, "--to", "perfetto", "--out", str(tmp_path / "out.json")]) == 2
+    assert f"there is no file {path}; check its name" in capsys.readouterr().err
+
+
 def test_what_cannot_be_written_is_told_and_nothing_is_left(tmp_path, capsys):
     path = TraceBuilder().step(1, 0, 100).write(tmp_path / "trace.json")
     before = path.read_bytes()
