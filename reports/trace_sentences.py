@@ -41,7 +41,8 @@ def device_lines(device: DeviceTime) -> list[tuple[str, float, float]]:
 def thread_heading(thread: ThreadTime) -> str:
     """Which thread, and what its shares refer to."""
     window = f"{printable(thread.window, SHORT)}, {numbers.seconds(thread.window_s)}"
-    return f"Training thread {printable(thread.thread, SHORT)}: shares of {window}"
+    name = thread.thread.removeprefix("thread ")  # Kineto calls it "thread 7 (python)"
+    return f"Training thread {printable(name, SHORT)}: shares of {window}"
 
 
 def thread_lines(thread: ThreadTime) -> list[tuple[str, float, float]]:

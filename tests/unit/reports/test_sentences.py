@@ -14,8 +14,15 @@ from trainprof.profiler.model.diagnosis import (
     RunSummary,
     SkippedRule,
     StepSummary,
+    ThreadTime,
 )
-from trainprof.reports import sentences
+from trainprof.reports import sentences, trace_sentences
+
+
+@pytest.mark.parametrize("name", ["thread 7 (python)", "7 (python)"])
+def test_the_training_thread_is_called_a_thread_once(name):
+    told = trace_sentences.thread_heading(ThreadTime(name, "2 whole steps", 1.5, {}))
+    assert told == "Training thread 7 (python): shares of 2 whole steps, 1.5 s"
 
 
 def diagnosis(status="complete", steps=100, **fields):
