@@ -16,7 +16,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -220,6 +221,16 @@ class Child:
                 process.send_signal(number)
             except psutil.Error:
                 continue
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Inside, signals do what they did before it was started."""
+        held = dict(self._previous)
+        self.release()
+        try:
+            yield
+        finally:
+            self._previous = {number: signal.signal(number, self._on_signal) for number in held}
 
     def release(self) -> None:
         """Puts our own signal handlers back as they were."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 
 
@@ -17,6 +18,9 @@ def main() -> None:
             status = run_command_line(ahead=ahead)
     except KeyboardInterrupt:  # before the command line minds it, or after
         status = 130
+    # The status stands: what is pressed from here on would replace it, as Python gives its handler
+    # of interrupts back before it has ended.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()  # or the interpreter looks through all that is left for cycles, three times
     sys.exit(status)
 

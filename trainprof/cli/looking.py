@@ -22,10 +22,10 @@ def look_at_data_set(
         wall_s: How long the run took.
         interrupted: The training was ended by Ctrl-C: who pressed it wants no further waiting.
     """
-    reason = "the training was interrupted" if interrupted else None
-    if asked is None and reason is None:
-        reason = why_not(folder, wall_s)
     try:
+        reason = "the training was interrupted" if interrupted else None
+        if asked is None and reason is None:
+            reason = why_not(folder, wall_s)
         if reason is None:
             return Probe(folder, budget_s, tell).run()
         remove_copies(find_copies(folder))

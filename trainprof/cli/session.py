@@ -136,9 +136,10 @@ class Session:
         for viewer in self._viewers:
             viewer.stop()
         pack_traces(self._folder)
-        child.release()
         statuses = (*recorder.statuses(), *stacks.statuses())
-        return self._complete(ending, ended_ns, statuses)
+        status = self._complete(child, ending, ended_ns, statuses)
+        child.release()  # not sooner: an interrupt would cost the record its end
+        return status
 
     def _environment(self, stacks: str) -> dict[str, str]:
         """Of the child: what the agent is told, and what a plan changes."""
@@ -160,14 +161,15 @@ class Session:
         return {**environment, **told, "TRAINPROF_NVTX": "1" if watched.nvtx else "0"}
 
     def _complete(
-        self, ending: Ending, ended_ns: int, statuses: tuple[CollectorStatus, ...]
+        self, child: Child, ending: Ending, ended_ns: int, statuses: tuple[CollectorStatus, ...]
     ) -> int:
         from trainprof.cli.stopping import was_stopped
 
         stopped = self._watched.steps is not None and was_stopped(self._folder)
         status = 0 if stopped else ending.exit_status
         if self._watched.probe is not False:
-            statuses = (*statuses, self._look_at_data_set(ending, ended_ns))
+            with child.released():
+                statuses = (*statuses, self._look_at_data_set(ending, ended_ns))
         self._update(
             status="stopped" if stopped or ending.interrupted else _status(status),
             stopped_by="steps" if stopped else ending.signal,

@@ -1,6 +1,8 @@
 """What the command line answers to every mistake: one sentence on stderr and status 2."""
 
 import json
+import subprocess
+import sys
 
 import click
 import pytest
@@ -78,9 +80,29 @@ def test_an_interrupt_before_the_command_line_is_there_is_no_traceback(monkeypat
 
     monkeypatch.setattr("trainprof.cli.reading_ahead.reading_ahead", interrupted)
     monkeypatch.setattr("gc.freeze", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # for a process that ends
     with pytest.raises(SystemExit) as ended:
         program()
     assert ended.value.code == 130
+
+
+LATE = """
+import builtins, os, signal, sys
+
+class Late:
+    def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGINT):
+        kill(process, number)
+
+builtins.late = Late()
+sys.argv = ["trainprof", "diagnosee"]
+from trainprof.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_the_interpreter_ends_leaves_the_status():
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True)
+    assert done.returncode == 2, done.stderr
 
 
 @pytest.mark.parametrize("stream", ["sys.stdout", "sys.stderr"])
