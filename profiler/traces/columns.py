@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import islice
@@ -85,7 +86,7 @@ class Columns:
     """
 
     def __init__(self) -> None:
-        self.names = Interned(len)
+        self.names = Interned(sys.getsizeof)  # up to four bytes a character
         self.lanes = Interned(lambda lane: LANE_BYTES + sum(len(str(one)) for one in lane))
         self.shapes = Interned(lambda texts: sum(map(len, texts)))
         self.lane_names: dict[tuple[Any, Any], str] = {}

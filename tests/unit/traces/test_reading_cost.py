@@ -154,12 +154,13 @@ def test_memory_that_is_not_there_is_a_sentence(tmp_path, monkeypatch):
         read_trace(path)
 
 
-def test_names_that_take_too_much_are_told(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("character", "count"), [("n", 100_000), ("\N{FIRE}", 25_000)])
+def test_names_that_take_too_much_are_told(tmp_path, monkeypatch, character, count):
     monkeypatch.setattr(reading, "MOST_KEPT", 1 << 20)
     monkeypatch.setattr(text_parts, "PART_BYTES", 1 << 16)
     builder = TraceBuilder()
     for number in range(30):
-        builder.kernel(f"{number}" + "n" * 100_000, number, 1)
+        builder.kernel(f"{number}" + character * count, number, 1)
     with pytest.raises(TraceError, match="more than 1 MiB of names and shapes"):
         read_trace(builder.write(tmp_path / "trace.json"))
 
