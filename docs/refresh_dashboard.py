@@ -54,7 +54,7 @@ async def picture(folder: Path, name: str, *, light: bool, live: bool) -> None:
     environment = {"COLORFGBG": "0;15"} if light else {}
     app = Painted(RunTail(folder), services_of(folder), environment=environment)
     async with app.run_test(size=SIZE) as pilot:
-        while not _is_ready(app, live):
+        while app.is_running and not _is_ready(app, live):  # what ended it is raised at the end
             if live and app.board.over:
                 raise SystemExit("the training was over before its bottleneck was seen")
             await pilot.pause(0.2)
@@ -83,7 +83,7 @@ async def tune_picture(folder: Path, tune: subprocess.Popen[bytes]) -> None:
         environment={},
     )
     async with app.run_test(size=SIZE) as pilot:
-        while not _shows_trials(app):
+        while app.is_running and not _shows_trials(app):  # what ended it is raised at the end
             if tune.poll() is not None:
                 raise SystemExit(f"the tune was over ({tune.returncode}) before it was seen")
             await pilot.pause(0.05)

@@ -161,7 +161,8 @@ def _rate(board: Board, diagnosis: Json) -> Iterator[str]:
     yield f"{numbers.significant(live.rate)} steps/s"
     if not board.over:
         yield f"{numbers.seconds(live.step_s)} a step now"
-    yield f"{numbers.count(max(rank.steps for rank in board.chosen()))} steps"
+    if board.chosen():  # a trial that only starts has none
+        yield f"{numbers.count(max(rank.steps for rank in board.chosen()))} steps"
 
 
 def _tune(board: Board, tune: TuneProgress) -> Sources:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from run_writer import RunWriter
 from test_screen import DIAGNOSIS, drive
 
 from trainprof.profiler.model.diagnosis import Evidence, PhaseTime, RankSummary
@@ -80,6 +81,13 @@ def test_a_text_that_the_screen_has_wrapped_is_held_against_its_source(tmp_path)
     assert screen_differs(svg, sources) == []
     (found,) = screen_differs(svg.replace("(115", "(116"), sources)
     assert "116" in found
+
+
+def test_a_trial_that_has_made_no_step_has_numbers_too(tmp_path):
+    run = RunWriter(tmp_path / "run").flush()
+    svg, sources = seen(tmp_path, run=run)
+    assert any("no step yet" in line for line in lines_of(svg))
+    assert screen_differs(svg, sources) == []
 
 
 def test_a_picture_without_text_is_named(tmp_path):
