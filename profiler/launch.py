@@ -157,6 +157,7 @@ class Child:
             UsageError: the program cannot be executed.
         """
         self.interrupted = False
+        self._interruptible = False
         self._shares_terminal = terminal is None
         self._last_interrupt = 0.0
         self._previous = {
@@ -186,7 +187,7 @@ class Child:
         return self._process.pid
 
     def wait(self) -> Ending:
-        """Waits for its end, however long that takes; `release` gives the signals back."""
+        """Waits for its end, however long that takes; signals do nothing from then on."""
         status = self._process.wait()
         if status < 0:
             try:
@@ -223,14 +224,16 @@ class Child:
                 continue
 
     @contextmanager
-    def released(self) -> Iterator[None]:
-        """Inside, signals do what they did before it was started."""
-        held = dict(self._previous)
-        self.release()
+    def interruptible(self) -> Iterator[None]:
+        """Inside, once it has ended, the first interrupt raises KeyboardInterrupt; a SIGTERM kills.
+
+        No second interrupt raises, or what minds the first could be interrupted itself.
+        """
+        self._interruptible = True
         try:
             yield
         finally:
-            self._previous = {number: signal.signal(number, self._on_signal) for number in held}
+            self._interruptible = False
 
     def release(self) -> None:
         """Puts our own signal handlers back as they were."""
@@ -240,8 +243,8 @@ class Child:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._process.returncode is not None:
-            return  # it was meant for the command, and comes too late: what it left is put in order
-        if number == signal.SIGINT:
+            self._after_the_end(number)
+        elif number == signal.SIGINT:
             # From a terminal the child has it already: both are in the foreground group.
             now = time.monotonic()
             if self.interrupted and now - self._last_interrupt < SECOND_INTERRUPT_S:
@@ -253,6 +256,16 @@ class Child:
             self.interrupted, self._last_interrupt = True, now
         else:
             self._process.send_signal(number)
+
+    def _after_the_end(self, number: int) -> None:
+        """Nothing: it was meant for the command, and what that left is put in order."""
+        if not self._interruptible:
+            return
+        if number == signal.SIGINT:
+            self._interruptible = False
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 def _take_terminal() -> None:

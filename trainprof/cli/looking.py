@@ -9,11 +9,13 @@ from trainprof.profiler.model.collector_status import CollectorStatus
 from trainprof.profiler.probe.supervise import Probe, find_copies, remove_copies
 from trainprof.profiler.probe.worth import why_not
 
+INTERRUPTED = CollectorStatus("probe", "missing", "the look at the data set was interrupted")
+
 
 def look_at_data_set(
     folder: Path, asked: bool | None, budget_s: float, wall_s: float, *, interrupted: bool
 ) -> CollectorStatus:
-    """Looks at the data set; a terminal is told so. Ctrl-C ends this look only.
+    """Looks at the data set; a terminal is told so.
 
     Args:
         folder: The finished run.
@@ -21,6 +23,9 @@ def look_at_data_set(
         budget_s: For the look itself.
         wall_s: How long the run took.
         interrupted: The training was ended by Ctrl-C: who pressed it wants no further waiting.
+
+    Raises:
+        KeyboardInterrupt: an interrupt ended the look; the record then says INTERRUPTED.
     """
     try:
         reason = "the training was interrupted" if interrupted else None
@@ -32,5 +37,3 @@ def look_at_data_set(
         return CollectorStatus("probe", "missing", reason)
     except OSError as error:
         return CollectorStatus("probe", "failed", f"{error.strerror or error}")
-    except KeyboardInterrupt:
-        return CollectorStatus("probe", "missing", "the look at the data set was interrupted")

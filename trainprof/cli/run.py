@@ -182,9 +182,11 @@ def run(
         session.show_in(tensorboard, wandb, metrics)
     status = session.run(started)
     try:
-        session.leave_dashboard()
-        if not quiet or tensorboard is not None or wandb:
-            session.conclude()
+        with session.interruptible():
+            session.leave_dashboard()
+        with session.interruptible():
+            if not quiet or tensorboard is not None or wandb:
+                session.conclude()
     except KeyboardInterrupt:  # the run is over: its exit status is the script's
         print("trainprof: stopped; `trainprof diagnose` tells of this run.", file=sys.stderr)
     return status

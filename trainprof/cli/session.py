@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,11 @@ class Session:
         )
 
     def run(self, command: list[str]) -> int:
-        """Runs the command to its end and completes run.json; gives the exit status."""
+        """Runs the command to its end and completes run.json; gives the exit status.
+
+        Signals stay with the command: after its end they change nothing any more, unless they come
+        inside `interruptible`.
+        """
         from trainprof.profiler.samplers.commit import read_commit
         from trainprof.profiler.samplers.hardware import read_hardware, read_mounts
         from trainprof.profiler.samplers.recorder import SampleRecorder
@@ -109,7 +114,7 @@ class Session:
         plan = plan_stacks(watched.stacks)
         dashboard = self._dashboard = _dashboard(self._folder, watched) if watched.tui else None
         terminal = None if dashboard is None else dashboard.terminal
-        child = Child(command, self._environment(plan.for_agent()), terminal)
+        child = self._child = Child(command, self._environment(plan.for_agent()), terminal)
         self._update(child_pid=child.pid)
         if dashboard is not None:
             dashboard.show()
@@ -137,9 +142,7 @@ class Session:
             viewer.stop()
         pack_traces(self._folder)
         statuses = (*recorder.statuses(), *stacks.statuses())
-        status = self._complete(child, ending, ended_ns, statuses)
-        child.release()  # not sooner: an interrupt would cost the record its end
-        return status
+        return self._complete(ending, ended_ns, statuses)
 
     def _environment(self, stacks: str) -> dict[str, str]:
         """Of the child: what the agent is told, and what a plan changes."""
@@ -161,15 +164,14 @@ class Session:
         return {**environment, **told, "TRAINPROF_NVTX": "1" if watched.nvtx else "0"}
 
     def _complete(
-        self, child: Child, ending: Ending, ended_ns: int, statuses: tuple[CollectorStatus, ...]
+        self, ending: Ending, ended_ns: int, statuses: tuple[CollectorStatus, ...]
     ) -> int:
         from trainprof.cli.stopping import was_stopped
 
         stopped = self._watched.steps is not None and was_stopped(self._folder)
         status = 0 if stopped else ending.exit_status
         if self._watched.probe is not False:
-            with child.released():
-                statuses = (*statuses, self._look_at_data_set(ending, ended_ns))
+            statuses = (*statuses, self._look_at_data_set(ending, ended_ns))
         self._update(
             status="stopped" if stopped or ending.interrupted else _status(status),
             stopped_by="steps" if stopped else ending.signal,
@@ -181,15 +183,23 @@ class Session:
         return status
 
     def _look_at_data_set(self, ending: Ending, ended_ns: int) -> CollectorStatus:
-        from trainprof.cli.looking import look_at_data_set
+        from trainprof.cli.looking import INTERRUPTED, look_at_data_set
 
-        return look_at_data_set(
-            self._folder,
-            self._watched.probe,
-            self._watched.probe_budget_s,
-            (ended_ns - self._info.started_ns) / 1e9,
-            interrupted=ending.interrupted,
-        )
+        try:
+            with self.interruptible():
+                return look_at_data_set(
+                    self._folder,
+                    self._watched.probe,
+                    self._watched.probe_budget_s,
+                    (ended_ns - self._info.started_ns) / 1e9,
+                    interrupted=ending.interrupted,
+                )
+        except KeyboardInterrupt:
+            return INTERRUPTED
+
+    def interruptible(self) -> AbstractContextManager[None]:
+        """Inside, once the command has ended, the first interrupt raises KeyboardInterrupt."""
+        return self._child.interruptible()
 
     def leave_dashboard(self) -> None:
         """Waits until the user leaves the dashboard, where there is one."""

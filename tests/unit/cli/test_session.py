@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
 
+from trainprof.cli.ending_signals import ENDING
 from trainprof.cli.session import Session, Watched
 
 
@@ -16,9 +18,12 @@ def interrupt():
 
 @pytest.fixture
 def session(tmp_path):
-    return Session(
+    held = {number: signal.getsignal(number) for number in ENDING}
+    yield Session(
         tmp_path, "run", ("true",), Watched(None, True, 1.0, "off", stacks=False), quiet=True
     )
+    for number, handler in held.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("status", [0, 3])
@@ -34,8 +39,42 @@ def test_while_the_end_is_written(session, tmp_path, monkeypatch, status):
 
     assert session.run([sys.executable, "-c", f"raise SystemExit({status})"]) == status
     assert json.loads((tmp_path / "run.json").read_text())["exit_status"] == status
-    with pytest.raises(KeyboardInterrupt):
-        interrupt()  # what comes afterwards is minded as it was before
+    interrupt()
+    with pytest.raises(KeyboardInterrupt), session.interruptible():
+        interrupt()
+
+
+def test_the_second_does_not_disturb_what_minds_the_first(session):
+    session.run([sys.executable, "-c", ""])
+    minded = []
+
+    def interrupted():
+        try:
+            interrupt()
+        finally:
+            interrupt()
+            minded.append("to its end")
+
+    with pytest.raises(KeyboardInterrupt), session.interruptible():
+        interrupted()
+    interrupt()
+    assert minded == ["to its end"]
+
+
+ENDED = """
+import os, signal, sys
+from contextlib import nullcontext
+from trainprof.profiler.launch import Child
+child = Child(["true"], os.environ)
+child.wait()
+with child.interruptible() if sys.argv[1] == "inside" else nullcontext():
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize(("place", "status"), [("inside", -signal.SIGTERM), ("outside", 0)])
+def test_who_is_told_to_end_while_it_diagnoses_does(place, status):
+    assert subprocess.run([sys.executable, "-c", ENDED, place]).returncode == status
 
 
 def test_while_the_data_set_is_looked_at_it_ends_the_look(session, tmp_path, monkeypatch):
