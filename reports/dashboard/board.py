@@ -25,8 +25,6 @@ from trainprof.reports.dashboard.machine import Machine
 
 LIVE_S = 10
 """What "now" means: steps that ended in the last so many seconds."""
-FIRST_DIAGNOSIS_STEPS = 50
-"""With fewer a diagnosis says that there is not enough evidence: it leaves out the first ones."""
 MOST_EVENTS = 200
 SHOWN_EVENTS = ("checkpoint", "gc", "compile", "validation", "window", "warning", "data_missing")
 OVER = ("complete", "crashed", "stopped", "incomplete")

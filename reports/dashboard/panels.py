@@ -13,9 +13,10 @@ from rich.text import Text
 
 from trainprof.profiler.model.diagnosis import PhaseTime, StepSummary
 from trainprof.reports import numbers
-from trainprof.reports.dashboard.board import FIRST_DIAGNOSIS_STEPS, LIVE_S, Board
+from trainprof.reports.dashboard.board import LIVE_S, Board
 from trainprof.reports.dashboard.machine import Gauge
 from trainprof.reports.dashboard.trials import standing, tuned_script
+from trainprof.reports.live_diagnosis import FIRST_DIAGNOSIS_STEPS
 from trainprof.reports.phases import FOLDED, PhaseRow, bar_cells, phase_rows
 from trainprof.reports.sentences import verdict_parts, with_status
 from trainprof.reports.terminal.sections import fill_style

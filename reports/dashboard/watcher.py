@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,9 +14,9 @@ from trainprof.profiler.store.layout import BASELINE_FOLDER
 from trainprof.profiler.store.status import read_status
 from trainprof.profiler.store.tail import Look, RunTail
 from trainprof.profiler.store.tune_progress import TuneProgress, TuneTail
-from trainprof.reports.dashboard.board import FIRST_DIAGNOSIS_STEPS
 from trainprof.reports.dashboard.messages import Diagnosed, Failed, Looked, Tuned
 from trainprof.reports.dashboard.services import Services
+from trainprof.reports.live_diagnosis import FIRST_DIAGNOSIS_STEPS, cpu_of_children_s
 
 LOOK_EVERY_S = 0.12
 SLOW_LOOK_EVERY_S = 2.0
@@ -159,9 +158,9 @@ class Watcher:
 
     def _diagnose_anew(self) -> float:
         """Shows a new diagnosis; gives the seconds to wait until the next."""
-        before_s = _cpu_of_children_s()
+        before_s = cpu_of_children_s()
         self._show(self._services.diagnose())
-        cost_s = _cpu_of_children_s() - before_s
+        cost_s = cpu_of_children_s() - before_s
         return max(DIAGNOSE_EVERY_S, cost_s / DIAGNOSE_COST_SHARE)
 
     def _show(self, diagnosis: Diagnosis | None) -> bool:
@@ -169,9 +168,3 @@ class Watcher:
         if diagnosis is not None and not self._stop.is_set():
             self._post(Diagnosed(diagnosis))
         return diagnosis is not None
-
-
-def _cpu_of_children_s() -> float:
-    """Of the processes that have ended, which is what a diagnosis runs in."""
-    times = os.times()
-    return times.children_user + times.children_system

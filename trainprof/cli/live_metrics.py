@@ -6,7 +6,6 @@ training.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -20,12 +19,11 @@ from trainprof.errors import MissingExtraError, UsageError
 from trainprof.profiler.model.diagnosis import Diagnosis
 from trainprof.profiler.model.records import RunInfo
 from trainprof.profiler.store.tail import RunTail
+from trainprof.reports.live_diagnosis import FIRST_DIAGNOSIS_STEPS, cpu_of_children_s
 from trainprof.reports.openmetrics.run_so_far import RunSoFar
 
 FINDINGS_EVERY_S = 15.0
 """Between two diagnoses, each by a process of its own; what costs much is asked for more seldom."""
-FIRST_DIAGNOSIS_STEPS = 50
-"""With fewer a diagnosis says that there is not enough evidence: it leaves out the first ones."""
 INTERVAL_S = 1.0
 """Between two looks at the run folder; Prometheus asks every 15 s or so."""
 
@@ -143,9 +141,3 @@ class LiveMetrics:
                     self._run.diagnosis = found, time.time()
                     self._texts.clear()
         return False
-
-
-def cpu_of_children_s() -> float:
-    """CPU time of the processes that have ended, which is what a diagnosis runs in."""
-    times = os.times()
-    return times.children_user + times.children_system

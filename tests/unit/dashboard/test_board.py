@@ -8,7 +8,7 @@ from run_writer import SHARES, STARTED_UNIX_S, RunWriter
 from trainprof.profiler.model.diagnosis import Diagnosis, PhaseTime, RunSummary, StepSummary
 from trainprof.profiler.store.tail import RunTail
 from trainprof.profiler.store.tune_progress import TuneProgress
-from trainprof.reports.dashboard.board import FIRST_DIAGNOSIS_STEPS, LIVE_S, Board
+from trainprof.reports.dashboard.board import LIVE_S, Board
 from trainprof.reports.dashboard.history import History
 from trainprof.reports.dashboard.panels import (
     data_line,
@@ -19,6 +19,7 @@ from trainprof.reports.dashboard.panels import (
     verdict_line,
 )
 from trainprof.reports.dashboard.views import stack_lines
+from trainprof.reports.live_diagnosis import FIRST_DIAGNOSIS_STEPS
 
 
 def _board(run, now_s=6.0, status="running"):

@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parsed_as_text
 
 from trainprof.cli.judgement import judge
-from trainprof.cli.live_metrics import FIRST_DIAGNOSIS_STEPS, LiveMetrics, open_server
+from trainprof.cli.live_metrics import LiveMetrics, open_server
 from trainprof.cli.main import main
 from trainprof.cli.settings import Settings
 from trainprof.errors import RunFolderError, UsageError
@@ -27,6 +27,7 @@ from trainprof.profiler.model.phases import PHASES
 from trainprof.profiler.model.records import NO_LOADER, GpuSample, ProcessInfo, StepRecord
 from trainprof.profiler.store.reader import read_run
 from trainprof.profiler.store.writer import write_process_info
+from trainprof.reports.live_diagnosis import FIRST_DIAGNOSIS_STEPS
 from trainprof.reports.openmetrics.families import MOST_RANKS
 from trainprof.reports.openmetrics.quantities import GPU, MACHINE, RANK, STEPS
 
